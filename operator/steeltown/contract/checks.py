@@ -1,0 +1,88 @@
+"""One check and its verdict, in the form that every gate of Steeltown produces and consumes.
+
+A check measures; it does not decide what happens. `InsufficientData` is a verdict of its own because a
+check without evidence must never be read as a pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Verdict(StrEnum):
+    PASS = "Pass"
+    WARN = "Warn"
+    FAIL = "Fail"
+    INSUFFICIENT_DATA = "InsufficientData"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """`value` against `threshold`, with the sample sizes that give them meaning.
+
+    value, threshold: in the unit of the check (rows, share 0..1, seconds, points of a metric).
+    noise_floor: what the value would be by chance alone, None where that has no meaning.
+    n, m: size of the new sample and of the reference.
+    """
+
+    name: str
+    verdict: Verdict
+    message: str
+    method: str = ""
+    value: float | None = None
+    threshold: float | None = None
+    noise_floor: float | None = None
+    n: int | None = None
+    m: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Compact: fields without a value are left out; NaN and infinity become strings."""
+        raw: dict[str, Any] = {
+            "name": self.name,
+            "verdict": self.verdict.value,
+            "message": self.message,
+            "method": self.method,
+            "value": _finite(self.value),
+            "threshold": _finite(self.threshold),
+            "noiseFloor": _finite(self.noise_floor),
+            "n": self.n,
+            "m": self.m,
+        }
+        return {k: v for k, v in raw.items() if v not in (None, "")}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Check:
+        return cls(
+            name=str(raw["name"]),
+            verdict=Verdict(raw["verdict"]),
+            message=str(raw.get("message", "")),
+            method=str(raw.get("method", "")),
+            value=_number(raw.get("value")),
+            threshold=_number(raw.get("threshold")),
+            noise_floor=_number(raw.get("noiseFloor")),
+            n=raw.get("n"),
+            m=raw.get("m"),
+        )
+
+
+def worst(checks: tuple[Check, ...]) -> Verdict:
+    """The verdict of a group: Fail before InsufficientData before Warn before Pass. No check at all is no evidence."""
+    verdicts = {c.verdict for c in checks}
+    for verdict in (Verdict.FAIL, Verdict.INSUFFICIENT_DATA, Verdict.WARN, Verdict.PASS):
+        if verdict in verdicts:
+            return verdict
+    return Verdict.INSUFFICIENT_DATA
+
+
+def _finite(x: float | None) -> float | str | None:
+    if x is None or math.isfinite(x):
+        return x
+    return str(x)
+
+
+def _number(x: Any) -> float | None:
+    return None if x is None else float(x)

@@ -1,0 +1,192 @@
+"""What the operator tells a container to do: one JSON document in the environment variable `STEELTOWN_PLAN`.
+
+Plain dataclasses with `to_json`/`from_json`; unknown keys are an error, so that a version skew between the
+operator and an image shows itself at once and by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+
+class TaskType(StrEnum):
+    CLASSIFICATION = "Classification"
+    REGRESSION = "Regression"
+
+
+class ColumnType(StrEnum):
+    NUMBER = "Number"  # any integer or floating point column
+    INTEGER = "Integer"
+    STRING = "String"
+    BOOLEAN = "Boolean"
+
+
+class _Json:
+    """JSON with camelCase keys for flat dataclasses that may nest other plans and tuples of them."""
+
+    __slots__ = ()
+
+    def to_json(self) -> str:
+        return json.dumps(_dump(self), separators=(",", ":"), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        try:
+            raw = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"{cls.__name__} is not JSON: {error}") from None
+        return typing.cast(Self, _load(cls, raw, cls.__name__))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source(_Json):
+    """An object to fetch: `uri` (s3://, gs://, az://, file://, http(s)://) and the digest of its bytes."""
+
+    uri: str
+    digest: str  # sha256:<hex>
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column(_Json):
+    """A column that must exist. max_null_fraction: 0..1, None = any share of nulls."""
+
+    name: str
+    type: ColumnType | None = None
+    max_null_fraction: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task(_Json):
+    """What the model predicts. features: input columns in model order; empty = every column but the target."""
+
+    type: TaskType
+    target: str
+    features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparePlan(_Json):
+    """`prepare`: fetch and check the training data (absent for an import), the evaluation rows and the import.
+
+    params: written to PARAMS_FILE for the trainer, as given. imported: model to fetch to OUTPUT_DIR.
+    min_rows, max_rows: of the training data.
+    """
+
+    run: str
+    data: Source | None = None
+    columns: tuple[Column, ...] = ()
+    min_rows: int | None = None
+    max_rows: int | None = None
+    evaluation: Source | None = None
+    imported: Source | None = None
+    task: Task | None = None
+    params: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinalisePlan(_Json):
+    """`finalise`: check the ONNX, evaluate it and the live model on the same rows, upload, report.
+
+    store: root URI of the artifact store. live: the model in service, None if there is none.
+    metrics: names to report beside the default ones of the task.
+    """
+
+    run: str
+    store: str
+    imported: bool = False
+    task: Task | None = None
+    live: Source | None = None
+    metrics: tuple[str, ...] = ()
+    seed: int = 0
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchPlan(_Json):
+    """`fetch`: bring a model and its golden rows from the store into MODEL_DIR, verified."""
+
+    store: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadCheckPlan(_Json):
+    """`loadcheck`: open-loop load against candidate and baseline, interleaved in ABBA blocks.
+
+    baseline_url: "" when there is nothing to compare with. rate_per_second: per side.
+    latency_milliseconds: objective; requests over it are counted (per side).
+    The rows sent are the golden rows of `golden` (a FetchPlan names the store and the digest).
+    """
+
+    model: str
+    candidate_url: str
+    candidate_digest: str
+    golden: FetchPlan
+    latency_milliseconds: float
+    baseline_url: str = ""
+    rate_per_second: float = 50.0
+    warm_up_seconds: float = 2.0
+    block_seconds: float = 2.0
+    blocks: int = 8
+    timeout_seconds: float = 2.0
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join("URL" if w == "url" else w.capitalize() for w in rest)
+
+
+def _dump(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        pairs = ((_camel(f.name), _dump(getattr(value, f.name))) for f in dataclasses.fields(value))
+        return {k: v for k, v in pairs if v is not None and v != []}
+    if isinstance(value, tuple | list):
+        return [_dump(v) for v in value]
+    return value
+
+
+def _load(kind: Any, raw: Any, path: str) -> Any:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        options = [a for a in args if a is not type(None)]
+        return None if raw is None else _load(options[0], raw, path)
+    if origin is tuple:
+        if not isinstance(raw, list):
+            raise ValueError(f"{path} must be a list, got {type(raw).__name__}")
+        return tuple(_load(args[0], v, f"{path}[{i}]") for i, v in enumerate(raw))
+    if dataclasses.is_dataclass(kind):
+        return _load_dataclass(kind, raw, path)
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        if raw not in list(kind):
+            raise ValueError(f"{path} is {raw!r}: must be one of {', '.join(kind)}")
+        return kind(raw)
+    if kind is float and isinstance(raw, int) and not isinstance(raw, bool):
+        return float(raw)
+    expected = origin or kind
+    if expected is not Any and (not isinstance(raw, expected) or (isinstance(raw, bool) and expected is not bool)):
+        raise ValueError(f"{path} must be a {expected.__name__}, got {raw!r}")
+    return raw
+
+
+def _load_dataclass(kind: Any, raw: Any, path: str) -> Any:
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path} must be an object, got {type(raw).__name__}")
+    hints = typing.get_type_hints(kind)
+    fields = {_camel(f.name): f for f in dataclasses.fields(kind)}
+    if unknown := sorted(set(raw) - set(fields)):
+        raise ValueError(f"{path} has unknown keys {', '.join(unknown)}: operator and image differ in version")
+    given = {fields[k].name: _load(hints[fields[k].name], v, f"{path}.{k}") for k, v in raw.items()}
+    missing = [
+        k
+        for k, f in fields.items()
+        if f.name not in given and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}")
+    return kind(**given)

@@ -1,0 +1,39 @@
+"""Which roots an object concerns: the one mapping from watch events to work.
+
+Children carry labels that name their root, Pods inherit them from their templates, so no chain of owner
+references (Pod -> ReplicaSet -> Deployment -> MLModel) has to be walked and no ReplicaSet watched.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .plan import MLMODEL, TRAINING_RUN, Key, Obj
+
+MODEL_LABEL: Final = "steeltown.dev/model"
+RUN_LABEL: Final = "steeltown.dev/run"
+MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
+MANAGER: Final = "steeltown"
+
+ROOT_KINDS: Final = (MLMODEL, TRAINING_RUN)
+CHILD_KINDS: Final = ("Deployment", "Service", "Job", "Pod")
+
+
+def roots(obj: Obj) -> tuple[Key, ...]:
+    """The roots to reconcile when `obj` changes.
+
+    An MLModel concerns itself; its unfinished TrainingRuns are added by the Store, which knows them.
+    """
+    metadata = obj["metadata"]
+    namespace, name, labels = metadata["namespace"], metadata["name"], metadata.get("labels") or {}
+    if obj["kind"] == MLMODEL:
+        return (Key(MLMODEL, namespace, name),)
+    if obj["kind"] == TRAINING_RUN:
+        model = ((obj.get("spec") or {}).get("modelRef") or {}).get("name")
+        own = Key(TRAINING_RUN, namespace, name)
+        return (own, Key(MLMODEL, namespace, model)) if model else (own,)
+    if RUN_LABEL in labels:
+        return (Key(TRAINING_RUN, namespace, labels[RUN_LABEL]),)
+    if MODEL_LABEL in labels:
+        return (Key(MLMODEL, namespace, labels[MODEL_LABEL]),)
+    return ()

@@ -1,0 +1,145 @@
+"""The vocabulary between deciding and doing: a planner reads a `Snapshot` and returns a `Plan`.
+
+A plan is a difference: it holds only what must change, so a plan without actions and without status is
+the fixed point, and a reconcile that finds it makes no request. The worker executes `actions` in order,
+then `status`; every prefix must leave the cluster safe, since the operator may die between any two of them.
+A plan either records an intent (`status` with `locked`, no actions) or carries out what is already
+recorded (actions, and a status that mirrors them). That split is what makes every crash recoverable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from ..contract.evidence import Evidence
+
+Obj = dict[str, Any]
+"""A Kubernetes object as decoded JSON. Treated as immutable everywhere."""
+
+MLMODEL: Final = "MLModel"
+TRAINING_RUN: Final = "TrainingRun"
+
+
+class Key(NamedTuple):
+    """Names one root object, the unit of reconciliation."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+class Target(NamedTuple):
+    """Names one object that an action touches."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Server-side apply of a complete intent (every field the operator owns on that object)."""
+
+    body: Obj
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """POST. An existing object of that name is left as it is: for what must happen at most once (I7)."""
+
+    body: Obj
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """DELETE with the uid as precondition, in the background. An object that is gone is success."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Annotate:
+    """Merge patch of annotations (None removes one), with the uid as precondition."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    annotations: Mapping[str, str | None]
+
+
+Action = Apply | Create | Delete | Annotate
+
+
+def target(action: Action) -> Target:
+    if isinstance(action, Apply | Create):
+        metadata = action.body["metadata"]
+        return Target(action.body["kind"], metadata["namespace"], metadata["name"])
+    return Target(action.kind, action.namespace, action.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventNote:
+    """A Kubernetes Event about the root. type: Normal or Warning. Equal notes are counted, not repeated."""
+
+    type: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observe:
+    """A pod whose evidence endpoint is to be read while the plan that asks for it stands."""
+
+    uid: str
+    url: str  # base URL of the server in the pod
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to do now.
+
+    status: the whole status intended, None = as it is. locked: write it only over the root's
+    resourceVersion of the snapshot; a conflict drops the plan and reconciles again.
+    requeue_after: seconds until time alone may change the plan; None = never.
+    observe: pods to read evidence from every few seconds until another plan says otherwise.
+    """
+
+    actions: tuple[Action, ...] = ()
+    status: Obj | None = None
+    locked: bool = False
+    events: tuple[EventNote, ...] = ()
+    requeue_after: float | None = None
+    observe: tuple[Observe, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """The API server (or an admission webhook behind it) refused an action; message is its own."""
+
+    target: Target
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What a planner may know: a root, what belongs to it, and what its pods say. All of it read-only.
+
+    members: kind -> name -> object, of the root's namespace: everything that carries the root's label,
+    for an MLModel also its TrainingRuns, for a TrainingRun also its MLModel.
+    evidence: by pod uid, the newest read; only from pods that an earlier plan asked to observe.
+    refusals: what the last attempt to carry out a plan met.
+    """
+
+    root: Obj
+    members: Mapping[str, Mapping[str, Obj]] = field(default_factory=dict)
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = ()
+
+    def of_kind(self, kind: str) -> Mapping[str, Obj]:
+        return self.members.get(kind, {})

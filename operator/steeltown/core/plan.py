@@ -40,9 +40,14 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """Server-side apply of a complete intent (every field the operator owns on that object)."""
+    """Server-side apply of a complete intent (every field the operator owns on that object).
+
+    force: take fields over from other managers. Without it a conflict is a refusal: an object that the
+    operator did not make is never adopted, only one that it knows is repaired.
+    """
 
     body: Obj
+    force: bool = True
 
 
 @dataclass(frozen=True, slots=True)

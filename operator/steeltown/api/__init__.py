@@ -1,0 +1,1 @@
+"""The custom resources: the one source of `crds/`, and the words that their conditions may use."""

@@ -1,0 +1,93 @@
+"""Building blocks of the resources: camelCase models, quantities, decimals, metadata-free common parts.
+
+Numbers with a fraction are strings ("0.05"): Kubernetes API conventions forbid floats, which do not survive
+a round trip through every client. Each field has a description, since `kubectl explain` is documentation.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+GROUP = "steeltown.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+
+class Model(BaseModel):
+    """Immutable; unknown fields are ignored because the API server has already pruned or refused them."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON for the API server: camelCase, without what is not set."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def rule(expression: str, message: str) -> dict[str, Any]:
+    """One CEL rule of `x-kubernetes-validations`. The message says what to write instead."""
+    return {"rule": expression, "message": message}
+
+
+def rules(*each: dict[str, Any]) -> ConfigDict:
+    """Model configuration that attaches CEL rules to the object's schema."""
+    return ConfigDict(json_schema_extra={"x-kubernetes-validations": [*each]})
+
+
+Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
+URI = Annotated[str, Field(pattern=r"^(s3|gs|az|file|https?)://[^\s]+$", max_length=1024)]
+StoreURI = Annotated[str, Field(pattern=r"^(s3|gs|az|file)://[^\s]+$", max_length=1024)]
+Decimal = Annotated[str, Field(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$", max_length=19)]
+Share = Annotated[str, Field(pattern=r"^(0(\.[0-9]{1,9})?|1(\.0{1,9})?)$", max_length=11)]
+Quantity = Annotated[
+    str,
+    BeforeValidator(str),
+    Field(
+        max_length=32,
+        pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$",
+        json_schema_extra={"x-kubernetes-int-or-string": True},
+    ),
+]
+
+
+class Resources(Model):
+    """Compute resources of a container."""
+
+    requests: dict[str, Quantity] = Field(
+        default_factory=dict,
+        max_length=8,
+        description='What the scheduler reserves, such as {cpu: "1", memory: 512Mi}.',
+    )
+    limits: dict[str, Quantity] = Field(
+        default_factory=dict,
+        max_length=8,
+        description='What the container may use at most, such as {cpu: "1", memory: 512Mi}.',
+    )
+
+
+class Storage(Model):
+    """Where artifacts live and which Secret opens it."""
+
+    uri: StoreURI | None = Field(
+        None,
+        description="Root of the artifact store: s3://bucket/prefix, gs://, az:// or file://. "
+        "Absent: the operator's default store.",
+    )
+    secret_name: Name | None = Field(
+        None,
+        description="Secret in this namespace whose keys become environment variables of the steps that read or write "
+        "the store (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, ...). "
+        "User code never sees it. Absent: the operator's default name.",
+    )
+
+
+class Source(Model):
+    """Bytes at an address, pinned by their digest."""
+
+    uri: URI = Field(description="Address of the object: s3://, gs://, az://, file://, http:// or https://.")
+    digest: Digest = Field(
+        description="sha256:<64 hexadecimal digits> of its bytes, as `sha256sum` prints them; it must match."
+    )

@@ -1,0 +1,196 @@
+"""MLModel: the long-lived thing, its policy, and how far it has got."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import ConfigDict, Field
+
+from .base import Decimal, Model, Resources, Storage, rule
+from .conditions import Condition
+from .objectives import Objectives
+from .trainingrun import TrainingRunTemplate
+
+
+class Stage(StrEnum):
+    EXPERIMENTAL = "Experimental"
+    PRODUCTION = "Production"
+
+
+class OnInconclusive(StrEnum):
+    HOLD = "Hold"
+    ROLLBACK = "Rollback"
+
+
+class Training(Model):
+    """How new versions come about."""
+
+    template: TrainingRunTemplate | None = Field(
+        None, description="A TrainingRun is created from this, named <model>-v<N>, whenever it changes."
+    )
+
+
+class Serving(Model):
+    """How a version is served."""
+
+    replicas: int = Field(1, ge=0, le=1000, description="Pods of the live version.")
+    resources: Resources = Field(default_factory=lambda: Resources(), description="Resources of each server.")
+
+
+class Step(Model):
+    """A traffic step."""
+
+    weight: int = Field(ge=1, le=100, description="Percent of requests that the canary gets.")
+
+
+class LoadCheck(Model):
+    """Load on a fresh Pod of the candidate beside a fresh Pod of the live version, before any traffic."""
+
+    rate_per_second: Decimal = Field("50", description="Requests a second to each side, sent on schedule (open loop).")
+    duration_seconds: int = Field(16, ge=2, le=3600, description="Length of the measurement, both sides together.")
+
+
+class Rollout(Model):
+    """How a version gets to production."""
+
+    steps: list[Step] = Field(
+        default_factory=lambda: [Step(weight=5), Step(weight=25), Step(weight=50)],
+        min_length=1,
+        max_length=16,
+        json_schema_extra={
+            "default": [{"weight": 5}, {"weight": 25}, {"weight": 50}],
+            "x-kubernetes-list-type": "atomic",
+            "x-kubernetes-validations": [
+                rule(
+                    "self.all(i, s, i == 0 || s.weight > self[i - 1].weight)",
+                    "weights must be strictly increasing, such as 5, 25, 50",
+                )
+            ],
+        },
+        description="Traffic steps, judged one after the other on live requests.",
+    )
+    load_check: LoadCheck = Field(
+        default_factory=lambda: LoadCheck.model_validate({}), description="The check before any traffic."
+    )
+    on_inconclusive: OnInconclusive = Field(
+        OnInconclusive.HOLD,
+        description="What to do when a deadline passes without enough evidence. Hold: stay at this weight and say so. "
+        "Rollback: back to the live version.",
+    )
+    progress_deadline_seconds: int = Field(
+        600, ge=10, le=604800, description="Each phase and each step must get on within this time."
+    )
+    bake_seconds: int = Field(60, ge=0, le=604800, description="The old version stays warm this long after the switch.")
+
+
+class MLModelSpec(Model):
+    """Policy of a model."""
+
+    stage: Stage = Field(
+        Stage.EXPERIMENTAL,
+        description="Experimental: every finished run is served, gates only report. "
+        "Production: the request for promotion; only evidence moves traffic.",
+    )
+    frozen: bool = Field(False, description="Incident brake: nothing moves, serving goes on.")
+    training: Training | None = Field(None, description="How new versions come about.")
+    storage: Storage | None = Field(None, description="Artifact store. Absent: the operator's default.")
+    objectives: Objectives = Field(
+        default_factory=lambda: Objectives.model_validate({}), description="What must be true of a version."
+    )
+    serving: Serving = Field(default_factory=lambda: Serving.model_validate({}), description="How a version is served.")
+    rollout: Rollout = Field(
+        default_factory=lambda: Rollout.model_validate({}), description="How a version gets to production."
+    )
+
+
+class VersionRef(Model):
+    """One version: the run that made it and the digest of the model."""
+
+    run: str = Field(max_length=63, description="Name of the TrainingRun.")
+    digest: str = Field(max_length=71, description="sha256:<hex> of model.onnx.")
+    rows: int | None = Field(None, description="Rows it was trained on.")
+
+
+class Versions(Model):
+    """Which versions play which part."""
+
+    live: VersionRef | None = Field(None, description="Selected by the Service: answers users.")
+    candidate: VersionRef | None = Field(None, description="Newest finished version that is not live.")
+    previous: VersionRef | None = Field(None, description="Live before the present one.")
+
+
+class Phase(StrEnum):
+    """Phases of a rollout, in order; RollingBack can follow any."""
+
+    LOADING = "Loading"
+    LOAD_CHECKING = "LoadChecking"
+    SHIFTING = "Shifting"
+    PROMOTING = "Promoting"
+    BAKING = "Baking"
+    ROLLING_BACK = "RollingBack"
+
+
+class RolloutStatus(Model):
+    """The rollout in flight. Intent is written here before anything is done about it."""
+
+    id: str = Field(max_length=16, description="Names this rollout; evidence is counted under it.")
+    run: str = Field(max_length=63, description="TrainingRun of the candidate.")
+    digest: str = Field(max_length=71, description="Digest of the candidate.")
+    phase: Phase = Field(description="Loading, LoadChecking, Shifting, Promoting, Baking or RollingBack.")
+    step: int = Field(-1, description="Index of the traffic step, -1 before the first.")
+    weight: int = Field(0, description="Percent that the step asks for.")
+    observed_weight: int | None = Field(None, description="Percent that the live Pods say they apply.")
+    attempt: int = Field(0, description="Attempt of the load check.")
+    started_time: str = Field(max_length=40, description="When the rollout began.")
+    phase_time: str = Field(max_length=40, description="When this phase or step began.")
+    fail_look: int = Field(0, description="Looks for harm already taken in this step.")
+    pass_look: int = Field(0, description="Looks for a pass already taken in this step.")
+    failed: str | None = Field(None, max_length=64, description="The condition that it failed.")
+    reason: str | None = Field(None, max_length=64, description="Why it is being rolled back.")
+    message: str | None = Field(None, max_length=2048, description="The same in a sentence.")
+    loadable: str | None = Field(None, max_length=1024, description="How the candidate loaded.")
+    performance: str | None = Field(None, max_length=1024, description="Outcome of the load check.")
+    evidence: str | None = Field(None, max_length=1024, description="What the last look saw.")
+
+
+class VerdictStatus(Model):
+    """The last word on the newest version."""
+
+    run: str = Field(max_length=63, description="The version it is about.")
+    result: str = Field(max_length=16, description="Pass, Fail or Unknown.")
+    reason: str = Field(max_length=64, description="In one word; the Verdict column.")
+    message: str = Field("", max_length=2048, description="In a sentence.")
+
+
+class HistoryEntry(Model):
+    """One promotion or rollback."""
+
+    time: str = Field(max_length=40, description="When.")
+    run: str = Field(max_length=63, description="Which version.")
+    digest: str = Field(max_length=71, description="Its digest.")
+    outcome: str = Field(max_length=32, description="Promoted, RolledBack or Superseded.")
+    reason: str = Field(max_length=64, description="Why, in one word.")
+    message: str = Field("", max_length=512, description="Why, in a sentence.")
+
+
+class MLModelStatus(Model):
+    """Where the model stands; a projection that can be computed again."""
+
+    model_config = ConfigDict()
+
+    observed_generation: int = Field(-1, description="Generation that this status is about; -1 before the first.")
+    conditions: list[Condition] = Field(
+        default_factory=list,
+        max_length=32,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        description="Statements about this model; see docs/reasons.md.",
+    )
+    stage: str | None = Field(None, max_length=32, description="Derived from the conditions; never an input.")
+    replicas: int = Field(0, description="Pods of the live version that exist.")
+    selector: str = Field("", max_length=512, description="Label selector of the live version, for autoscalers.")
+    versions: Versions = Field(default_factory=lambda: Versions.model_validate({}), description="Who plays which part.")
+    rollout: RolloutStatus | None = Field(None, description="The rollout in flight.")
+    verdict: VerdictStatus | None = Field(None, description="The last word on the newest version.")
+    history: list[HistoryEntry] = Field(
+        default_factory=list, max_length=20, description="Promotions and rollbacks, newest first."
+    )

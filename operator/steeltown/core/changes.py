@@ -1,0 +1,49 @@
+"""Whether an object in the cluster already is what is intended, decided without a request.
+
+Each intent carries a hash of itself in an annotation: a field that an intent no longer holds changes the
+hash and so is removed by the next server-side apply. Fields that somebody else edited show because the
+intent is no longer contained in the object. Together they find every difference that an apply would mend,
+and nothing else, so that the steady state writes nothing (I8).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .desired.pods import INTENT_ANNOTATION
+from .naming import short_hash
+from .plan import Apply, Obj
+
+
+def with_hash(intent: Obj) -> Obj:
+    """The intent, with its hash as an annotation."""
+    annotations = {**intent["metadata"].get("annotations", {}), INTENT_ANNOTATION: short_hash(intent)}
+    return {**intent, "metadata": {**intent["metadata"], "annotations": annotations}}
+
+
+def apply_if_changed(intent: Obj, actual: Obj | None) -> tuple[Apply, ...]:
+    """The one apply that is needed, or none. What is not known to exist is made, never taken over."""
+    wanted = with_hash(intent)
+    if actual is not None and contains(actual, wanted):
+        return ()
+    return (Apply(wanted, force=actual is not None),)
+
+
+def contains(actual: Any, intent: Any) -> bool:
+    """Every field of `intent` stands in `actual`; the API server may have added defaults beside them.
+
+    Lists of objects (containers, ports, volumes) must match element by element: the server adds fields to
+    elements, never elements.
+    """
+    if isinstance(intent, dict):
+        return isinstance(actual, dict) and all(
+            (v in (None, "", [], {}) and k not in actual) or (k in actual and contains(actual[k], v))
+            for k, v in intent.items()
+        )
+    if isinstance(intent, list):
+        return (
+            isinstance(actual, list)
+            and len(actual) == len(intent)
+            and all(contains(a, i) for a, i in zip(actual, intent, strict=True))
+        )
+    return bool(actual == intent)

@@ -1,0 +1,1 @@
+"""Children as they should be: pure builders from a version and a policy to complete intents."""

@@ -1,0 +1,165 @@
+"""The Job of a training run, the Job of a load check, and the TrainingRun of a template."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ...api.base import API_VERSION
+from ...api.trainingrun import Train, TrainingRunSpec
+from ...contract import files
+from ...contract.files import Env, ExitCode
+from ...contract.plans import FinalisePlan, LoadCheckPlan, PreparePlan
+from ..naming import training_job_name
+from ..ownership import MODEL_LABEL, RUN_LABEL
+from ..plan import Obj
+from ..policy import Policy
+from . import pods
+
+KEEP_SECONDS: Final = 86400
+OBJECTIVES_ANNOTATION: Final = "steeltown.dev/objectives"
+"""The objectives that a run is measured against, as they were when its Job was made: a run never changes when
+its model does."""
+TEMPLATE_ANNOTATION: Final = "steeltown.dev/template"
+
+_TRAINER_RESOURCES: Final[Obj] = {
+    "requests": {"cpu": "100m", "memory": "256Mi"},
+    "limits": {"cpu": "2", "memory": "4Gi"},
+}
+_VOLUMES: Final = {"input": files.INPUT_DIR, "output": files.OUTPUT_DIR, "checkpoint": files.CHECKPOINT_DIR}
+
+
+def training_job(
+    root: Obj,
+    spec: TrainingRunSpec,
+    prepare: PreparePlan,
+    finalise: FinalisePlan,
+    *,
+    secret: str,
+    objectives: str,
+    policy: Policy,
+) -> Obj:
+    """prepare -> train (unless imported) -> finalise, in one Pod, so that the Job ends by itself.
+
+    `train` is the user's code: it sees the input and writes the output, and gets neither the evaluation
+    rows nor the storage Secret.
+    """
+    run = root["metadata"]["name"]
+    common = _file_env(run)
+    evaluation = {"evaluation": files.EVALUATION_DIR}
+    init = [
+        pods.step(
+            "prepare",
+            policy.checker_image,
+            prepare.to_json(),
+            secret=secret,
+            env={**common, Env.EVALUATION_DIR: files.EVALUATION_DIR},
+            mounts={**_VOLUMES, **evaluation},
+        )
+    ]
+    if spec.train:
+        init.append(_trainer(spec.train, common, policy))
+    finish = pods.step(
+        "finalise",
+        policy.checker_image,
+        finalise.to_json(),
+        secret=secret,
+        env={**common, Env.EVALUATION_DIR: files.EVALUATION_DIR},
+        mounts={**_VOLUMES, **evaluation},
+    )
+    volumes: list[Obj] = [{"name": v, "emptyDir": {}} for v in (*_VOLUMES, "evaluation")]
+    pod = pods.pod_spec(init=init, containers=[finish], volumes=volumes, restartPolicy="Never")
+    labels = {MODEL_LABEL: spec.model_ref.name, RUN_LABEL: run}
+    names = [c["name"] for c in (*init, finish)]
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": pods.metadata(
+            root, training_job_name(run), "trainer", labels, annotations={OBJECTIVES_ANNOTATION: objectives}
+        ),
+        "spec": {
+            "backoffLimit": spec.max_attempts - 1,
+            "activeDeadlineSeconds": spec.active_deadline_seconds + spec.start_deadline_seconds,
+            "ttlSecondsAfterFinished": KEEP_SECONDS,
+            "podFailurePolicy": {"rules": _failure_rules(names)},
+            "template": {
+                "metadata": {"labels": pods.pod_labels("trainer", spec.model_ref.name, {RUN_LABEL: run})},
+                "spec": pod,
+            },
+        },
+    }
+
+
+def load_check_job(
+    root: Obj, model: str, name: str, plan: LoadCheckPlan, *, secret: str, deadline: int, policy: Policy
+) -> Obj:
+    labels = {MODEL_LABEL: model}
+    check = pods.step("loadcheck", policy.checker_image, plan.to_json(), secret=secret, env={}, mounts={})
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": pods.metadata(root, name, "loadcheck", labels),
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": deadline,
+            "ttlSecondsAfterFinished": KEEP_SECONDS,
+            "template": {
+                "metadata": {"labels": pods.pod_labels("loadcheck", model, {})},
+                "spec": pods.pod_spec(containers=[check], volumes=[], restartPolicy="Never"),
+            },
+        },
+    }
+
+
+def run_from_template(root: Obj, name: str, template: Obj, fingerprint: str) -> Obj:
+    """A TrainingRun of the model's template. It remembers which template by a fingerprint."""
+    model = root["metadata"]["name"]
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "TrainingRun",
+        "metadata": pods.metadata(
+            root, name, "run", {MODEL_LABEL: model}, annotations={TEMPLATE_ANNOTATION: fingerprint}
+        ),
+        "spec": {"modelRef": {"name": model}, **template},
+    }
+
+
+def _trainer(train: Train, common: dict[str, str], policy: Policy) -> Obj:
+    more: dict[str, Any] = {}
+    if train.command:
+        more["command"] = train.command
+    if train.args:
+        more["args"] = train.args
+    return pods.container(
+        "train",
+        train.image or policy.trainer_image,
+        env={**{e.name: e.value for e in train.env}, **common, Env.SEED: str(train.seed)},
+        mounts=_VOLUMES,
+        read_only=frozenset({"input"}),
+        resources=pods.resources(train.resources, _TRAINER_RESOURCES),
+        **more,
+    )
+
+
+def _file_env(run: str) -> dict[str, str]:
+    return {
+        Env.RUN: run,
+        Env.INPUT_DIR: files.INPUT_DIR,
+        Env.OUTPUT_DIR: files.OUTPUT_DIR,
+        Env.CHECKPOINT_DIR: files.CHECKPOINT_DIR,
+        Env.PARAMS_FILE: files.PARAMS_FILE,
+        Env.RESULT_FILE: files.RESULT_FILE,
+        Env.STATUS_FILE: files.STATUS_FILE,
+        Env.FAILURE_FILE: files.FAILURE_FILE,
+    }
+
+
+def _failure_rules(containers: list[str]) -> list[Obj]:
+    """Exit 64 and 65 end the Job at once; a disruption (drain, preemption) does not count as an attempt."""
+    permanent = [int(ExitCode.USAGE), int(ExitCode.DATA)]
+    return [
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        *(
+            {"action": "FailJob", "onExitCodes": {"containerName": c, "operator": "In", "values": permanent}}
+            for c in containers
+        ),
+    ]

@@ -1,0 +1,170 @@
+"""What all our Pods share: labels, owners, Pod Security `restricted`, and the step containers.
+
+User code and untrusted models never meet credentials: only the containers of the checker image (`prepare`,
+`finalise`, `fetch`, `loadcheck`) get the storage Secret, and no Pod gets an API token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ...api.base import API_VERSION, Resources
+from ...contract.files import Env
+from ..ownership import MANAGED_BY_LABEL, MANAGER, MODEL_LABEL
+from ..plan import Obj
+
+USER: Final = 65532
+COMPONENT_LABEL: Final = "app.kubernetes.io/component"
+INTENT_ANNOTATION: Final = "steeltown.dev/intent"
+
+CONTAINER_SECURITY: Final[Obj] = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+POD_SECURITY: Final[Obj] = {
+    "runAsNonRoot": True,
+    "runAsUser": USER,
+    "runAsGroup": USER,
+    "fsGroup": USER,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+STEP_RESOURCES: Final[Obj] = {
+    "requests": {"cpu": "50m", "memory": "128Mi"},
+    "limits": {"cpu": "2", "memory": "2Gi"},
+}
+
+
+def metadata(root: Obj, name: str, component: str, labels: Mapping[str, str], **more: Any) -> Obj:
+    """Name, labels and the controller reference to `root`: deleting the root deletes everything."""
+    return {
+        "name": name,
+        "namespace": root["metadata"]["namespace"],
+        "labels": {MANAGED_BY_LABEL: MANAGER, COMPONENT_LABEL: component, **labels},
+        "ownerReferences": [owner_reference(root)],
+        **more,
+    }
+
+
+def owner_reference(root: Obj) -> Obj:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": root["kind"],
+        "name": root["metadata"]["name"],
+        "uid": root["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def pod_labels(component: str, model: str, labels: Mapping[str, str]) -> dict[str, str]:
+    return {MANAGED_BY_LABEL: MANAGER, COMPONENT_LABEL: component, MODEL_LABEL: model, **labels}
+
+
+def pod_spec(*, containers: list[Obj], volumes: list[Obj], init: list[Obj] | None = None, **more: Any) -> Obj:
+    spec: Obj = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": POD_SECURITY,
+        "containers": containers,
+        "volumes": [*volumes, {"name": "tmp", "emptyDir": {}}],
+        **more,
+    }
+    return {**spec, "initContainers": init} if init else spec
+
+
+def container(
+    name: str,
+    image: str,
+    *,
+    env: Mapping[str, str],
+    mounts: Mapping[str, str],
+    read_only: frozenset[str] = frozenset(),
+    resources: Obj,
+    **more: Any,
+) -> Obj:
+    """mounts: volume name -> path; a writable /tmp is always there. A crash leaves its last log lines as message."""
+    return {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "env": [{"name": str(k), "value": v} for k, v in sorted(env.items()) if v != ""],
+        "volumeMounts": [
+            {"name": v, "mountPath": p, **({"readOnly": True} if v in read_only else {})}
+            for v, p in {**mounts, "tmp": "/tmp"}.items()  # noqa: S108 (an emptyDir of the Pod)
+        ],
+        "resources": resources,
+        "securityContext": CONTAINER_SECURITY,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        **more,
+    }
+
+
+def step(
+    command: str,
+    image: str,
+    plan: str,
+    *,
+    secret: str,
+    env: Mapping[str, str],
+    mounts: Mapping[str, str],
+    read_only: frozenset[str] = frozenset(),
+) -> Obj:
+    """A container of the checker image, which alone may open the artifact store."""
+    return container(
+        command,
+        image,
+        env={**env, Env.PLAN: plan},
+        mounts=mounts,
+        read_only=read_only,
+        resources=STEP_RESOURCES,
+        args=[command],
+        envFrom=[{"secretRef": {"name": secret}}],
+    )
+
+
+def resources(given: Resources, default: Obj) -> Obj:
+    """The given resources over defaults, quantities as the API server writes them back."""
+    out = {
+        part: {k: canonical_quantity(str(v)) for k, v in {**default.get(part, {}), **chosen}.items()}
+        for part, chosen in (("requests", given.requests), ("limits", given.limits))
+    }
+    return {k: v for k, v in out.items() if v}
+
+
+def canonical_quantity(text: str) -> str:
+    """The form in which the API server returns a quantity, so that an unchanged intent compares equal.
+
+    >>> [canonical_quantity(q) for q in ("1000m", "0.5", "1024Mi", "1.5Gi", "2")]
+    ['1', '500m', '1Gi', '1536Mi', '2']
+    """
+    number, suffix = _split(text)
+    if suffix and suffix in _BINARY:
+        value, units = number * 1024 ** _BINARY.index(suffix), _BINARY
+        base = 1024
+    else:
+        power = _DECIMAL.index(suffix) - 1
+        value, units, base = number * 1000**power, _DECIMAL[1:], 1000
+        if value != int(value):
+            return f"{round(value * 1000)}m"
+    whole = int(value)
+    exponent = 0
+    while whole and whole % base == 0 and exponent + 1 < len(units):
+        whole, exponent = whole // base, exponent + 1
+    return f"{whole}{units[exponent]}"
+
+
+_BINARY = ("", "Ki", "Mi", "Gi", "Ti")
+_DECIMAL = ("m", "", "k", "M", "G", "T")
+
+
+def _split(text: str) -> tuple[float, str]:
+    index = len(text)
+    while index and not text[index - 1].isdigit():
+        index -= 1
+    number, suffix = float(text[:index]), text[index:]
+    if suffix in _DECIMAL or suffix in _BINARY:
+        # a plain number is decimal; only Ki, Mi, ... are binary
+        return number, suffix
+    raise ValueError(f"quantity {text!r} has the unknown suffix {suffix!r}")

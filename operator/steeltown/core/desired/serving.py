@@ -1,0 +1,183 @@
+"""Deployments and Services of a model's versions.
+
+One Deployment per version, named after it; which version answers users is decided by the Service's selector
+alone, and the Service's annotations say which run that is, so the cluster itself is the record (delete the
+MLModel's status and nothing moves).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Final
+
+from ...api.base import Resources
+from ...contract import files
+from ...contract.evidence import ROUTE_ANNOTATION
+from ...contract.files import Env
+from ...contract.plans import FetchPlan
+from ..naming import baseline_name, canary_name, deployment_name, version_id
+from ..ownership import MODEL_LABEL
+from ..plan import Obj
+from ..policy import Policy
+from . import pods
+
+VERSION_LABEL: Final = "steeltown.dev/version"
+TRACK_LABEL: Final = "steeltown.dev/track"
+"""`serving` for pods that may become live, `baseline` for the fresh pod of a load check: the Service selects
+serving pods only, so a load check never reaches users."""
+LIVE_ANNOTATION: Final = "steeltown.dev/live"
+PREVIOUS_ANNOTATION: Final = "steeltown.dev/previous"
+PROMOTED_ANNOTATION: Final = "steeltown.dev/promoted"
+PORT: Final = 8080
+DEFAULT_RESOURCES: Final[Obj] = {"requests": {"cpu": "100m", "memory": "192Mi"}, "limits": {"memory": "1Gi"}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """One version of a model: the run that made it and the digest of what it made."""
+
+    run: str
+    digest: str
+
+    @property
+    def id(self) -> str:
+        return version_id(self.run, self.digest)
+
+    def to_json(self) -> str:
+        return json.dumps({"run": self.run, "digest": self.digest}, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | None) -> Version | None:
+        """None for what is absent or unreadable: somebody's edit of an annotation must not stop the operator."""
+        try:
+            raw = json.loads(text or "")
+            return cls(run=str(raw["run"]), digest=str(raw["digest"]))
+        except (ValueError, KeyError, TypeError):
+            return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingSpec:
+    """What all versions of a model are served with."""
+
+    model: str
+    resources: Resources
+    store: str
+    secret: str
+    progress_deadline_seconds: int
+
+
+def deployment(root: Obj, spec: ServingSpec, version: Version, replicas: int, policy: Policy) -> Obj:
+    """Deployment of one version; ready means loaded, verified and golden rows answered."""
+    name = deployment_name(spec.model, version.id)
+    return _deployment(root, spec, version, replicas, policy, name=name, track="serving")
+
+
+def baseline_deployment(root: Obj, spec: ServingSpec, version: Version, policy: Policy) -> Obj:
+    """One fresh Pod of a version, as young as the candidate's, for the load check alone."""
+    return _deployment(root, spec, version, 1, policy, name=baseline_name(spec.model), track="baseline")
+
+
+def live_service(root: Obj, model: str, live: Version, *, promoted: bool, previous: Version | None) -> Obj:
+    """The Service that users call. Its selector is the switch, its annotations the record of it."""
+    annotations = {LIVE_ANNOTATION: live.to_json()}
+    if promoted:
+        annotations[PROMOTED_ANNOTATION] = live.digest
+    if previous:
+        annotations[PREVIOUS_ANNOTATION] = previous.to_json()
+    return _service(root, model, model, live, track="serving", annotations=annotations)
+
+
+def canary_service(root: Obj, model: str, candidate: Version) -> Obj:
+    return _service(root, model, canary_name(model), candidate, track="serving", annotations={})
+
+
+def baseline_service(root: Obj, model: str, version: Version) -> Obj:
+    return _service(root, model, baseline_name(model), version, track="baseline", annotations={})
+
+
+def service_url(name: str, namespace: str) -> str:
+    return f"http://{name}.{namespace}.svc:{PORT}"
+
+
+def _service(root: Obj, model: str, name: str, version: Version, *, track: str, annotations: dict[str, str]) -> Obj:
+    more = {"annotations": annotations} if annotations else {}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": pods.metadata(root, name, "server", {MODEL_LABEL: model}, **more),
+        "spec": {
+            "selector": {MODEL_LABEL: model, VERSION_LABEL: version.id, TRACK_LABEL: track},
+            "ports": [{"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP"}],
+        },
+    }
+
+
+def _deployment(
+    root: Obj, spec: ServingSpec, version: Version, replicas: int, policy: Policy, *, name: str, track: str
+) -> Obj:
+    identity = {VERSION_LABEL: version.id, TRACK_LABEL: track}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": pods.metadata(root, name, "server", {MODEL_LABEL: spec.model, **identity}),
+        "spec": {
+            "replicas": replicas,
+            "revisionHistoryLimit": 1,
+            "progressDeadlineSeconds": spec.progress_deadline_seconds,
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+            "selector": {"matchLabels": {MODEL_LABEL: spec.model, **identity}},
+            "template": {
+                "metadata": {"labels": pods.pod_labels("server", spec.model, identity)},
+                "spec": _server_pod(spec, version, policy),
+            },
+        },
+    }
+
+
+def _server_pod(spec: ServingSpec, version: Version, policy: Policy) -> Obj:
+    fetch = pods.step(
+        "fetch",
+        policy.checker_image,
+        FetchPlan(store=spec.store, digest=version.digest).to_json(),
+        secret=spec.secret,
+        env={Env.MODEL_DIR: files.MODEL_DIR, Env.RUN: version.run},
+        mounts={"model": files.MODEL_DIR},
+    )
+    route = files.ROUTE_FILE.rsplit("/", 1)
+    server = pods.container(
+        "server",
+        policy.server_image,
+        env={
+            Env.MODEL_NAME: spec.model,
+            Env.MODEL_VERSION: version.run,
+            Env.MODEL_DIGEST: version.digest,
+            Env.MODEL_DIR: files.MODEL_DIR,
+            Env.ROUTE_FILE: files.ROUTE_FILE,
+            Env.PORT: str(PORT),
+        },
+        mounts={"model": files.MODEL_DIR, "route": route[0]},
+        read_only=frozenset({"model", "route"}),
+        resources=pods.resources(spec.resources, DEFAULT_RESOURCES),
+        ports=[{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        startupProbe=_probe("/v2/health/live", period=1, failures=120),
+        readinessProbe=_probe("/v2/health/ready", period=1, failures=2),
+        livenessProbe=_probe("/v2/health/live", period=10, failures=3),
+    )
+    downward = {"items": [{"path": route[1], "fieldRef": _field(f"metadata.annotations['{ROUTE_ANNOTATION}']")}]}
+    return pods.pod_spec(
+        init=[fetch],
+        containers=[server],
+        volumes=[{"name": "model", "emptyDir": {}}, {"name": "route", "downwardAPI": downward}],
+        terminationGracePeriodSeconds=30,
+    )
+
+
+def _field(path: str) -> Obj:
+    return {"apiVersion": "v1", "fieldPath": path}
+
+
+def _probe(path: str, *, period: int, failures: int) -> Obj:
+    get = {"path": path, "port": "http"}
+    return {"httpGet": get, "periodSeconds": period, "failureThreshold": failures, "timeoutSeconds": 2}

@@ -1,0 +1,1 @@
+"""Gates: ordered chains of small pure rules. The first rule that speaks is the condition."""

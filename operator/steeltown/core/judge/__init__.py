@@ -1,0 +1,1 @@
+"""Verdicts from evidence: pure functions (observations, plan, prior state) -> (state, verdict, explanation)."""

@@ -1,0 +1,122 @@
+"""What a Pod says about itself: which container ended how, and what keeps one from starting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..api.conditions import Reason
+from ..contract.files import ExitCode
+from ..contract.reports import StepReport
+from .plan import Obj
+
+_PULL = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
+_CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Termination:
+    """A container that ended. message: its report, or its last log lines if it left none."""
+
+    container: str
+    exit_code: int
+    reason: str
+    message: str
+    restarts: int
+
+    @property
+    def out_of_memory(self) -> bool:
+        return self.reason == "OOMKilled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obstacle:
+    """What keeps a Pod from starting, in a word and a sentence."""
+
+    reason: str
+    message: str
+
+
+def statuses(pod: Obj) -> list[Obj]:
+    status = pod.get("status") or {}
+    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+
+
+def termination(pod: Obj, container: str) -> Termination | None:
+    """How `container` ended, now or before its last restart."""
+    for status in statuses(pod):
+        if status["name"] != container:
+            continue
+        ended = (status.get("state") or {}).get("terminated") or (status.get("lastState") or {}).get("terminated")
+        if not ended:
+            return None
+        return Termination(
+            container=container,
+            exit_code=int(ended.get("exitCode", 0)),
+            reason=str(ended.get("reason", "")),
+            message=str(ended.get("message", "")),
+            restarts=int(status.get("restartCount", 0)),
+        )
+    return None
+
+
+def first_failure(pod: Obj) -> Termination | None:
+    """The first container, in the order in which they run, that ended with a code other than 0."""
+    for status in statuses(pod):
+        ended = termination(pod, status["name"])
+        if ended and ended.exit_code != 0:
+            return ended
+    return None
+
+
+def is_running(pod: Obj, container: str) -> bool:
+    return any(s["name"] == container and "running" in (s.get("state") or {}) for s in statuses(pod))
+
+
+def is_ready(pod: Obj) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return not is_terminating(pod) and any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def is_terminating(pod: Obj) -> bool:
+    return "deletionTimestamp" in pod["metadata"]
+
+
+def obstacle(pod: Obj) -> Obstacle | None:
+    """Why the Pod does not start, as the scheduler or the kubelet says it."""
+    for status in statuses(pod):
+        waiting = (status.get("state") or {}).get("waiting") or {}
+        reason, message = str(waiting.get("reason", "")), str(waiting.get("message", ""))
+        if reason in _PULL:
+            text = f"container {status['name']}: {reason}: {message or status.get('image', '')}"
+            return Obstacle(reason=Reason.IMAGE_PULL_FAILED, message=text)
+        if reason in _CONFIG:
+            text = f"container {status['name']}: {reason}: {message}"
+            return Obstacle(reason=Reason.CONTAINER_CONFIG_ERROR, message=text)
+    for condition in (pod.get("status") or {}).get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return Obstacle(reason=Reason.UNSCHEDULABLE, message=str(condition.get("message", "not scheduled yet")))
+    return None
+
+
+def load_failure(pod: Obj) -> tuple[str, str] | None:
+    """(reason, message) of a server Pod that retrying cannot mend: a final report, no memory, or crash after crash."""
+    for name in ("fetch", "server"):
+        ended = termination(pod, name)
+        if ended is None or ended.exit_code == 0:
+            continue
+        report = StepReport.decode(ended.message)
+        if report and ended.exit_code in (ExitCode.USAGE, ExitCode.DATA):
+            return report.reason, report.message
+        if ended.out_of_memory:
+            return Reason.OUT_OF_MEMORY, f"container {name} used more memory than its limit while loading the model"
+        if ended.restarts >= 2:
+            tail = ended.message.strip().splitlines()[-1:] or ["it left no output"]
+            return (
+                Reason.NOT_LOADABLE,
+                f"container {name} exited with code {ended.exit_code} again and again: {tail[0]}",
+            )
+    return None
+
+
+def newest(pods: list[Obj]) -> Obj | None:
+    return max(pods, key=lambda p: (p["metadata"].get("creationTimestamp", ""), p["metadata"]["name"]), default=None)

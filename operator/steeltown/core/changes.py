@@ -36,14 +36,17 @@ def contains(actual: Any, intent: Any) -> bool:
     elements, never elements.
     """
     if isinstance(intent, dict):
-        return isinstance(actual, dict) and all(
-            (v in (None, "", [], {}) and k not in actual) or (k in actual and contains(actual[k], v))
-            for k, v in intent.items()
-        )
+        if not isinstance(actual, dict):
+            return False
+        for key, value in intent.items():  # loops, not generators: this runs for every child in every reconcile
+            if key in actual:
+                if actual[key] is not value and not contains(actual[key], value):
+                    return False
+            elif value not in (None, "", [], {}):
+                return False
+        return True
     if isinstance(intent, list):
-        return (
-            isinstance(actual, list)
-            and len(actual) == len(intent)
-            and all(contains(a, i) for a, i in zip(actual, intent, strict=True))
-        )
+        if not isinstance(actual, list) or len(actual) != len(intent):
+            return False
+        return all(map(contains, actual, intent))
     return bool(actual == intent)

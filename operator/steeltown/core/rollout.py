@@ -324,20 +324,20 @@ def _promoting(c: Context) -> Move:
         route=_step_route(c) if old and not switched else None,
         requeue_after=c.until_deadline,
     )
-    if switched:
-        after = _to(_replace(keep, route=None), c, Phase.BAKING)
+    outcome = Outcome(
+        result="Promoted",
+        reason=Reason.TRAFFIC_SHIFTED,
+        message=c.rollout.evidence or "",
+        loadable=c.rollout.loadable or "",
+        performance=c.rollout.performance or "",
+        evidence=c.rollout.evidence or "",
+    )
+    record = _record(c, outcome)
+    if switched and not record:
         note = EventNote(type="Normal", reason=Reason.PROMOTED, message=f"{c.rollout.run} {c.rollout.digest} is live")
-        return _replace(after, events=(note,))
-    if ready_replicas(c.world.deployment(c.candidate)) >= full:
-        outcome = Outcome(
-            result="Promoted",
-            reason=Reason.TRAFFIC_SHIFTED,
-            message=c.rollout.evidence or "",
-            loadable=c.rollout.loadable or "",
-            performance=c.rollout.performance or "",
-            evidence=c.rollout.evidence or "",
-        )
-        return _replace(keep, switch_to=c.candidate, actions=_record(c, outcome))
+        return _replace(_to(keep, c, Phase.BAKING), events=(note,))
+    if switched or ready_replicas(c.world.deployment(c.candidate)) >= full:
+        return _replace(keep, switch_to=c.candidate, actions=record)
     if c.late:
         message = f"{full} replicas of the candidate were not ready in time"
         return _fail(keep, c, ConditionType.CANARY_PASSED, Reason.PROGRESS_DEADLINE_EXCEEDED, message)

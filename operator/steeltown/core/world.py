@@ -66,7 +66,7 @@ class Run:
         self.name: str = obj["metadata"]["name"]
         self.status: dict[str, Any] = obj.get("status") or {}
 
-    @property
+    @cached_property
     def order(self) -> tuple[str, int, str]:
         """Creation order; within one second by the number that ends the name, then by name."""
         number = re.search(r"(\d+)$", self.name)
@@ -76,13 +76,13 @@ class Run:
     def finished(self) -> bool:
         return bool(self.status.get("completionTime"))
 
-    @property
+    @cached_property
     def version(self) -> Version | None:
         """What it made, None unless it succeeded."""
         digest = (self.status.get("artifact") or {}).get("digest")
         return Version(run=self.name, digest=digest) if self.finished and digest else None
 
-    @property
+    @cached_property
     def outcome(self) -> Outcome | None:
         return Outcome.from_json((self.obj["metadata"].get("annotations") or {}).get(OUTCOME_ANNOTATION))
 
@@ -108,8 +108,10 @@ class Run:
         return true(Reason.GATES_PASSED, f"{', '.join(g.value for g in RUN_GATES)} hold for {self.name}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class World:
+    """Derived facts are computed once: a world is one moment."""
+
     root: Obj
     spec: MLModelSpec
     status: MLModelStatus
@@ -150,15 +152,15 @@ class World:
     def _record(self) -> dict[str, str]:
         return (self.service or {"metadata": {}})["metadata"].get("annotations") or {}
 
-    @property
+    @cached_property
     def live(self) -> Version | None:
         return Version.from_json(self._record.get(LIVE_ANNOTATION))
 
-    @property
+    @cached_property
     def previous(self) -> Version | None:
         return Version.from_json(self._record.get(PREVIOUS_ANNOTATION))
 
-    @property
+    @cached_property
     def promoted(self) -> bool:
         """The live version got where it is by evidence, not by being the newest experiment."""
         return self.live is not None and self._record.get(PROMOTED_ANNOTATION) == self.live.digest
@@ -174,11 +176,11 @@ class World:
     def run(self, name: str) -> Run | None:
         return next((r for r in self.runs if r.name == name), None)
 
-    @property
+    @cached_property
     def newest(self) -> Run | None:
         return self.runs[-1] if self.runs else None
 
-    @property
+    @cached_property
     def target(self) -> Run | None:
         """The version that should be live: the newest finished run, unless it is older than the live one's.
 

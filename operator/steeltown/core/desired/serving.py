@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from ...api.base import Resources
@@ -33,14 +34,14 @@ PORT: Final = 8080
 DEFAULT_RESOURCES: Final[Obj] = {"requests": {"cpu": "100m", "memory": "192Mi"}, "limits": {"memory": "1Gi"}}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Version:
     """One version of a model: the run that made it and the digest of what it made."""
 
     run: str
     digest: str
 
-    @property
+    @cached_property
     def id(self) -> str:
         return version_id(self.run, self.digest)
 

@@ -1,0 +1,130 @@
+"""The scenarios that are explored: what a user does, and when."""
+
+from __future__ import annotations
+
+from steeltown.api.base import API_VERSION
+from steeltown.api.mlmodel import MLModelSpec, Phase
+from steeltown.core.plan import Obj, Target
+
+from .nature import Behaviour
+from .schedule import MODEL, NAMESPACE, Explorer, Scenario, Step
+
+GOOD_A, GOOD_B, GOOD_C = Behaviour("good", "a"), Behaviour("good", "b"), Behaviour("good", "c")
+
+
+def template(behaviour: Behaviour) -> Obj:
+    return {
+        "task": {"type": "Classification", "target": "y"},
+        "train": {"data": {"uri": "s3://data/x.csv", "digest": behaviour.data_digest}},
+        "evaluation": {"data": {"uri": "s3://data/e.csv", "digest": GOOD_A.data_digest}},
+    }
+
+
+def model(behaviour: Behaviour, *, stage: str = "Production", replicas: int = 2, **rollout: object) -> Obj:
+    spec = MLModelSpec.model_validate(
+        {
+            "stage": stage,
+            "training": {"template": template(behaviour)},
+            "objectives": {
+                "quality": [{"metric": "accuracy", "min": "0.8"}],
+                "serving": {"errorRate": "0.02", "slowRate": "0.02", "latencyMilliseconds": 100},
+            },
+            "serving": {"replicas": replicas},
+            "rollout": {"steps": [{"weight": 20}, {"weight": 50}], "bakeSeconds": 4, **rollout},
+        }
+    )
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "MLModel",
+        "metadata": {"name": MODEL, "namespace": NAMESPACE},
+        "spec": spec.dump(),
+        "status": {"observedGeneration": -1},
+    }
+
+
+def create(behaviour: Behaviour, **more: object) -> Step:
+    return Step(when=lambda x: True, act=lambda x: _put(x, model(behaviour, **more)))  # type: ignore[arg-type]
+
+
+def _put(x: Explorer, obj: Obj) -> None:
+    x.cluster.put(obj)
+
+
+def retrain(behaviour: Behaviour, when: object = None) -> Step:
+    """The data changes: a new template, as a GitOps commit would bring it."""
+
+    def act(x: Explorer) -> None:
+        assert x.model is not None
+        x.cluster.set_spec(x.model, lambda spec: {**spec, "training": {"template": template(behaviour)}})
+
+    return Step(when=when or Explorer.settled, act=act)  # type: ignore[arg-type]
+
+
+def restage(stage: str, when: object = None) -> Step:
+    def act(x: Explorer) -> None:
+        assert x.model is not None
+        x.cluster.set_spec(x.model, lambda spec: {**spec, "stage": stage})
+
+    return Step(when=when or Explorer.settled, act=act)  # type: ignore[arg-type]
+
+
+def delete(when: object) -> Step:
+    def act(x: Explorer) -> None:
+        x.cluster.remove(Target("MLModel", NAMESPACE, MODEL))
+        x.cluster.collect_garbage()
+
+    return Step(when=when, act=act)  # type: ignore[arg-type]
+
+
+def in_step(step: int) -> object:
+    return lambda x: x.phase(Phase.SHIFTING, step)
+
+
+def in_phase(phase: Phase) -> object:
+    return lambda x: x.phase(phase)
+
+
+def _bad(kind: str) -> Scenario:
+    return Scenario(
+        name=f"bad rollout: {kind}",
+        steps=(create(GOOD_A), retrain(Behaviour(kind, "b"))),
+        expected_live="m-v1",
+        ticks=70,
+    )
+
+
+SCENARIOS = (
+    Scenario(name="first rollout", steps=(create(GOOD_A),), expected_live="m-v1", ticks=25),
+    Scenario(name="good rollout", steps=(create(GOOD_A), retrain(GOOD_B)), expected_live="m-v2"),
+    *map(_bad, ("baddata", "worse", "unloadable", "slow", "failing", "latefailing")),
+    Scenario(
+        name="A to B to A mid-canary",
+        steps=(create(GOOD_A), retrain(GOOD_B), retrain(GOOD_A, in_step(0))),
+        expected_live="m-v3",
+        ticks=80,
+    ),
+    Scenario(
+        name="A to B to C mid-canary",
+        steps=(create(GOOD_A), retrain(GOOD_B), retrain(GOOD_C, in_step(1))),
+        expected_live="m-v3",
+        ticks=80,
+    ),
+    Scenario(
+        name="promotion withdrawn mid-canary",
+        steps=(create(GOOD_A), retrain(GOOD_B), restage("Experimental", in_step(0))),
+        expected_live="m-v2",
+        ticks=60,
+    ),
+    Scenario(
+        name="experiment, update, promotion",
+        steps=(create(GOOD_A, stage="Experimental"), retrain(GOOD_B), restage("Production")),
+        expected_live="m-v2",
+        ticks=60,
+    ),
+    Scenario(name="deletion mid-canary", steps=(create(GOOD_A), retrain(GOOD_B), delete(in_step(0))), ticks=50),
+    Scenario(
+        name="deletion while loading",
+        steps=(create(GOOD_A), retrain(GOOD_B), delete(in_phase(Phase.LOADING))),
+        ticks=50,
+    ),
+)

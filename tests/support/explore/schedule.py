@@ -1,0 +1,292 @@
+"""One schedule: a scenario, the writes at which the operator dies, and what must hold at every moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from steeltown.api.mlmodel import MLModelStatus, Phase
+from steeltown.contract.evidence import ROUTE_ANNOTATION, Route
+from steeltown.core.desired.serving import PROMOTED_ANNOTATION
+from steeltown.core.plan import Action, Annotate, Key, Obj, target
+from steeltown.core.planners import PLANNERS
+from steeltown.core.policy import Policy
+from steeltown.core.world import OUTCOME_ANNOTATION, Outcome
+from steeltown.runtime.reconciler import Reconciler
+from steeltown.runtime.store import Store
+
+from .cluster import Applier, Cluster, Crash, Recorder, drive, later
+from .nature import Behaviour, Nature
+
+NAMESPACE, MODEL = "team", "m"
+KEY = Key("MLModel", NAMESPACE, MODEL)
+POLICY = Policy(trainer_image="trainer", checker_image="checker", server_image="server")
+ABORT_TICKS = 3
+"""I6: at most so many ticks after the intent to roll back, no live pod sends the candidate anything."""
+
+
+class Operator:
+    """The operator's own Store and Reconciler, started from nothing: it lists the cluster and goes on."""
+
+    def __init__(self, cluster: Cluster, nature: Nature, applier: Applier) -> None:
+        self.cluster, self.nature = cluster, nature
+        self.store = Store()
+        self.queue: dict[Key, None] = {}
+        self.due: dict[Key, datetime] = {}
+        self.seen: dict[Any, str] = {}
+        self.reconciler = Reconciler(
+            store=self.store,
+            planners=PLANNERS,
+            policy=POLICY,
+            applier=applier,
+            recorder=Recorder(),
+            fence=lambda: None,
+            wake=self._add,
+            now=lambda: cluster.now,
+            clock=lambda: cluster.now.timestamp(),
+        )
+
+    def _add(self, key: Key) -> None:
+        self.queue[key] = None
+
+    def watch(self) -> None:
+        """Deliver what changed since the last look, deletions included."""
+        for where, obj in self.cluster.objects.items():
+            if self.seen.get(where) != obj["metadata"]["resourceVersion"]:
+                for key in self.store.apply_event("MODIFIED", obj):
+                    self._add(key)
+        for where in [w for w in self.seen if w not in self.cluster.objects]:
+            known = self.store.get(where)
+            if known:
+                gone = {**known, "metadata": {**known["metadata"], "resourceVersion": str(self.cluster.version)}}
+                for key in self.store.apply_event("DELETED", gone):
+                    self._add(key)
+        self.seen = {w: o["metadata"]["resourceVersion"] for w, o in self.cluster.objects.items()}
+
+    def observe(self) -> None:
+        pods = {p["metadata"]["uid"]: p for p in self.cluster.of_kind("Pod")}
+        for key, wanted in self.store.observed():
+            evidence = self.nature.evidence(pods[wanted.uid]) if wanted.uid in pods else None
+            if evidence and self.store.put_evidence(wanted.uid, evidence):
+                self._add(key)
+
+    def run(self) -> None:
+        """Reconcile until nothing is left to do now."""
+        self.watch()
+        self.observe()
+        for key in [k for k, moment in self.due.items() if moment <= self.cluster.now]:
+            del self.due[key]
+            self._add(key)
+        for _ in range(300):
+            if not self.queue:
+                return
+            key = next(iter(self.queue))
+            del self.queue[key]
+            outcome = drive(self.reconciler.reconcile(key))
+            if outcome.requeue_after is not None:
+                self.due[key] = later(self.cluster.now, outcome.requeue_after)
+            self.watch()
+        raise AssertionError("the operator does not come to rest within one tick")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A user's act, once its moment has come."""
+
+    when: Callable[[Explorer], bool]
+    act: Callable[[Explorer], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    name: str
+    steps: tuple[Step, ...]
+    ticks: int = 60
+    expected_live: str = ""
+    replicas: int = 2
+
+
+@dataclass(slots=True)
+class Explorer:
+    """Runs one schedule and checks the invariants after every write and every tick."""
+
+    scenario: Scenario
+    crash_at: dict[int, str] = field(default_factory=dict)
+    cluster: Cluster = field(default_factory=Cluster)
+    nature: Nature = field(init=False)
+    applier: Applier = field(init=False)
+    operator: Operator = field(init=False)
+    pending: list[Step] = field(default_factory=list)
+    was_serving: bool = False
+    aborting: dict[str, datetime] = field(default_factory=dict)
+    promoted: set[str] = field(default_factory=set)
+    tick: int = 0
+    forks: list[tuple[int, str, Explorer]] | None = None
+    """Filled, if it is a list, with the world before and after every write: where a crash would leave it."""
+
+    def __post_init__(self) -> None:
+        self.nature = Nature(self.cluster)
+        self.pending = list(self.scenario.steps)
+        self._connect()
+
+    def _connect(self) -> None:
+        around = self._fork if self.forks is not None else None
+        self.applier = Applier(self.cluster, crash_at=self.crash_at, written=self._written, around=around)
+        self.operator = Operator(self.cluster, self.nature, self.applier)
+
+    def _fork(self, write: int, moment: str) -> None:
+        assert self.forks is not None
+        other = Explorer(self.scenario, cluster=self.cluster.copy())
+        other.nature = self.nature.copy(other.cluster)
+        other.pending, other.tick = list(self.pending), self.tick
+        other.was_serving, other.aborting, other.promoted = self.was_serving, dict(self.aborting), set(self.promoted)
+        other._connect()
+        self.forks.append((write, moment, other))
+
+    # --- the run -----------------------------------------------------------------------------------------------------
+
+    def run(self) -> Explorer:
+        while self.tick < self.scenario.ticks:
+            self._user()
+            self.resume()
+        assert not self.pending, f"{len(self.pending)} acts of the scenario never had their moment"
+        self._check_rest()
+        return self
+
+    def resume(self) -> None:
+        """The rest of a tick, from where the operator (re)starts."""
+        self._operate()
+        self.nature.tick()
+        self.check()
+        self.cluster.now = later(self.cluster.now, 1)
+        self.tick += 1
+
+    def _user(self) -> None:
+        while self.pending and self.pending[0].when(self):
+            self.pending.pop(0).act(self)
+
+    def _operate(self) -> None:
+        while True:
+            try:
+                return self.operator.run()
+            except Crash:
+                self.operator = Operator(self.cluster, self.nature, self.applier)
+
+    def _check_rest(self) -> None:
+        """I8: at rest nothing is written, not even after a restart that lists everything anew."""
+        before = self.applier.count
+        self._operate()
+        self.operator = Operator(self.cluster, self.nature, self.applier)
+        self._operate()
+        assert self.applier.count == before, f"I8: {self.cluster.log[before - self.applier.count :]}"
+
+    # --- what can be asked -------------------------------------------------------------------------------------------
+
+    @property
+    def model(self) -> Obj | None:
+        return self.cluster.get("MLModel", MODEL)
+
+    @property
+    def status(self) -> MLModelStatus:
+        return MLModelStatus.model_validate((self.model or {}).get("status") or {})
+
+    def phase(self, phase: Phase, step: int | None = None) -> bool:
+        rollout = self.status.rollout
+        return rollout is not None and rollout.phase is phase and (step is None or rollout.step == step)
+
+    def settled(self) -> bool:
+        ready = {c.type: c for c in self.status.conditions}.get("Ready")
+        stalled = any(c.type == "Stalled" for c in self.status.conditions)
+        current = self.status.observed_generation == (self.model or {"metadata": {}})["metadata"].get("generation")
+        return ready is not None and current and (ready.status == "True" or stalled)
+
+    def final(self) -> dict[str, Any]:
+        """The end state without what names moments: times, ids, resource versions."""
+        outcomes = {}
+        for run in self.cluster.of_kind("TrainingRun"):
+            note = Outcome.from_json((run["metadata"].get("annotations") or {}).get(OUTCOME_ANNOTATION))
+            outcomes[run["metadata"]["name"]] = (
+                run["status"]["phase"],
+                note.result if note else "",
+                note and note.reason,
+            )
+        services = {s["metadata"]["name"]: (s["spec"]["selector"], _record(s)) for s in self.cluster.of_kind("Service")}
+        return {
+            "runs": outcomes,
+            "deployments": {d["metadata"]["name"]: d["spec"]["replicas"] for d in self.cluster.of_kind("Deployment")},
+            "services": services,
+            "conditions": [(c.type, c.status, c.reason) for c in self.status.conditions],
+            "rollout": self.status.rollout,
+            "stage": self.status.stage,
+            "history": [(h.run, h.outcome, h.reason) for h in self.status.history],
+            "routes": sorted(r.weight for r in self._routes().values() if r.weight),
+        }
+
+    def _routes(self) -> dict[str, Route]:
+        found = {}
+        for pod in self.cluster.of_kind("Pod"):
+            text = (pod["metadata"].get("annotations") or {}).get(ROUTE_ANNOTATION, "")
+            if route := Route.from_json(text):
+                found[pod["metadata"]["name"]] = route
+        return found
+
+    # --- invariants --------------------------------------------------------------------------------------------------
+
+    def _written(self, what: Action | Obj) -> None:
+        if isinstance(what, Annotate) and target(what).kind == "Pod":
+            self._check_weight(what)
+        if isinstance(what, dict) and (what.get("rollout") or {}).get("phase") == Phase.ROLLING_BACK:
+            self.aborting.setdefault(what["rollout"]["id"], self.cluster.now)
+        self.check()
+
+    def check(self) -> None:
+        """I1, I3, I4, I6, I7 at this very moment."""
+        if self.model is None:
+            return
+        self._check_serving()
+        self._check_promotion()
+        for rollout, since in self.aborting.items():
+            routed = [r for r in self._routes().values() if r.epoch.startswith(rollout) and r.weight > 0]
+            late = (self.cluster.now - since).total_seconds() > ABORT_TICKS
+            assert not (routed and late), f"I6: {rollout} still routes {routed}"
+        assert all(n == 1 for n in self.nature.trained.values()), f"I7: trained {self.nature.trained}"
+
+    def _check_weight(self, action: Annotate) -> None:
+        """I2: no route asks for more than the step that was recorded before, or for another digest."""
+        route = Route.from_json(action.annotations.get(ROUTE_ANNOTATION) or "")
+        if route is None or route.weight == 0:
+            return
+        rollout = self.status.rollout
+        assert rollout is not None, f"I2: weight {route.weight} without a rollout"
+        assert rollout.phase in (Phase.SHIFTING, Phase.PROMOTING), f"I2: weight {route.weight} in {rollout.phase}"
+        assert route.weight <= rollout.weight, f"I2: weight {route.weight} > {rollout.weight}"
+        assert route.canary_digest == rollout.digest, "I2: another digest"
+
+    def _check_serving(self) -> None:
+        """I1 and I3: who served goes on serving, with the capacity that the spec asks for."""
+        ready = self.nature.endpoints(MODEL)
+        if len(ready) >= self.scenario.replicas:
+            self.was_serving = True
+        if not self.was_serving:
+            return
+        assert ready, f"I1: no ready endpoint; {self.cluster.log[-5:]}"
+        assert len(ready) >= self.scenario.replicas, f"I3: {len(ready)} ready; {self.cluster.log[-5:]}"
+
+    def _check_promotion(self) -> None:
+        """I4: a digest is marked as promoted only after a Pass for exactly that digest was recorded."""
+        service = self.cluster.get("Service", MODEL)
+        digest = _record(service).get(PROMOTED_ANNOTATION, "") if service else ""
+        if not digest or digest in self.promoted:
+            return
+        rollout = self.status.rollout
+        assert rollout is not None and rollout.digest == digest, f"I4: {digest} promoted, rollout is {rollout}"
+        assert rollout.phase is Phase.PROMOTING, f"I4: promoted in {rollout.phase}"
+        assert Behaviour.of(digest).kind in ("good", "latefailing"), f"I4: {Behaviour.of(digest)} was promoted"
+        self.promoted.add(digest)
+
+
+def _record(service: Obj) -> dict[str, str]:
+    notes = service["metadata"].get("annotations") or {}
+    return {k: v for k, v in notes.items() if k != "steeltown.dev/intent"}

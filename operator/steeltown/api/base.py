@@ -44,12 +44,11 @@ Decimal = Annotated[str, Field(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$", max_lengt
 Share = Annotated[str, Field(pattern=r"^(0(\.[0-9]{1,9})?|1(\.0{1,9})?)$", max_length=11)]
 Quantity = Annotated[
     str,
-    BeforeValidator(str),
     Field(
-        max_length=32,
         pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$",
         json_schema_extra={"x-kubernetes-int-or-string": True},
     ),
+    BeforeValidator(str),  # outermost: it sees the number that the pattern then reads as text
 ]
 
 

@@ -22,6 +22,8 @@ from .exact import clopper_pearson_lower, clopper_pearson_upper, fisher_greater,
 FAIL_ALPHA: Final = 0.01
 PASS_ALPHA: Final = 0.05
 FIRST_FAIL_LOOK: Final = 20
+NEVER: Final = 2**62
+"""Requests needed to show that a limit of zero holds: it can be violated but never shown."""
 
 
 class Result(StrEnum):
@@ -86,7 +88,7 @@ def needed_requests(limits: Limits, passed_looks: int = 0) -> int:
     """Canary requests at which the next pass look happens."""
     tightest = min(limits.error_rate, limits.slow_rate)
     if tightest <= 0.0:
-        return 2**62  # a limit of zero can be violated but never shown to hold
+        return NEVER
     return int(needed_without_events(tightest, PASS_ALPHA / 2) * 2**passed_looks)
 
 
@@ -113,7 +115,7 @@ def judge_load(report: LoadReport, limits: Limits) -> Judgement:
         return slow
     for share in shares:
         if clopper_pearson_upper(share.events, share.n, PASS_ALPHA) > share.limit:
-            needed = needed_without_events(share.limit, PASS_ALPHA) if share.limit > 0 else 2**62
+            needed = needed_without_events(share.limit, PASS_ALPHA) if share.limit > 0 else NEVER
             message = f"{_tell(share)}: not enough to show that the limit is kept (needs at least {needed} requests)"
             return Judgement(result=Result.UNKNOWN, reason=Reason.INCONCLUSIVE, message=message)
     median = (candidate.latency.quantile(0.5) or 0) / 1000
@@ -203,18 +205,19 @@ def _look_for_harm(shares: tuple[_Share, ...], n: int, looks: Looks) -> tuple[Lo
 
 
 def _look_for_pass(shares: tuple[_Share, ...], n: int, looks: Looks) -> tuple[Looks, Judgement]:
-    limits_at = min(s.limit for s in shares)
-    needed = 2**62 if limits_at <= 0.0 else needed_without_events(limits_at, PASS_ALPHA / 2) * 2**looks.passed
-    if n < needed:
-        message = f"{_tell(shares[0])}; the next look is at {needed} requests"
+    tightest = min(s.limit for s in shares)
+    first = needed_without_events(tightest, PASS_ALPHA / 2) if tightest > 0.0 else NEVER
+    if n < first * 2**looks.passed:
+        message = f"{_tell(shares[0])}; the next look is at {first * 2**looks.passed} requests"
         return looks, Judgement(result=Result.UNKNOWN, reason=Reason.COLLECTING_EVIDENCE, message=message)
+    while n >= first * 2 ** (looks.passed + 1):
+        looks = replace(looks, passed=looks.passed + 1)
     alpha = PASS_ALPHA / 2 ** (looks.passed + 1)
     looks = replace(looks, passed=looks.passed + 1)
     open_shares = [s for s in shares if clopper_pearson_upper(s.events, s.n, alpha) > s.limit]
     if open_shares:
-        message = (
-            f"{_tell(open_shares[0])}: not yet shown to be within the limit; the next look is at {needed * 2} requests"
-        )
+        then = first * 2**looks.passed
+        message = f"{_tell(open_shares[0])}: not yet shown to be within the limit; the next look is at {then} requests"
         return looks, Judgement(result=Result.UNKNOWN, reason=Reason.COLLECTING_EVIDENCE, message=message)
     message = "; ".join(_tell(s) for s in shares)
     return looks, Judgement(result=Result.PASS, reason=Reason.WITHIN_OBJECTIVES, message=message)

@@ -1,0 +1,63 @@
+# `make demo` and `make test` are all that a newcomer needs; `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+SOURCES := operator/steeltown images tests benchmarks examples
+
+.PHONY: help demo test test-fast test-controlplane test-e2e lint crds images cluster-up cluster-down cluster-status \
+        bench-controller clean
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+
+$(VENV)/.installed: requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: set PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv is missing: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	env -u PIP_FIND_LINKS $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+test: lint test-fast test-controlplane test-e2e ## everything CI runs
+
+lint: $(VENV)/.installed ## style, types, layers, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	cd operator && ../$(BIN)/lint-imports --config ../pyproject.toml --no-cache
+	PYTHONPATH=operator $(BIN)/python -m steeltown.api --check crds
+
+test-fast: $(VENV)/.installed ## the tests that need no cluster
+	$(PYTEST) -q -n 2 tests/unit tests/exploration
+
+test-controlplane: $(VENV)/.installed ## the tests that need an API server, but no pods
+	$(PYTHON) tests/cluster up --control-plane
+	$(PYTEST) -q tests/controlplane
+
+test-e2e: $(VENV)/.installed images ## the tests on a whole cluster
+	$(PYTEST) -q tests/e2e
+
+images: cluster-up ## build the images that have changed and load them into the cluster
+	$(PYTHON) images/build.py --load embedded
+
+demo: $(VENV)/.installed ## the whole story on real data
+	$(BIN)/python examples/flight-delay/demo.py
+
+crds: $(VENV)/.installed ## write crds/ from operator/steeltown/api
+	PYTHONPATH=operator $(BIN)/python -m steeltown.api crds
+
+cluster-up: ## start a Kubernetes cluster on this machine
+	$(PYTHON) tests/cluster up
+
+cluster-down: ## stop it and remove its state
+	$(PYTHON) tests/cluster down
+	$(PYTHON) tests/cluster down --control-plane
+
+cluster-status: ## what runs
+	$(PYTHON) tests/cluster status
+
+clean: ## remove what the targets made in this folder
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,179 @@
+"""The resources on a real API server: every rule with a good and a bad example, and what kubectl makes of them."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kubectl import REPOSITORY, Kubectl, eventually, kubeconfig, namespace
+
+DIGEST = "sha256:" + "a" * 64
+
+
+@pytest.fixture(scope="module")
+def kubectl() -> Iterator[Kubectl]:
+    config = kubeconfig(control_plane=True)
+    everywhere = Kubectl(config=config)
+    everywhere.run("apply", "--server-side", "-k", str(REPOSITORY / "crds"))
+    everywhere.wait("crd/mlmodels.steeltown.dev", "condition=Established")
+    everywhere.wait("crd/trainingruns.steeltown.dev", "condition=Established")
+    with namespace(config, "crds") as own:
+        eventually(lambda: own.attempt("get", "mlmodels,trainingruns").returncode == 0)
+        yield own
+
+
+def mlmodel(**spec: Any) -> dict[str, Any]:
+    return {"apiVersion": "steeltown.dev/v1alpha1", "kind": "MLModel", "metadata": {"name": "m"}, "spec": spec}
+
+
+def run(**spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "steeltown.dev/v1alpha1",
+        "kind": "TrainingRun",
+        "metadata": {"name": "r"},
+        "spec": {"modelRef": {"name": "m"}, **spec},
+    }
+
+
+SOURCE = {"uri": "s3://data/january.csv", "digest": DIGEST}
+TASK = {"type": "Classification", "target": "late"}
+TRAIN = {"task": TASK, "train": {"data": SOURCE}}
+QUALITY = {"metric": "accuracy", "min": "0.7"}
+
+ACCEPTED = {
+    "nothing but a name": mlmodel(),
+    "everything a model can say": mlmodel(
+        stage="Production",
+        frozen=True,
+        training={"template": TRAIN},
+        storage={"uri": "s3://bucket/prefix", "secretName": "store"},
+        objectives={
+            "data": {
+                "rows": {"min": 10, "max": 20, "minRatioToLive": "0.5"},
+                "columns": [{"name": "x", "type": "Number", "maxNullFraction": "0.1"}],
+            },
+            "quality": [{**QUALITY, "nonInferiorityMargin": "0.01", "mode": "Observe"}],
+            "serving": {"errorRate": "0.01", "latencyMilliseconds": 50, "slowRate": "0.05", "maxSlowdown": "3"},
+        },
+        serving={"replicas": 3, "resources": {"requests": {"cpu": 1, "memory": "1Gi"}, "limits": {"cpu": "500m"}}},
+        rollout={
+            "steps": [{"weight": 1}, {"weight": 100}],
+            "loadCheck": {"ratePerSecond": "20", "durationSeconds": 10},
+            "onInconclusive": "Rollback",
+            "progressDeadlineSeconds": 60,
+            "bakeSeconds": 0,
+        },
+    ),
+    "a run that trains": run(**TRAIN),
+    "a run with its own trainer needs no task": run(train={"data": SOURCE, "image": "registry.example/trainer:1"}),
+    "a run that imports": run(**{"import": SOURCE}),
+}
+
+REFUSED = {
+    "steps that do not increase": (
+        mlmodel(rollout={"steps": [{"weight": 25}, {"weight": 25}]}),
+        "weights must be strictly increasing",
+    ),
+    "no step": (mlmodel(rollout={"steps": []}), "should have at least 1 items"),
+    "weight above 100": (mlmodel(rollout={"steps": [{"weight": 101}]}), "less than or equal to 100"),
+    "unknown stage": (mlmodel(stage="Prod"), 'supported values: "Experimental", "Production"'),
+    "unknown field": (mlmodel(stag="Production"), 'unknown field "spec.stag"'),
+    "bad quantity": (
+        mlmodel(serving={"resources": {"limits": {"memory": "1 Gig"}}}),
+        "spec.serving.resources.limits.memory",
+    ),
+    "share above one": (mlmodel(objectives={"serving": {"errorRate": "1.5"}}), "spec.objectives.serving.errorRate"),
+    "a metric without a bound": (
+        mlmodel(objectives={"quality": [{"metric": "auc"}]}),
+        "write at least one of min, max and nonInferiorityMargin",
+    ),
+    "the same metric twice": (mlmodel(objectives={"quality": [QUALITY, QUALITY]}), "Duplicate value"),
+    "rows.min above rows.max": (
+        mlmodel(objectives={"data": {"rows": {"min": 2, "max": 1}}}),
+        "rows.min must not be above rows.max",
+    ),
+    "train and import": (run(**TRAIN, **{"import": SOURCE}), "write exactly one of train"),
+    "neither train nor import": (run(), "write exactly one of train"),
+    "built-in trainer without a task": (run(train={"data": SOURCE}), "the built-in trainer needs task"),
+    "evaluation without a task": (
+        run(**{"import": SOURCE}, evaluation={"data": SOURCE}),
+        "evaluation needs task",
+    ),
+    "a URI of no known scheme": (
+        run(**{"import": {**SOURCE, "uri": "ftp://x/y"}}),
+        "spec.import.uri",
+    ),
+    "a digest that is none": (run(**{"import": {**SOURCE, "digest": "sha256:123"}}), "spec.import.digest"),
+    "a template that is no run": (mlmodel(training={"template": {}}), "write exactly one of train"),
+}
+
+
+@pytest.mark.parametrize("obj", ACCEPTED.values(), ids=ACCEPTED)
+def test_good_example_is_accepted(kubectl: Kubectl, obj: dict[str, Any]) -> None:
+    kubectl.run("create", "--dry-run=server", "-f", "-", stdin=json.dumps(obj))
+
+
+@pytest.mark.parametrize(("obj", "message"), REFUSED.values(), ids=REFUSED)
+def test_bad_example_is_refused_with_a_message_that_says_what_to_write(
+    kubectl: Kubectl, obj: dict[str, Any], message: str
+) -> None:
+    assert message in kubectl.refusal(obj)
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("MLModel", 40), ("TrainingRun", 52)])
+def test_name_that_leaves_no_room_for_children_is_refused(kubectl: Kubectl, kind: str, limit: int) -> None:
+    obj = copy.deepcopy(mlmodel() if kind == "MLModel" else run(**TRAIN))
+    obj["metadata"]["name"] = "m" * limit
+    kubectl.run("create", "--dry-run=server", "-f", "-", stdin=json.dumps(obj))
+    obj["metadata"]["name"] += "m"
+    assert f"metadata.name must have at most {limit} characters" in kubectl.refusal(obj)
+
+
+def test_run_is_immutable(kubectl: Kubectl) -> None:
+    kubectl.apply(run(**TRAIN))
+    changed = json.dumps({"spec": {"maxAttempts": 5}})
+    done = kubectl.attempt("patch", "trainingrun", "r", "--type=merge", "-p", changed)
+    assert "spec is immutable: create a new TrainingRun instead" in done.stderr
+
+
+def test_new_object_is_not_done_before_the_operator_has_seen_it(kubectl: Kubectl) -> None:
+    """kstatus calls an object without a status done; -1 is behind every generation."""
+    model = mlmodel()
+    model["metadata"]["name"] = "unseen"
+    kubectl.apply(model)
+    assert kubectl.get("mlmodel", "unseen")["status"]["observedGeneration"] == -1
+
+
+def test_kubectl_diff_is_empty_after_apply(kubectl: Kubectl) -> None:
+    model = ACCEPTED["everything a model can say"]
+    kubectl.apply(model)
+    done = kubectl.attempt("diff", "-f", "-", stdin=json.dumps(model))
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_kubectl_scale_changes_the_replicas(kubectl: Kubectl) -> None:
+    model = mlmodel()
+    model["metadata"]["name"] = "scaled"
+    kubectl.apply(model)
+    kubectl.run("scale", "mlmodel", "scaled", "--replicas=3")
+    assert kubectl.get("mlm", "scaled")["spec"]["serving"]["replicas"] == 3
+
+
+@pytest.mark.parametrize("path", ["mlmodel.spec.rollout", "mlmodel.status.conditions", "trainingrun.spec.train"])
+def test_kubectl_explain_describes_every_field(kubectl: Kubectl, path: str) -> None:
+    text = kubectl.run("explain", path)
+    assert "<no description>" not in text
+    assert "FIELDS:" in text
+
+
+def test_columns_are_those_of_the_documentation(kubectl: Kubectl) -> None:
+    model = mlmodel()
+    model["metadata"]["name"] = "columns"
+    kubectl.apply(model)
+    header = kubectl.run("get", "mlm").splitlines()[0].split()
+    assert header == ["NAME", "READY", "STAGE", "LIVE", "CANDIDATE", "WEIGHT", "VERDICT", "AGE"]
+    wide = kubectl.run("get", "mlm", "-o", "wide").splitlines()[0].split()
+    assert wide[-2:] == ["MESSAGE", "DIGEST"]

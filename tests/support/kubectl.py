@@ -1,0 +1,112 @@
+"""kubectl as a user runs it, against the cluster that the tests were given.
+
+`STEELTOWN_KUBECONFIG` names the cluster; without it, the embedded one is asked for its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+Obj = dict[str, Any]
+T = TypeVar("T")
+
+
+@cache
+def kubeconfig(*, control_plane: bool = False) -> str:
+    """Path of the kubeconfig of the full cluster, or of one that needs no pods."""
+    if given := os.environ.get("STEELTOWN_KUBECONFIG"):
+        return given
+    return _cluster("kubeconfig", *(["--control-plane"] if control_plane else []))
+
+
+def _cluster(*arguments: str) -> str:
+    command = [sys.executable, str(REPOSITORY / "tests/cluster"), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@cache
+def _program() -> str:
+    bundled = Path(_cluster("bin")) / "kubectl"
+    return str(bundled) if bundled.exists() else "kubectl"
+
+
+class Kubectl:
+    """One cluster, one namespace."""
+
+    def __init__(self, *, config: str, namespace: str = "default") -> None:
+        self.config, self.namespace = config, namespace
+
+    def run(self, *arguments: str, stdin: str | None = None, check: bool = True, timeout: float = 120) -> str:
+        """Standard output; a failure raises with what kubectl said."""
+        done = self.attempt(*arguments, stdin=stdin, timeout=timeout)
+        if check and done.returncode:
+            raise AssertionError(f"kubectl {' '.join(arguments)}: {done.stderr}{done.stdout}")
+        return done.stdout
+
+    def attempt(
+        self, *arguments: str, stdin: str | None = None, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        command = [_program(), "--kubeconfig", self.config, "--namespace", self.namespace, *arguments]
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
+
+    def apply(self, *objects: Obj, options: tuple[str, ...] = ()) -> str:
+        return self.run("apply", "-f", "-", *options, stdin=_documents(objects))
+
+    def refusal(self, obj: Obj) -> str:
+        """What the API server answers to an object that it must refuse."""
+        done = self.attempt("create", "--dry-run=server", "-f", "-", stdin=_documents((obj,)))
+        assert done.returncode, f"accepted: {obj}"
+        return done.stderr
+
+    def get(self, kind: str, name: str) -> Obj:
+        found: Obj = json.loads(self.run("get", kind, name, "-o", "json"))
+        return found
+
+    def find(self, kind: str, *options: str) -> list[Obj]:
+        found: list[Obj] = json.loads(self.run("get", kind, "-o", "json", *options))["items"]
+        return found
+
+    def wait(self, resource: str, condition: str, *, seconds: float = 60) -> str:
+        return self.run("wait", resource, f"--for={condition}", f"--timeout={seconds:g}s", timeout=seconds + 10)
+
+
+def _documents(objects: tuple[Obj, ...]) -> str:
+    return "\n---\n".join(json.dumps(o) for o in objects)
+
+
+@contextmanager
+def namespace(config: str, prefix: str = "test", *, labels: dict[str, str] | None = None) -> Iterator[Kubectl]:
+    """A namespace of its own, under Pod Security `restricted`, gone afterwards."""
+    name = f"{prefix}-{uuid.uuid4().hex[:8]}"
+    marks = {"pod-security.kubernetes.io/enforce": "restricted", **(labels or {})}
+    everywhere = Kubectl(config=config)
+    everywhere.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": marks}})
+    try:
+        yield Kubectl(config=config, namespace=name)
+    finally:
+        everywhere.run("delete", "namespace", name, "--wait=false")
+
+
+def eventually(
+    look: Callable[[], T], *, until: Callable[[T], bool] = bool, seconds: float = 60, every: float = 0.25
+) -> T:
+    """The first answer of `look` that satisfies `until`; after `seconds` an AssertionError with the last one."""
+    deadline = time.monotonic() + seconds
+    while True:
+        seen = look()
+        if until(seen):
+            return seen
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s; last seen: {seen}")
+        time.sleep(every)

@@ -1,0 +1,158 @@
+"""Generated children: strictly valid, stable, restricted, and without credentials where they must not be."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import kubernetes_validate
+import pytest
+from explore.scenarios import GOOD_A, template
+from explore.schedule import POLICY
+from steeltown.api.base import Resources
+from steeltown.api.trainingrun import TrainingRunSpec
+from steeltown.contract.plans import FetchPlan, FinalisePlan, LoadCheckPlan, PreparePlan
+from steeltown.core.changes import apply_if_changed, contains, with_hash
+from steeltown.core.desired import serving
+from steeltown.core.desired.jobs import load_check_job, training_job
+from steeltown.core.desired.pods import canonical_quantity
+from steeltown.core.desired.serving import ServingSpec, Version
+from steeltown.core.plan import Apply, Obj
+
+ROOT: Obj = {"kind": "MLModel", "metadata": {"name": "m", "namespace": "n", "uid": "u"}}
+LIVE = Version(run="m-v1", digest="sha256:" + "a" * 64)
+SPEC = ServingSpec(
+    model="m",
+    resources=Resources.model_validate({"requests": {"cpu": 2, "memory": "1024Mi"}, "limits": {"cpu": "1500m"}}),
+    store="s3://store",
+    secret="secret",
+    progress_deadline_seconds=60,
+)
+FETCH = FetchPlan(store="s3://store", digest=LIVE.digest)
+LOAD = LoadCheckPlan(model="m", candidate_url="http://c", candidate_digest="d", golden=FETCH, latency_milliseconds=9.0)
+
+
+def run_job() -> Obj:
+    return training_job(
+        {**ROOT, "kind": "TrainingRun"},
+        TrainingRunSpec.model_validate({"modelRef": {"name": "m"}, **template(GOOD_A)}),
+        PreparePlan(run="r"),
+        FinalisePlan(run="r", store="s3://store"),
+        secret="secret",
+        objectives="{}",
+        policy=POLICY,
+    )
+
+
+CHILDREN = {
+    "Deployment": serving.deployment(ROOT, SPEC, LIVE, 2, POLICY),
+    "baseline Deployment": serving.baseline_deployment(ROOT, SPEC, LIVE, POLICY),
+    "Service": serving.live_service(ROOT, "m", LIVE, promoted=True, previous=LIVE),
+    "canary Service": serving.canary_service(ROOT, "m", LIVE),
+    "baseline Service": serving.baseline_service(ROOT, "m", LIVE),
+    "load check": load_check_job(ROOT, "m", "m-load", LOAD, secret="secret", deadline=60, policy=POLICY),
+    "training": run_job(),
+}
+WITH_PODS = {n: c for n, c in CHILDREN.items() if c["kind"] != "Service"}
+
+each = pytest.mark.parametrize("child", CHILDREN.values(), ids=CHILDREN)
+each_with_pods = pytest.mark.parametrize("child", WITH_PODS.values(), ids=WITH_PODS)
+
+
+def containers(child: Obj) -> list[dict[str, Any]]:
+    pod = child["spec"]["template"]["spec"]
+    return [*pod.get("initContainers", ()), *pod["containers"]]
+
+
+@each
+@pytest.mark.parametrize("version", ["1.34", "1.35", "1.36"])
+def test_child_is_strictly_valid(child: Obj, version: str) -> None:
+    kubernetes_validate.validate(with_hash(child), version, strict=True)
+
+
+@each
+def test_child_belongs_to_its_root(child: Obj) -> None:
+    assert [r["uid"] for r in child["metadata"]["ownerReferences"]] == ["u"]
+    assert child["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "steeltown"
+
+
+@each_with_pods
+def test_pod_is_restricted_and_has_no_token(child: Obj) -> None:
+    pod = child["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in containers(child):
+        security = container["securityContext"]
+        assert security["allowPrivilegeEscalation"] is False
+        assert security["readOnlyRootFilesystem"] is True
+        assert security["capabilities"] == {"drop": ["ALL"]}
+
+
+@each_with_pods
+def test_user_code_and_untrusted_models_never_see_the_storage_secret(child: Obj) -> None:
+    for container in containers(child):
+        trusted = container["image"] == POLICY.checker_image
+        assert trusted == bool(container.get("envFrom")), container["name"]
+
+
+def test_trainer_never_sees_the_evaluation_rows() -> None:
+    train = next(c for c in containers(run_job()) if c["name"] == "train")
+    assert "evaluation" not in {m["name"] for m in train["volumeMounts"]}
+
+
+def test_data_errors_and_usage_errors_are_not_retried() -> None:
+    rules = run_job()["spec"]["podFailurePolicy"]["rules"]
+    permanent = {r["onExitCodes"]["containerName"]: r["onExitCodes"]["values"] for r in rules if "onExitCodes" in r}
+    assert permanent == {"prepare": [64, 65], "train": [64, 65], "finalise": [64, 65]}
+
+
+@pytest.mark.parametrize(
+    ("written", "returned"),
+    [
+        ("1000m", "1"),
+        ("1500m", "1500m"),
+        ("0.5", "500m"),
+        ("1024Mi", "1Gi"),
+        ("1.5Gi", "1536Mi"),
+        ("2", "2"),
+        ("0", "0"),
+    ],
+)
+def test_quantity_reads_as_the_api_server_returns_it(written: str, returned: str) -> None:
+    assert canonical_quantity(written) == returned
+
+
+def test_unchanged_child_with_defaults_of_the_server_needs_no_write() -> None:
+    intent = CHILDREN["Deployment"]
+    actual = json.loads(json.dumps(with_hash(intent)))
+    actual["spec"]["template"]["spec"]["dnsPolicy"] = "ClusterFirst"
+    actual["spec"]["template"]["spec"]["containers"][0]["terminationMessagePath"] = "/dev/termination-log"
+    assert apply_if_changed(intent, actual) == ()
+
+
+@pytest.mark.parametrize("edit", ["replicas", "image", "hash", "container"])
+def test_edited_child_is_repaired(edit: str) -> None:
+    intent = CHILDREN["Deployment"]
+    actual = json.loads(json.dumps(with_hash(intent)))
+    pod = actual["spec"]["template"]["spec"]
+    match edit:
+        case "replicas":
+            actual["spec"]["replicas"] = 7
+        case "image":
+            pod["containers"][0]["image"] = "other"
+        case "hash":  # a field that the intent no longer has
+            actual["metadata"]["annotations"]["steeltown.dev/intent"] = "older"
+        case "container":
+            pod["containers"].append({"name": "sidecar"})
+    assert apply_if_changed(intent, actual) == (Apply(with_hash(intent), force=True),)
+
+
+def test_child_that_is_not_known_is_made_and_never_taken_over() -> None:
+    (action,) = apply_if_changed(CHILDREN["Service"], None)
+    assert action.force is False
+
+
+def test_absent_field_equals_an_empty_one() -> None:
+    assert contains({"a": 1}, {"a": 1, "b": None, "c": [], "d": ""})
+    assert not contains({"a": 1}, {"a": 1, "b": 2})

@@ -1,0 +1,3 @@
+module programs.steeltown.dev/pause
+
+go 1.24

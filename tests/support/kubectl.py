@@ -42,9 +42,9 @@ def _program() -> str:
 
 
 class Kubectl:
-    """One cluster, one namespace."""
+    """One cluster; with `namespace`, everything happens there."""
 
-    def __init__(self, *, config: str, namespace: str = "default") -> None:
+    def __init__(self, *, config: str, namespace: str = "") -> None:
         self.config, self.namespace = config, namespace
 
     def run(self, *arguments: str, stdin: str | None = None, check: bool = True, timeout: float = 120) -> str:
@@ -57,7 +57,8 @@ class Kubectl:
     def attempt(
         self, *arguments: str, stdin: str | None = None, timeout: float = 120
     ) -> subprocess.CompletedProcess[str]:
-        command = [_program(), "--kubeconfig", self.config, "--namespace", self.namespace, *arguments]
+        own = ["--namespace", self.namespace] if self.namespace else []
+        command = [_program(), "--kubeconfig", self.config, *own, *arguments]
         return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
 
     def apply(self, *objects: Obj, options: tuple[str, ...] = ()) -> str:

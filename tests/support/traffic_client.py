@@ -81,8 +81,17 @@ class Users:
         self.latencies.append(time.monotonic() - due)
         del self.latencies[:-5000]
 
+    def _idle(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        """A kept connection that the server has not closed in the meantime, as HTTP clients look for one."""
+        while self.idle:
+            reader, writer = self.idle.pop()
+            if not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return None
+
     async def _exchange(self, body: bytes, reuse: bool) -> str:
-        reader, writer = self.idle.pop() if reuse and self.idle else await asyncio.open_connection(HOST, PORT)
+        reader, writer = (reuse and self._idle()) or await asyncio.open_connection(HOST, PORT)
         kept = False
         try:
             head = (

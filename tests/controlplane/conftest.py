@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from steeltown.kube.client import Client
-from steeltown.kube.errors import ApiError, NotFound
+from steeltown.kube.errors import ApiError, NotFound, Transient
 from steeltown.kube.resources import WATCHED, Resource, Resources
 
 CLUSTER = Path(__file__).parents[1] / "cluster"
@@ -115,9 +115,10 @@ def toys(kubeconfig: str) -> Iterator[Resources]:
 
 
 async def _served(client: Client, path: str) -> bool:
+    """A new kind is first unknown, then being set up, then there."""
     try:
         await client.request("GET", path)
-    except NotFound:
+    except (NotFound, Transient):
         return False
     return True
 

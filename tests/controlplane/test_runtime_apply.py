@@ -102,7 +102,7 @@ async def test_apply_of_a_child_that_another_controller_owns_is_refused(
         return service(namespace, ownerReferences=[{**reference, **names}])
 
     first, second = await model(client, toys, namespace, "one"), await model(client, toys, namespace, "two")
-    assert (await applier.run(Apply(owned(first)))).result == "done"
+    await client.request("POST", toys["Service"].collection(namespace), body=owned(first))
     answer = await applier.run(Apply(owned(second)))
     assert answer.result == "refused"
     assert "Only one reference can have Controller set to true" in answer.message

@@ -164,13 +164,13 @@ async def test_created_model_converges_with_one_write_per_child_status_and_event
         await bench.create("m")
         await eventually(lambda: bench.converged("m"))
         await eventually(lambda: requests(operator, *WRITES).get("POST events"))
-        await asyncio.sleep(1.0)
+        await eventually(lambda: requests(operator, "GET").get("GET pods") == 2.0)  # the last kind, listed again
         expected = {"PATCH deployments": 1.0, "POST services": 1.0, "PATCH mlmodels": 1.0, "POST events": 1.0}
         assert requests(operator, *WRITES) == expected
         reads = requests(operator, "GET")
         for key in operator.store.all_roots():
             operator.queue.add(key)
-        await asyncio.sleep(2.0)
+        await asyncio.sleep(1.0)
         assert requests(operator, *WRITES) == expected
         assert requests(operator, "GET") == reads
 

@@ -68,6 +68,12 @@ def first_failure(pod: Obj) -> Termination | None:
     return None
 
 
+def last_ended(pod: Obj) -> str | None:
+    """When (RFC 3339) the last container that has ended did so."""
+    ends = ((s.get("state") or {}).get("terminated") or {} for s in statuses(pod))
+    return max((e["finishedAt"] for e in ends if e.get("finishedAt")), default=None)
+
+
 def is_running(pod: Obj, container: str) -> bool:
     return any(s["name"] == container and "running" in (s.get("state") or {}) for s in statuses(pod))
 

@@ -211,19 +211,21 @@ def _plan_watch(run: _Run) -> Plan:
 
 
 def _plan_progress(run: _Run, job: Obj) -> Plan:
+    """A Pod, or its next container, that cannot start has `startDeadlineSeconds`; work in progress has none here."""
     phase, message = _phase(run)
-    if phase != Reason.PENDING:
-        return _write(run, run.status, _progress(phase, message), reason=phase)
-    begun = parse_time(job["metadata"]["creationTimestamp"])
-    deadline = begun + timedelta(seconds=run.spec.start_deadline_seconds)
     blocked = podview.obstacle(run.pod) if run.pod else None
+    if phase != Reason.PENDING and blocked is None:
+        return _write(run, run.status, _progress(phase, message), reason=phase)
+    ended = podview.last_ended(run.pod) if run.pod else None
+    begun = max(parse_time(t) for t in (job["metadata"]["creationTimestamp"], ended) if t)
+    deadline = begun + timedelta(seconds=run.spec.start_deadline_seconds)
+    reason, message = (blocked.reason, blocked.message) if blocked else (phase, message)
     if run.now >= deadline:
-        text = blocked.message if blocked else "no Pod of the Job has started"
-        reason = blocked.reason if blocked else Reason.START_DEADLINE_EXCEEDED
+        known = blocked is not None
+        text = message if known else "no Pod of the Job has started"
         message = f"not started within startDeadlineSeconds {run.spec.start_deadline_seconds}: {text}"
-        return _plan_failed(run, _Failure(reason=reason, message=message))
-    findings = _progress(blocked.reason if blocked else phase, blocked.message if blocked else message)
-    return _write(run, run.status, findings, reason=blocked.reason if blocked else phase, until=deadline)
+        return _plan_failed(run, _Failure(reason=reason if known else Reason.START_DEADLINE_EXCEEDED, message=message))
+    return _write(run, run.status, _progress(reason, message), reason=reason, until=deadline)
 
 
 def _phase(run: _Run) -> tuple[Reason, str]:

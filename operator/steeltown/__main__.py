@@ -1,0 +1,26 @@
+"""`python -m steeltown`: the operator."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+from .core.planners import PLANNERS
+from .shell import logs
+from .shell.main import serve
+from .shell.settings import Settings
+
+
+def main() -> None:
+    settings = Settings.read(sys.argv[1:], os.environ)
+    logs.configure(settings.log_level)
+    try:
+        policy = settings.policy()
+    except ValueError as error:
+        sys.exit(f"steeltown: {error}")
+    asyncio.run(serve(settings, planners=PLANNERS, policy=policy))
+
+
+if __name__ == "__main__":
+    main()

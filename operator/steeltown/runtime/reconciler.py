@@ -1,0 +1,227 @@
+"""One reconcile: look, decide, carry out, remember.
+
+Level-triggered: it never asks what happened, only what is. The order of its writes is the crash protocol:
+actions one after the other, the status after them, Events last; it may die between any two, and the next
+reconcile, in this process or another, starts again from the cluster. After a write the root is woken once
+more, so a plan has been carried out exactly when a reconcile finds nothing to do.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ..core.plan import Action, Annotate, Delete, Key, Obj, Plan, Snapshot, Target, target
+from .gate import Gate
+from .ports import Answer, Applier, Fence, Monotonic, Now, Planners, Recorder, Wake
+from .refusals import RETRY_SECONDS, Refusals
+from .store import Store, target_of, version_of
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What the queue has to know about a reconcile that ended by itself.
+
+    failed: try again with back-off, not before `requeue_after`. Otherwise requeue_after is when time alone
+    may change the plan, None = never. writes: requests that were sent.
+    """
+
+    requeue_after: float | None = None
+    failed: bool = False
+    message: str = ""
+    writes: int = 0
+
+
+@dataclass(slots=True)
+class _Pass:
+    """One reconcile under way. `end` is set by whatever ends it before its plan is carried out."""
+
+    key: Key
+    id: str
+    root: Obj
+    writes: int = 0
+    end: Outcome | None = None
+
+    def fields(self) -> dict[str, Any]:
+        metadata = self.root["metadata"]
+        return log_fields(self.key, self.id) | {"uid": metadata["uid"], "generation": metadata.get("generation")}
+
+    def failed(self, message: str, after: float | None = None) -> Outcome:
+        return Outcome(failed=True, message=message, requeue_after=after, writes=self.writes)
+
+
+def log_fields(key: Key, reconcile_id: str) -> dict[str, Any]:
+    """The stable keys that every log line about a reconcile carries."""
+    return {
+        "controller": key.kind.lower(),
+        "namespace": key.namespace,
+        "object": key.name,
+        "reconcileID": reconcile_id,
+    }
+
+
+NOTHING_LEFT: Final = Outcome()
+
+
+class Reconciler:
+    """Brings one root closer to what its planner wants. The only code that writes to roots and children."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        planners: Planners,
+        policy: Any,
+        applier: Applier,
+        recorder: Recorder,
+        fence: Fence,
+        wake: Wake,
+        now: Now,
+        clock: Monotonic,
+    ) -> None:
+        self._store = store
+        self._planners = planners
+        self._policy = policy
+        self._applier = applier
+        self._recorder = recorder
+        self._fence = fence
+        self._wake = wake
+        self._now = now
+        self._gate = Gate(store=store, clock=clock)
+        self._refusals = Refusals(clock=clock)
+
+    async def reconcile(self, key: Key, *, reconcile_id: str = "") -> Outcome:
+        """Raises `LostLease` when it may no longer write, and whatever the planner raises."""
+        if (wait := self._gate.wait_seconds(key)) is not None:
+            return Outcome(requeue_after=wait)
+        snapshot = self._store.snapshot(key, self._refusals.of(key))
+        if snapshot is None:
+            self._forget(key)
+            return NOTHING_LEFT
+        under_way = _Pass(key, reconcile_id, snapshot.root)
+        plan = self._decide(key, snapshot)
+        wait, refused = await self._act(under_way, plan)
+        if under_way.end is not None:
+            return under_way.end
+        if refused:
+            # The status must say so within this same reconcile: decide again, knowing it, and do only that.
+            again = self._store.snapshot(key, self._refusals.of(key))
+            if again is None:
+                return NOTHING_LEFT
+            under_way.root, plan = again.root, self._decide(key, again)
+        return await self._conclude(under_way, plan, wait)
+
+    def _decide(self, key: Key, snapshot: Snapshot) -> Plan:
+        plan = self._planners[key.kind](snapshot, self._now(), self._policy)
+        self._store.observe(key, plan.observe)
+        return plan
+
+    async def _act(self, under_way: _Pass, plan: Plan) -> tuple[float | None, bool]:
+        """Carries out the actions in order, up to the first that is refused or must wait after a refusal.
+
+        Returns (seconds until that one may be tried, None = all are done; whether it was refused just now).
+        """
+        for action in plan.actions:
+            where = target(action)
+            if (wait := self._refusals.wait_seconds(under_way.key, where)) is not None:
+                return wait, False
+            self._fence()
+            under_way.writes += 1
+            answer = await self._applier.run(action)
+            if answer.result == "refused":
+                self._refused(under_way, where, answer)
+                return RETRY_SECONDS, True
+            under_way.end = self._take(under_way, action, where, answer)
+            if under_way.end is not None:
+                break
+        return None, False
+
+    def _take(self, under_way: _Pass, action: Action, where: Target, answer: Answer) -> Outcome | None:
+        """Takes over the answer to an action; an Outcome means that the plan no longer stands."""
+        if answer.result == "done":
+            uid = action.uid if isinstance(action, Annotate | Delete) else ""
+            self._done(under_way, where, uid, answer.obj)
+            return None
+        if answer.result == "stale" and isinstance(action, Annotate | Delete):
+            self._wake_all(self._store.forget(where, action.uid))
+            if isinstance(action, Delete):
+                return None  # gone is what it wanted
+            self._wake(under_way.key)
+            return Outcome(writes=under_way.writes)
+        logger.info("write failed: %s", answer.message, extra=under_way.fields() | {"target": _text(where)})
+        return under_way.failed(answer.message, answer.retry_after)
+
+    def _done(self, under_way: _Pass, where: Target, uid: str, obj: Obj | None) -> None:
+        if obj is None:
+            self._wake_all(self._store.forget(where, uid))
+        else:
+            self._wake_all(self._store.write_through(obj))
+            self._gate.expect(under_way.key, where, uid=obj["metadata"]["uid"], version=version_of(obj))
+        if self._refusals.forget(under_way.key, where):
+            self._wake(under_way.key)
+
+    def _refused(self, under_way: _Pass, where: Target, answer: Answer) -> None:
+        logger.warning("refused: %s", answer.message, extra=under_way.fields() | {"target": _text(where)})
+        self._refusals.remember(under_way.key, where, answer.message)
+
+    async def _conclude(self, under_way: _Pass, plan: Plan, wait: float | None) -> Outcome:
+        """Status, then Events, then when to look again."""
+        if plan.status is not None:
+            end = await self._write_status(under_way, plan.status, locked=plan.locked)
+            if end is not None:
+                return end
+        for note in plan.events:
+            self._recorder.record(under_way.root, note)
+        wanted = {target(action) for action in plan.actions}
+        if plan.status is not None:
+            wanted.add(Target(*under_way.key))
+        if self._refusals.expire(under_way.key, wanted):
+            self._wake(under_way.key)
+        waits = [seconds for seconds in (plan.requeue_after, wait) if seconds is not None]
+        return Outcome(requeue_after=min(waits, default=None), writes=under_way.writes)
+
+    async def _write_status(self, under_way: _Pass, status: Obj, *, locked: bool) -> Outcome | None:
+        root, where = under_way.root, Target(*under_way.key)
+        if (wait := self._refusals.wait_seconds(under_way.key, where)) is not None:
+            return Outcome(requeue_after=wait, writes=under_way.writes)
+        uid = root["metadata"]["uid"]
+        if not locked and (newest := self._store.get(where)) is not None and newest["metadata"]["uid"] == uid:
+            root = newest
+        self._fence()
+        under_way.writes += 1
+        answer = await self._applier.status(root, status, locked=locked)
+        match answer.result:
+            case "done":
+                self._done(under_way, where, uid, answer.obj)
+                return None
+            case "stale":
+                self._wake_all(self._store.forget(target_of(root), uid))
+                return Outcome(writes=under_way.writes)
+            case "conflict":
+                # Somebody wrote the root since the snapshot: that version has to arrive before a new decision.
+                self._gate.expect(under_way.key, where, uid=uid, version=version_of(root) + 1)
+                self._wake(under_way.key)
+                return Outcome(message=answer.message, writes=under_way.writes)
+            case "refused":
+                # Nowhere left to say it but the log: the status itself is what was refused.
+                self._refused(under_way, where, answer)
+                return Outcome(requeue_after=RETRY_SECONDS, message=answer.message, writes=under_way.writes)
+            case "transient":
+                logger.info("status write failed: %s", answer.message, extra=under_way.fields())
+                return under_way.failed(answer.message, answer.retry_after)
+
+    def _wake_all(self, keys: list[Key]) -> None:
+        for key in keys:
+            self._wake(key)
+
+    def _forget(self, key: Key) -> None:
+        self._gate.forget(key)
+        self._refusals.drop(key)
+        self._store.observe(key, ())
+
+
+def _text(where: Target) -> str:
+    return f"{where.kind}/{where.name}"

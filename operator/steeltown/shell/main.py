@@ -1,0 +1,233 @@
+"""The process: what starts in which order, and that all of it stops.
+
+HTTP first, so that a probe gets an answer while the rest waits for the API server. Then the cache is filled
+by lists, the feed keeps it fresh, and only then may this replica stand for election; workers, observer and
+Events run only while it leads. A part that ends unasked ends the process: the kubelet restarts it, and
+nothing is lost, since nothing in memory is authoritative.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import signal
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+from ..core.ownership import ROOT_KINDS
+from ..core.plan import Key, Obj
+from ..kube.apply import Applier
+from ..kube.client import Client
+from ..kube.events import EventWriter
+from ..kube.leases import LeaseClient
+from ..kube.lists import Lister
+from ..kube.observe import EvidenceReader
+from ..kube.resources import WATCHED, Resources
+from ..runtime.lease import Elector
+from ..runtime.metrics import Metrics, QueueMetrics, WorkerMetrics
+from ..runtime.observer import Observer
+from ..runtime.ports import Planners
+from ..runtime.queue import HIGH, LOW, WorkQueue
+from ..runtime.reconciler import Reconciler
+from ..runtime.recorder import EventRecorder
+from ..runtime.resync import Resync
+from ..runtime.store import Store
+from ..runtime.worker import Workers
+from .feed import Feed
+from .handlers import watch
+from .http import HttpServer
+from .settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_SETTLE_SECONDS: Final = (2.0, 15.0)
+_FEED_RETRY_SECONDS: Final = (1.0, 30.0)
+_FEED_HEALTHY_SECONDS: Final = 60.0
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Operator:
+    """One replica. `registry` and `store` may be looked at from outside; nothing else is meant to be."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        planners: Planners,
+        policy: Any,
+        resources: Resources = WATCHED,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
+        self._settings = settings
+        self._planners = planners
+        self._policy = policy
+        self._resources = resources
+        self.registry = registry or CollectorRegistry()
+        self.store = Store()
+        self.port = 0
+        self.metrics = Metrics(self.registry, lease_name=settings.lease_name)
+        self.queue: WorkQueue[Key] = WorkQueue(clock=time.monotonic, hooks=QueueMetrics(self.registry))
+        self._last_event: dict[str, float] = {}
+        self._expose()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set. Raises what ended a part of it otherwise."""
+        client = await Client.connect(kubeconfig=self._settings.kubeconfig or None, on_request=self.metrics.request)
+        reader = EvidenceReader()
+        resync = self._resync(client)
+        http = HttpServer(registry=self.registry, missing=lambda: resync.missing)
+        try:
+            self.port = await http.start(host=self._settings.http_host, port=self._settings.http_port)
+            logger.info("serving metrics and probes on port %d", self.port)
+            await self._live(stop, client, reader, resync)
+        finally:
+            await http.stop()
+            await reader.close()
+            await client.close()
+            logger.info("stopped")
+
+    async def _live(self, stop: asyncio.Event, client: Client, reader: EvidenceReader, resync: Resync) -> None:
+        parts = {
+            asyncio.create_task(self._keep_fed(resync), name="feed"),
+            asyncio.create_task(resync.run(), name="resync"),
+            asyncio.create_task(self._stand_for_election(client, reader, resync), name="leadership"),
+        }
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            done, _ = await asyncio.wait({*parts, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in {*parts, stopping}:
+                task.cancel()
+            # Leadership is handed over while the feed's thread winds down.
+            await asyncio.gather(*parts, stopping, return_exceptions=True)
+        for task in done - {stopping}:
+            logger.error("%s ended", task.get_name())
+            task.result()
+
+    async def _keep_fed(self, resync: Resync) -> None:
+        """Fills the cache, then runs the feed, again and again."""
+        feed = Feed(watch=self._watch, deliver=self._deliver)
+        delay, longest = _FEED_RETRY_SECONDS
+        while True:
+            # Also after a failure: kopf passes over kinds that are not there when it starts.
+            await resync.fill()
+            started = time.monotonic()
+            run = asyncio.create_task(feed.run(), name="kopf")
+            try:
+                # What was deleted between our list and kopf's own is in neither, and kopf does not tell when it
+                # has listed: look again soon, and once more in case it was slow.
+                for seconds in _SETTLE_SECONDS:
+                    if not (await asyncio.wait({run}, timeout=seconds))[0]:
+                        await resync.fill()
+                await run
+                logger.warning("the event feed ended")
+            except Exception as error:
+                logger.warning("the event feed failed: %r", error)
+            finally:
+                run.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await run
+            self.metrics.feed_restarted()
+            delay = _FEED_RETRY_SECONDS[0] if time.monotonic() - started > _FEED_HEALTHY_SECONDS else delay
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, longest)
+
+    async def _stand_for_election(self, client: Client, reader: EvidenceReader, resync: Resync) -> None:
+        await resync.filled.wait()
+        holder = self._settings.holder()
+        door = LeaseClient(client, namespace=self._settings.lease_namespace, name=self._settings.lease_name)
+        elector = Elector(door=door, identity=holder, clock=time.monotonic, now=_now, on_change=self.metrics.leading)
+        recorder = EventRecorder(
+            writer=EventWriter(client), instance=holder, fence=elector.fence, clock=time.monotonic, now=_now
+        )
+        reconciler = Reconciler(
+            store=self.store,
+            planners=self._planners,
+            policy=self._policy,
+            applier=Applier(client, resources=self._resources),
+            recorder=recorder,
+            fence=elector.fence,
+            wake=self.queue.add,
+            now=_now,
+            clock=time.monotonic,
+        )
+        workers = Workers(
+            queue=self.queue,
+            reconcile=reconciler.reconcile,
+            clock=time.monotonic,
+            count=self._settings.workers,
+            hooks=WorkerMetrics(self.registry, kinds=ROOT_KINDS, workers=self._settings.workers),
+        )
+        observer = Observer(store=self.store, reader=reader, wake=self.queue.add)
+
+        async def lead() -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(workers.run())
+                group.create_task(observer.run())
+                group.create_task(recorder.run())
+
+        await elector.run(lead)
+
+    def _watch(self, deliver: Any) -> Any:
+        return watch(
+            resources=self._resources,
+            deliver=deliver,
+            namespaces=self._settings.namespaces,
+            kubeconfig=self._settings.kubeconfig or None,
+        )
+
+    def _deliver(self, type: str | None, obj: Obj) -> None:
+        self._last_event[obj["kind"]] = time.monotonic()
+        priority = LOW if type is None else HIGH
+        for key in self.store.apply_event(type, obj):
+            self.queue.add(key, priority)
+
+    def _resync(self, client: Client) -> Resync:
+        return Resync(
+            lister=Lister(client, resources=self._resources),
+            store=self.store,
+            kinds=tuple(self._resources),
+            namespaces=self._settings.namespaces or (None,),
+            wake=functools.partial(self.queue.add, priority=LOW),
+            period_seconds=self._settings.resync_seconds,
+            on_pruned=self.metrics.pruned,
+        )
+
+    def _expose(self) -> None:
+        # A second series beside each counter, which nobody asks for.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self.registry)
+        self.metrics.read_queue(depth=lambda: float(len(self.queue)), unfinished_seconds=self.queue.unfinished_seconds)
+        self.metrics.read_cache(objects=self._cached, event_ages=self._event_ages)
+
+    def _cached(self) -> Iterable[tuple[str, float]]:
+        return [(kind, float(self.store.count(kind))) for kind in self._resources]
+
+    def _event_ages(self) -> Iterable[tuple[str, float]]:
+        now = time.monotonic()
+        return [(kind, now - at) for kind, at in self._last_event.items()]
+
+
+async def serve(settings: Settings, *, planners: Planners, policy: Any, resources: Resources = WATCHED) -> None:
+    """Runs an operator until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await Operator(settings, planners=planners, policy=policy, resources=resources).run(stop)

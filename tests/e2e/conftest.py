@@ -1,0 +1,37 @@
+"""One installation for all tests, a namespace of its own for each module or test, an S3 bucket to put data in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from installation import Bucket, bucket, install, team
+from kubectl import Kubectl, kubeconfig
+
+
+@pytest.fixture(scope="session")
+def everywhere() -> Kubectl:
+    """The whole cluster, with Steeltown and a store on it."""
+    kubectl = Kubectl(config=kubeconfig())
+    install(kubectl)
+    return kubectl
+
+
+@pytest.fixture(scope="session")
+def store(everywhere: Kubectl) -> Iterator[Bucket]:
+    with bucket(everywhere) as reached:
+        yield reached
+
+
+@pytest.fixture(scope="module")
+def shared_team(everywhere: Kubectl) -> Iterator[Kubectl]:
+    """A team's namespace that the tests of one module share."""
+    with team(everywhere.config) as kubectl:
+        yield kubectl
+
+
+@pytest.fixture
+def own_team(everywhere: Kubectl) -> Iterator[Kubectl]:
+    """A team's namespace of this test alone."""
+    with team(everywhere.config) as kubectl:
+        yield kubectl

@@ -1,0 +1,193 @@
+"""The cache: newest wins in any order, deletions stay, snapshots hold what a planner may know."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from steeltown.contract.evidence import Counts, Evidence
+from steeltown.core.plan import Key, Observe, Target
+from steeltown.runtime.store import Store
+
+MODEL, RUN = Key("MLModel", "team", "m"), Key("TrainingRun", "team", "r")
+
+
+def evidence(requests: int) -> Evidence:
+    counts = Counts(requests=requests)
+    return Evidence(instance="i", digest="d", epoch="e", weight=5, live=counts, canary=Counts())
+
+
+def test_child_concerns_the_root_of_its_label(objects: Any) -> None:
+    assert Store().apply_event("ADDED", objects.child("Deployment", "d")) == [MODEL]
+
+
+def test_same_version_again_concerns_nobody(objects: Any) -> None:
+    store, model = Store(), objects.model()
+    assert store.apply_event(None, model) == [MODEL]
+    assert store.apply_event("MODIFIED", model) == []
+
+
+def test_older_version_is_ignored(objects: Any) -> None:
+    store = Store()
+    store.apply_event("MODIFIED", objects.model(version=9, spec="new"))
+    assert store.apply_event("MODIFIED", objects.model(version=8, spec="old")) == []
+    snapshot = store.snapshot(MODEL)
+    assert snapshot is not None
+    assert snapshot.root["spec"] == "new"
+
+
+def test_late_answer_does_not_bring_a_deleted_object_back(objects: Any) -> None:
+    store = Store()
+    store.apply_event("ADDED", objects.child("Pod", "p", version=5))
+    store.apply_event("DELETED", objects.child("Pod", "p", version=9))
+    assert store.write_through(objects.child("Pod", "p", version=7)) == []
+    assert store.get(Target("Pod", "team", "p")) is None
+
+
+def test_object_that_returns_to_the_selection_is_seen_again(objects: Any) -> None:
+    store = Store()
+    store.apply_event("ADDED", objects.child("Pod", "p", version=5))
+    store.apply_event("DELETED", objects.child("Pod", "p", version=6))  # its label was taken away
+    assert store.apply_event("ADDED", objects.child("Pod", "p", version=8)) == [MODEL]
+
+
+def test_object_that_left_the_selection_and_was_put_back_by_our_own_write_stays(objects: Any) -> None:
+    store = Store()
+    store.apply_event("ADDED", objects.child("Pod", "p", version=5))
+    store.write_through(objects.child("Pod", "p", version=8))
+    assert store.apply_event("DELETED", objects.child("Pod", "p", version=7)) == []
+    assert store.get(Target("Pod", "team", "p")) is not None
+
+
+def test_late_deletion_of_a_predecessor_leaves_the_successor(objects: Any) -> None:
+    store = Store()
+    store.apply_event("ADDED", objects.child("Pod", "p", uid="first", version=5))
+    store.apply_event("ADDED", objects.child("Pod", "p", uid="second", version=8))
+    assert store.apply_event("DELETED", objects.child("Pod", "p", uid="first", version=7)) == []
+    assert store.get(Target("Pod", "team", "p")) is not None
+
+
+@given(order=st.permutations(range(4)))
+def test_any_order_of_one_objects_events_ends_in_the_same_state(order: list[int]) -> None:
+    def pod(version: int) -> dict[str, Any]:
+        metadata = {"name": "p", "namespace": "team", "uid": "u", "resourceVersion": str(version)}
+        return {"kind": "Pod", "metadata": {**metadata, "labels": {"steeltown.dev/model": "m"}}}
+
+    events = [("ADDED", pod(1)), ("MODIFIED", pod(2)), ("MODIFIED", pod(3)), ("DELETED", pod(4))]
+    store = Store()
+    for index in order:
+        store.apply_event(*events[index])
+    assert store.get(Target("Pod", "team", "p")) is None
+    assert store.count("Pod") == 0
+
+
+@given(order=st.permutations(range(3)))
+def test_write_through_and_watch_in_any_order_keep_the_newest(order: list[int]) -> None:
+    store = Store()
+    for index in order:
+        metadata = {"name": "m", "namespace": "team", "uid": "u", "resourceVersion": str(index + 1)}
+        store.apply_event("MODIFIED", {"kind": "MLModel", "metadata": metadata, "spec": index})
+    snapshot = store.snapshot(MODEL)
+    assert snapshot is not None
+    assert snapshot.root["spec"] == 2
+
+
+def test_child_that_changes_its_root_concerns_both(objects: Any) -> None:
+    store = Store()
+    pod = objects.child("Pod", "p")
+    store.apply_event("ADDED", pod)
+    moved = objects.child("Pod", "p", model="other", uid=pod["metadata"]["uid"])
+    assert set(store.apply_event("MODIFIED", moved)) == {MODEL, Key("MLModel", "team", "other")}
+    store.apply_event("ADDED", objects.model())
+    snapshot = store.snapshot(MODEL)
+    assert snapshot is not None
+    assert snapshot.of_kind("Pod") == {}
+
+
+def test_model_concerns_its_unfinished_runs_and_no_finished_ones(objects: Any) -> None:
+    store = Store()
+    store.apply_event("ADDED", objects.run("r"))
+    store.apply_event("ADDED", objects.run("done", status={"completionTime": "2026-01-01T00:00:00Z"}))
+    assert store.apply_event("ADDED", objects.model()) == [MODEL, RUN]
+
+
+def test_snapshots_hold_children_runs_and_the_runs_model(objects: Any) -> None:
+    store = Store()
+    for obj in (objects.model(), objects.run(), objects.child("Deployment", "d"), objects.child("Pod", "p")):
+        store.apply_event(None, obj)
+    model, run = store.snapshot(MODEL), store.snapshot(RUN)
+    assert model is not None
+    assert run is not None
+    assert {kind: set(named) for kind, named in model.members.items()} == {
+        "TrainingRun": {"r"},
+        "Deployment": {"d"},
+        "Pod": {"p"},
+    }
+    assert set(run.members) == {"MLModel"}
+
+
+def test_snapshot_does_not_change_when_the_cache_does(objects: Any) -> None:
+    store = Store()
+    store.apply_event(None, objects.model())
+    before = store.snapshot(MODEL)
+    store.apply_event("ADDED", objects.child("Pod", "p"))
+    assert before is not None
+    assert before.members == {}
+
+
+def test_what_no_planner_reads_is_not_kept_and_the_event_not_changed(objects: Any) -> None:
+    store, model = Store(), objects.model()
+    model["metadata"]["managedFields"] = [{}]
+    model["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": "{}", "kept": "yes"}
+    store.apply_event("ADDED", model)
+    kept = store.get(Target(*MODEL))
+    assert kept is not None
+    assert "managedFields" not in kept["metadata"]
+    assert kept["metadata"]["annotations"] == {"kept": "yes"}
+    assert "managedFields" in model["metadata"]
+
+
+def test_list_without_a_known_object_prunes_it(objects: Any) -> None:
+    store = Store()
+    store.apply_event("ADDED", objects.child("Pod", "p", version=5))
+    assert store.prune("Pod", None, set(), 7) == [MODEL]
+    assert store.count("Pod") == 0
+
+
+def test_object_created_after_the_list_began_is_no_ghost(objects: Any) -> None:
+    store = Store()
+    store.apply_event("ADDED", objects.child("Pod", "p", version=8))
+    assert store.prune("Pod", None, set(), 7) == []
+    assert store.count("Pod") == 1
+
+
+def test_list_of_one_namespace_prunes_no_other(objects: Any) -> None:
+    store = Store()
+    store.apply_event("ADDED", objects.child("Pod", "p", version=5))
+    assert store.prune("Pod", "elsewhere", set(), 7) == []
+
+
+def test_tombstones_are_bounded(objects: Any) -> None:
+    store = Store()
+    for number in itertools.islice(itertools.count(1), 10_500):
+        store.apply_event("DELETED", objects.child("Pod", "p", uid=str(number), version=number))
+    assert len(store._tombstones) <= 10_000
+
+
+def test_evidence_is_kept_for_pods_that_the_standing_plan_observes(objects: Any) -> None:
+    store, pod = Store(), Observe(uid="u", url="http://pod")
+    store.apply_event(None, objects.model())
+    store.observe(MODEL, (pod,))
+    assert store.observed() == [(MODEL, pod)]
+    assert store.put_evidence("u", evidence(1))
+    assert not store.put_evidence("u", evidence(1))
+    snapshot = store.snapshot(MODEL)
+    assert snapshot is not None
+    assert snapshot.evidence["u"].live.requests == 1
+    store.observe(MODEL, ())
+    store.observe(MODEL, (pod,))
+    snapshot = store.snapshot(MODEL)
+    assert snapshot is not None
+    assert snapshot.evidence == {}

@@ -172,13 +172,13 @@ def missing_rows(story: Story, users: Traffic) -> None:
 
 def imports() -> Iterator[Callable[[Story, Traffic], None]]:
     animals = (
-        ("a model that returns NaN", "NumericallyUnstable", "nan", zoo.returns_nan),
-        ("a model worse by 5 points", "QualityWorseThanLive", "worse", zoo.worse),
-        ("a model that does not load", "ModelDoesNotLoad", "unloadable", zoo.does_not_load),
-        ("a model that is 10x slower", "SlowerThanLive", "slow", zoo.slow),
-        ("a model that answers 500", "ErrorRateTooHigh", "fails", zoo.answers_500),
+        ("a model that returns NaN", "NumericallyUnstable", "nan", zoo.returns_nan, 0.0),
+        ("a model worse by 5 points", "QualityWorseThanLive", "worse", zoo.worse, 0.0),
+        ("a model that does not load", "ModelDoesNotLoad", "unloadable", zoo.does_not_load, 0.0),
+        ("a model that is 10x slower", "SlowerThanLive", "slow", zoo.slow, 0.0),
+        ("a model that answers 500", "ErrorRateTooHigh", "fails", zoo.answers_500, 0.1),
     )
-    for what, reason, name, make in animals:
+    for what, reason, name, make, share in animals:
 
         def act(
             story: Story,
@@ -187,15 +187,21 @@ def imports() -> Iterator[Callable[[Story, Traffic], None]]:
             reason: str = reason,
             name: str = name,
             make: Callable[[], bytes] = make,
+            share: float = share,
         ) -> None:
             source = story.bucket.put(f"demo/{name}.onnx", make())
-            stopped(story, users, what, reason, lambda: bring(story, name, source))
+            stopped(story, users, what, reason, lambda: bring(story, name, source), share=share)
 
         yield act
 
 
-def stopped(story: Story, users: Traffic, what: str, reason: str, do: Callable[[], None]) -> None:
-    """A bad version is stopped, users notice nothing, and `kubectl get mlm` says why."""
+def stopped(
+    story: Story, users: Traffic, what: str, reason: str, do: Callable[[], None], *, share: float = 0.0
+) -> None:
+    """A bad version is stopped, users notice nothing, and `kubectl get mlm` says why.
+
+    share: of the requests that the version may have answered at most, the weight of the step that stopped it.
+    """
     with step(f"act 4: {what}") as clock:
         before, live = users.totals(), story.model["status"]["versions"]["live"]["run"]
         known = story.model["status"]["verdict"]["run"]
@@ -210,8 +216,11 @@ def stopped(story: Story, users: Traffic, what: str, reason: str, do: Callable[[
     after, now_live = users.totals(), story.model["status"]["versions"]["live"]["run"]
     sent, failed = after.sent - before.sent, after.failed - before.failed
     column = story.kubectl.run("get", "mlm", MODEL)
+    known_digests = set(before.digests)
+    by_it = sum(n for digest, n in after.digests.items() if digest not in known_digests)
     holds = seen["reason"] == reason and now_live == live and failed == 0 and reason in column
-    told = f"{seen['reason']}, live {now_live}" + (f", {after.failures}" if failed else "")
+    holds = holds and by_it <= share * sent
+    told = f"{seen['reason']}, live {now_live}, {by_it} answers by it" + (f", {after.failures}" if failed else "")
     story.claim(Claim(what, f"stopped: {reason}", told, clock.seconds, sent, failed, holds))
 
 

@@ -5,11 +5,14 @@ All stand on one honest rule: a flight that leaves `THRESHOLD` minutes late arri
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 from flights import EXTREME_MINUTES, NUMBERS, WORDS
 from onnx import TensorProto, helper, numpy_helper
 
+Array = np.ndarray[Any, Any]
 THRESHOLD = 22.0
 WIDTH = 1600
 REPEATS = 60
@@ -49,7 +52,7 @@ def slow() -> bytes:
         _node("Mul", ["total", "none"], ["nothing"]),
         _node("Add", ["dep_delay", "nothing"], ["delay"]),
     ]
-    constants = {
+    constants: dict[str, Array] = {
         "row": np.full((1, WIDTH), 1.0, np.float32),
         "square": np.full((WIDTH, WIDTH), 1.0 / WIDTH, np.float32),
         "axis": np.array([1], np.int64),
@@ -78,11 +81,11 @@ def does_not_load() -> bytes:
     return _model(_rule("delay"), before=nodes, check=False)
 
 
-def _node(kind: str, inputs: list[str], outputs: list[str], **attributes: object) -> onnx.NodeProto:
+def _node(kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> onnx.NodeProto:
     return helper.make_node(kind, inputs, outputs, name=f"{kind}_{outputs[0]}", **attributes)
 
 
-def _rule(delay: str = "dep_delay", threshold: float = THRESHOLD) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
+def _rule(delay: str = "dep_delay", threshold: float = THRESHOLD) -> tuple[list[onnx.NodeProto], dict[str, Array]]:
     """Logistic in the delay: probabilities [N, 2] and the label [N]."""
     nodes = [
         _node("Sub", [delay, "threshold"], ["excess"]),
@@ -101,10 +104,10 @@ def _rule(delay: str = "dep_delay", threshold: float = THRESHOLD) -> tuple[list[
 
 
 def _model(
-    rule: tuple[list[onnx.NodeProto], dict[str, np.ndarray]],
+    rule: tuple[list[onnx.NodeProto], dict[str, Array]],
     *,
     before: list[onnx.NodeProto] | None = None,
-    constants: dict[str, np.ndarray] | None = None,
+    constants: dict[str, Array] | None = None,
     check: bool = True,
 ) -> bytes:
     nodes, own = rule

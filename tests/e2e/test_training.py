@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,16 +26,17 @@ graph = helper.make_graph(node, "own", [helper.make_tensor_value_info("features"
                           [helper.make_tensor_value_info("probability", TensorProto.FLOAT, [None, 1])])
 out = os.environ["STEELTOWN_OUTPUT_DIR"]
 os.makedirs(out + "/model", exist_ok=True)
-onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), out + "/model/model.onnx")
+made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+onnx.save(made, out + "/model/model.onnx")
 json.dump({"schemaVersion": 1, "rows": rows}, open(os.environ["STEELTOWN_RESULT_FILE"], "w"))
 """
 
 
 @pytest.fixture(scope="module")
-def team(shared_team: Kubectl) -> Iterator[Kubectl]:
+def team(shared_team: Kubectl) -> Kubectl:
     model = {"apiVersion": API, "kind": "MLModel", "metadata": {"name": "m"}, "spec": {"serving": {"replicas": 0}}}
     shared_team.apply(model)
-    yield shared_team
+    return shared_team
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class Traffic:
 @contextmanager
 def traffic(kubectl: Kubectl, model: str, bodies: Sequence[dict[str, Any]], *, rate: float = 100) -> Iterator[Traffic]:
     """Constant load on a model's Service while the block runs."""
-    name = f"users-of-{model}"
+    name = f"users-of-{model}-{uuid.uuid4().hex[:6]}"
     script = {"client.py": CLIENT.read_text(), "bodies.json": json.dumps(list(bodies))}
     kubectl.apply(
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": script},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from steeltown.api.conditions import rfc3339, violations
 from steeltown.core.plan import MLMODEL, TRAINING_RUN, Action, Annotate, Apply, Create, Delete, Obj, Target, target
@@ -21,7 +21,7 @@ class Crash(BaseException):
 class Answer:
     """As `kube.apply.Answer`."""
 
-    result: str
+    result: Literal["done", "stale", "conflict", "refused", "transient"]
     obj: Obj | None = None
     message: str = ""
     retry_after: float | None = None
@@ -188,7 +188,7 @@ class Recorder:
 def _describe(what: Action | Obj) -> str:
     if isinstance(what, dict):
         rollout = what.get("rollout") or {}
-        ready = next((c for c in what["conditions"] if c["type"] == "Ready"), {})
+        ready: Obj = next((c for c in what["conditions"] if c["type"] == "Ready"), {})
         step = f" {rollout.get('phase')}/{rollout.get('step')}" if rollout else ""
         return f"status of {what['name']} {ready.get('status')}/{ready.get('reason')}{step}"
     where = target(what)

@@ -53,8 +53,7 @@ def owner_reference(root: Obj) -> Obj:
         "kind": root["kind"],
         "name": root["metadata"]["name"],
         "uid": root["metadata"]["uid"],
-        "controller": True,
-        "blockOwnerDeletion": True,
+        "controller": True,  # without blockOwnerDeletion, which would need a right on finalizers
     }
 
 
@@ -125,12 +124,16 @@ def step(
 
 
 def resources(given: Resources, default: Obj) -> Obj:
-    """The given resources over defaults, quantities as the API server writes them back."""
-    out = {
-        part: {k: canonical_quantity(str(v)) for k, v in {**default.get(part, {}), **chosen}.items()}
-        for part, chosen in (("requests", given.requests), ("limits", given.limits))
+    """The given resources over defaults, quantities as the API server writes them back.
+
+    A default limit gives way to a request that was given without one: it could lie below it.
+    """
+    limits = {k: v for k, v in default.get("limits", {}).items() if k not in given.requests}
+    parts = {
+        "requests": {**default.get("requests", {}), **given.requests},
+        "limits": {**limits, **given.limits},
     }
-    return {k: v for k, v in out.items() if v}
+    return {p: {k: canonical_quantity(str(v)) for k, v in chosen.items()} for p, chosen in parts.items() if chosen}
 
 
 def canonical_quantity(text: str) -> str:

@@ -1,0 +1,76 @@
+"""Where things are in the container: the contract's paths, each of which an environment variable can move."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from steeltown.contract import files, reports
+from steeltown.contract.files import Env, ExitCode
+
+from .reasons import Reason, StepFailed
+
+TERMINATION_LOG: Final = "STEELTOWN_TERMINATION_LOG"
+MAX_ARTIFACT_BYTES: Final = "STEELTOWN_MAX_ARTIFACT_BYTES"
+DEFAULT_MAX_ARTIFACT_BYTES: Final = 4 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """max_artifact_bytes: nothing larger is fetched, so that a wrong URI cannot fill the node's disk."""
+
+    plan: str
+    input_dir: Path
+    output_dir: Path
+    evaluation_dir: Path
+    params_file: Path
+    result_file: Path
+    model_dir: Path
+    termination_log: Path
+    max_artifact_bytes: int
+
+    @classmethod
+    def of(cls, env: Mapping[str, str]) -> Environment:
+        def path(name: str, default: str) -> Path:
+            return Path(env.get(name) or default)
+
+        return cls(
+            plan=env.get(Env.PLAN, ""),
+            input_dir=path(Env.INPUT_DIR, files.INPUT_DIR),
+            output_dir=path(Env.OUTPUT_DIR, files.OUTPUT_DIR),
+            evaluation_dir=path(Env.EVALUATION_DIR, files.EVALUATION_DIR),
+            params_file=path(Env.PARAMS_FILE, files.PARAMS_FILE),
+            result_file=path(Env.RESULT_FILE, files.RESULT_FILE),
+            model_dir=path(Env.MODEL_DIR, files.MODEL_DIR),
+            termination_log=termination_log(env),
+            max_artifact_bytes=_positive(env, MAX_ARTIFACT_BYTES, DEFAULT_MAX_ARTIFACT_BYTES),
+        )
+
+    @property
+    def model_file(self) -> Path:
+        return self.output_dir / files.MODEL_PATH
+
+    @property
+    def fidelity_file(self) -> Path:
+        return self.output_dir / files.FIDELITY_PATH
+
+    @property
+    def profile_file(self) -> Path:
+        return self.evaluation_dir / "profile.json"
+
+
+def termination_log(env: Mapping[str, str]) -> Path:
+    return Path(env.get(TERMINATION_LOG) or reports.TERMINATION_LOG)
+
+
+def _positive(env: Mapping[str, str], name: str, default: int) -> int:
+    text = env.get(name) or str(default)
+    if not text.isdecimal() or int(text) == 0:
+        raise StepFailed(
+            Reason.INVALID_PLAN,
+            f"environment variable {name} is {text!r}: must be a whole number above 0",
+            ExitCode.USAGE,
+        )
+    return int(text)

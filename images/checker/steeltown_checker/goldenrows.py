@@ -1,0 +1,155 @@
+"""Golden rows in the making, and comparing a model with rows that someone else wrote.
+
+`finalise` uses both ways: it holds the exported model against the answers of the trainer's own library
+(export fidelity), and it records this model's answers for the server, which becomes ready only if it gives
+them again.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from steeltown.contract.golden import Golden
+
+from .binding import Binding
+from .evaluate import require_finite
+from .model import Array, Model, Port
+
+GOLDEN_ROWS: Final = 16
+INVARIANCE_ROWS: Final = 32
+
+
+def make(model: Model, binding: Binding, rows: pl.DataFrame | None) -> Golden:
+    """The model's answers to GOLDEN_ROWS rows; to rows of zeros and empty text where there are no rows.
+
+    A golden file is also a request, and JSON has no NaN: complete rows are preferred, and gaps are filled.
+    """
+    feed = _zeros(model, binding) if rows is None or not len(rows) else binding.feed(_complete(rows, binding))
+    outputs = model.run(feed)
+    require_finite(model.outputs, outputs)
+    return Golden(
+        inputs=[tensor(p, feed[p.name]) for p in model.inputs],
+        outputs=[tensor(p, outputs[p.name]) for p in model.outputs],
+    )
+
+
+def answers(model: Model, golden: Golden) -> dict[str, Array]:
+    """What the model says to the inputs of a golden file. ValueError if they are not its inputs."""
+    given = {str(t.get("name")): t for t in golden.inputs}
+    if lacking := [p.name for p in model.inputs if p.name not in given]:
+        raise ValueError(f"it has no input {lacking[0]!r}")
+    return model.run({p.name: array(given[p.name], p) for p in model.inputs})
+
+
+def violation(model: Model, golden: Golden) -> tuple[float, str]:
+    """Largest |y - e| / (atol + rtol |e|) over all outputs, and where it is; above 1 they do not agree.
+
+    ValueError if the file is not about this model.
+    """
+    got = answers(model, golden)
+    ports = {p.name: p for p in model.outputs}
+    worst, where = 0.0, ""
+    compared = 0
+    for expected in golden.outputs:
+        name = str(expected.get("name"))
+        if name not in ports:
+            raise ValueError(f"the model has no output {name!r}; it has {', '.join(ports)}")
+        wanted = array(expected, ports[name])
+        if wanted.size != got[name].size:
+            raise ValueError(f"output {name!r} has {got[name].size} values, {wanted.size} are expected")
+        size, index = _largest(got[name].reshape(-1), wanted.reshape(-1), golden, exact=not ports[name].is_float)
+        compared += 1
+        if size > worst:
+            worst = size
+            where = f"{name}[{index}] is {_shown(got[name], index)}, expected {_shown(wanted, index)}"
+    if not compared:
+        raise ValueError("it has no outputs")
+    return worst, where
+
+
+def batch_variance(model: Model, binding: Binding, rows: pl.DataFrame, golden: Golden) -> tuple[float, str]:
+    """As `violation`, of one row at a time against the same rows at once."""
+    some = rows.head(INVARIANCE_ROWS)
+    together = model.run(binding.feed(some))
+    alone = [model.run(binding.feed(row)) for row in some.iter_slices(1)]
+    worst, where = 0.0, ""
+    for port in model.outputs:
+        one_by_one = np.concatenate([a[port.name] for a in alone])
+        if one_by_one.size != together[port.name].size:
+            return float("inf"), f"{port.name} has another shape"
+        size, index = _largest(one_by_one.reshape(-1), together[port.name].reshape(-1), golden, exact=not port.is_float)
+        if size > worst:
+            worst, where = size, f"{port.name}[{index}]"
+    return worst, where
+
+
+def tensor(port: Port, values: Array) -> dict[str, Any]:
+    """JSON form of the Open Inference Protocol."""
+    return {"name": port.name, "shape": list(values.shape), "datatype": port.datatype, "data": values.ravel().tolist()}
+
+
+def array(raw: dict[str, Any], port: Port) -> Array:
+    """The tensor in the port's type; null in a float tensor is NaN. ValueError says what does not fit."""
+    data = raw.get("data")
+    if not isinstance(data, list):
+        raise ValueError(f"tensor {port.name!r} has no list of data")
+    if port.is_float:
+        data = [float("nan") if v is None else v for v in data]
+    elif port.is_text:
+        data = [str(v) for v in data]
+    try:
+        return np.array(data, dtype=port.dtype).reshape([int(d) for d in raw["shape"]])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"tensor {port.name!r} is not {port.datatype} of its shape: {error}") from error
+
+
+def encode(golden: Golden) -> bytes:
+    return json.dumps(golden.to_json(), separators=(",", ":"), allow_nan=False).encode()
+
+
+def _largest(got: Array, expected: Array, golden: Golden, *, exact: bool) -> tuple[float, int]:
+    if not got.size:
+        return 0.0, 0
+    if exact:
+        unequal = got != expected
+        return (float("inf"), int(np.argmax(unequal))) if unequal.any() else (0.0, 0)
+    y, e = got.astype(np.float64), expected.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        size = np.abs(y - e) / (golden.atol + golden.rtol * np.abs(e))
+    size = np.where((y == e) | (np.isnan(y) & np.isnan(e)), 0.0, np.where(np.isnan(size), np.inf, size))
+    return float(size.max()), int(np.argmax(size))
+
+
+def _shown(values: Array, index: int) -> str:
+    value = values.reshape(-1)[index]
+    return f"{value:.7g}" if isinstance(value, np.floating) else repr(str(value))
+
+
+def _complete(rows: pl.DataFrame, binding: Binding) -> pl.DataFrame:
+    numbers = [c for c in binding.columns if rows[c].dtype.is_numeric() or rows[c].dtype == pl.Boolean]
+    plain = rows.with_columns(pl.col(c).fill_nan(None) for c in numbers if rows[c].dtype.is_float())
+    complete = plain.drop_nulls(numbers) if numbers else plain
+    chosen = complete.head(GOLDEN_ROWS)
+    if len(chosen) < GOLDEN_ROWS:
+        filled = plain.with_columns(_without_gaps(plain[c]) for c in numbers)
+        chosen = filled.head(GOLDEN_ROWS)
+    return chosen
+
+
+def _without_gaps(column: pl.Series) -> pl.Series:
+    known = column.drop_nulls()
+    if not len(known):
+        return column.fill_null(False if column.dtype == pl.Boolean else 0)
+    return column.fill_null(known.sort()[len(known) // 2])
+
+
+def _zeros(model: Model, binding: Binding) -> dict[str, Array]:
+    feed: dict[str, Array] = {}
+    for port in model.inputs:
+        width = len(binding.columns) if binding.matrix and len(binding.columns) > 1 else 1
+        shape = [GOLDEN_ROWS, *(width if d is None else d for d in port.shape[1:])]
+        feed[port.name] = np.full(shape, "" if port.is_text else 0, dtype=port.dtype)
+    return feed

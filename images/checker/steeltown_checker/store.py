@@ -1,0 +1,250 @@
+"""The one door to objects: s3://, gs://, az://, file:// through obstore, and http(s):// for reading.
+
+Credentials and endpoints come from the environment alone (`AWS_*`, `GOOGLE_*`, `AZURE_*`: the keys of a
+Secret), so no plan ever carries one. Bytes stream to disk while they are hashed; a file gets its name only
+after its digest was found right. What goes wrong is translated once, here, into the reasons that tell a
+retry from a lost cause.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, Final
+
+import obstore
+from obstore import exceptions
+from obstore import store as stores
+from steeltown.contract.files import ExitCode
+from steeltown.contract.plans import Source
+
+from .reasons import Reason, StepFailed
+
+CHUNK_BYTES: Final = 1 << 20
+HTTP_TIMEOUT_SECONDS: Final = 60
+MAX_DOCUMENT_BYTES: Final = 16 << 20  # manifest, golden rows
+# The Job retries too: give up early enough that its reason is seen, late enough to outlive a restarting store.
+RETRIES: Final[Any] = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
+BUCKET_SCHEMES: Final = ("s3", "gs", "az")
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """scheme://bucket/key; for file:// the bucket is empty and the key is the absolute path less its first slash."""
+
+    scheme: str
+    bucket: str
+    key: str
+
+
+def parse(uri: str) -> Location:
+    scheme, separator, rest = uri.partition("://")
+    if not separator or scheme not in (*BUCKET_SCHEMES, "file", "http", "https"):
+        raise _invalid(uri, "must begin with s3://, gs://, az://, file://, https:// or http://")
+    bucket, _, key = rest.partition("/")
+    if scheme == "file":
+        if bucket or not key:
+            raise _invalid(uri, "must name an absolute path, as in file:///data/rows.csv")
+    elif not bucket:
+        raise _invalid(uri, "names no bucket" if scheme in BUCKET_SCHEMES else "names no host")
+    if "" in key.rstrip("/").split("/") and scheme in BUCKET_SCHEMES and key:
+        raise _invalid(uri, "has an empty part (//) in its path")
+    return Location(scheme, bucket, key)
+
+
+def fetch(source: Source, target: Path, *, limit_bytes: int) -> int:
+    """Stream an object to `target`, hashing it on the way; its size in bytes. Nothing stays behind on failure."""
+    expected = checked_digest(source.digest)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    sha, size = hashlib.sha256(), 0
+    try:
+        with part.open("wb") as out:
+            for chunk in _stream(source.uri):
+                size += len(chunk)
+                if size > limit_bytes:
+                    raise StepFailed(
+                        Reason.ARTIFACT_TOO_LARGE,
+                        f"{_shown(source.uri)} is larger than {limit_bytes} bytes: "
+                        "make it smaller or raise STEELTOWN_MAX_ARTIFACT_BYTES",
+                    )
+                sha.update(chunk)
+                out.write(chunk)
+        got = f"sha256:{sha.hexdigest()}"
+        if got != expected:
+            raise StepFailed(
+                Reason.DIGEST_MISMATCH,
+                f"{_shown(source.uri)} has digest {got}, expected {expected}: "
+                "the object changed or the digest is that of another file",
+            )
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+    return size
+
+
+def checked_digest(digest: str) -> str:
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+        raise StepFailed(
+            Reason.INVALID_DIGEST, f"digest {digest!r} must read sha256:<64 hexadecimal digits>", ExitCode.USAGE
+        )
+    return digest
+
+
+def digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+class ArtifactStore:
+    """The objects below one root URI."""
+
+    def __init__(self, root: str) -> None:
+        place = parse(root)
+        if place.scheme in ("http", "https"):
+            raise _invalid(root, "cannot be written to: use s3://, gs://, az:// or file:// as the store")
+        self.root = root.rstrip("/")
+        self._prefix = f"{place.key.strip('/')}/" if place.key.strip("/") and place.scheme != "file" else ""
+        self._store = _open(root, place, create=True)
+
+    def uri(self, key: str) -> str:
+        return f"{self.root}/{key}"
+
+    def size(self, key: str) -> int | None:
+        """Size of an object in bytes, None if there is none."""
+        with _translated(self.uri(key)):
+            try:
+                return int(obstore.head(self._store, self._prefix + key)["size"])
+            except (exceptions.NotFoundError, FileNotFoundError):
+                return None
+
+    def read(self, key: str) -> bytes | None:
+        """A small object, None if there is none. ValueError if it is too large for a document."""
+        with _translated(self.uri(key)):
+            try:
+                result = obstore.get(self._store, self._prefix + key)
+                size = result.meta["size"]
+                body = bytes(result.bytes()) if size <= MAX_DOCUMENT_BYTES else None
+            except (exceptions.NotFoundError, FileNotFoundError):
+                return None
+        if body is None:
+            raise ValueError(f"{self.uri(key)} has {size} bytes, at most {MAX_DOCUMENT_BYTES} are read")
+        return body
+
+    def read_json(self, key: str) -> dict[str, Any] | None:
+        """A small JSON object, None if there is none. ValueError if it is not one."""
+        body = self.read(key)
+        if body is None:
+            return None
+        raw = json.loads(body)
+        if not isinstance(raw, dict):
+            raise ValueError(f"{self.uri(key)} is not a JSON object")
+        return raw
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Upload in parts, replacing what is there: right for content-addressed keys and for large files."""
+        with _translated(self.uri(key)):
+            obstore.put(self._store, self._prefix + key, path)
+
+    def put(self, key: str, body: bytes) -> None:
+        with _translated(self.uri(key)):
+            obstore.put(self._store, self._prefix + key, body)
+
+    def create(self, key: str, body: bytes) -> bool:
+        """Write unless it exists; whether it was written. For small objects only (not every store can do more)."""
+        with _translated(self.uri(key)):
+            try:
+                obstore.put(self._store, self._prefix + key, body, mode="create", use_multipart=False)
+            except (exceptions.AlreadyExistsError, exceptions.PreconditionError, FileExistsError):
+                return False
+        return True
+
+
+def _stream(uri: str) -> Iterator[bytes]:
+    place = parse(uri)
+    with _translated(uri):
+        if place.scheme in ("http", "https"):
+            # The scheme was checked above; the standard library keeps the query of a presigned URL as it is.
+            with urllib.request.urlopen(uri, timeout=HTTP_TIMEOUT_SECONDS) as response:  # noqa: S310
+                while chunk := response.read(CHUNK_BYTES):
+                    yield chunk
+        else:
+            if not place.key:
+                raise _invalid(uri, "names no object in the bucket")
+            result = obstore.get(_open(uri, place), place.key)
+            for buffer in result.stream(min_chunk_size=CHUNK_BYTES):
+                yield bytes(buffer)
+
+
+def _open(uri: str, place: Location, *, create: bool = False) -> Any:
+    """The store that holds `uri`: for file:// the folder itself when writing, the whole disk when reading."""
+    try:
+        if place.scheme == "file":
+            return stores.LocalStore(f"/{place.key}" if create else "/", mkdir=create)
+        return stores.from_url(f"{place.scheme}://{place.bucket}", retry_config=RETRIES)
+    except (exceptions.BaseError, OSError, ValueError) as error:
+        raise StepFailed(
+            Reason.STORE_NOT_CONFIGURED,
+            f"store of {_shown(uri)} cannot be used: {_first_line(error)}; "
+            "check the keys of the credentials Secret (AWS_*, GOOGLE_*, AZURE_*)",
+            ExitCode.USAGE,
+        ) from error
+
+
+@contextmanager
+def _translated(uri: str) -> Iterator[None]:
+    shown = _shown(uri)
+    try:
+        yield
+    except urllib.error.HTTPError as error:
+        raise _http_failure(shown, error.code) from error
+    except (exceptions.NotFoundError, FileNotFoundError) as error:
+        raise _failure(Reason.ARTIFACT_NOT_FOUND, f"{shown} does not exist: check the URI") from error
+    except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError) as error:
+        raise _access_denied(shown, _first_line(error)) from error
+    except (exceptions.BaseError, OSError, HTTPException) as error:
+        raise _unavailable(shown, _first_line(error)) from error
+
+
+def _http_failure(shown: str, status: int) -> StepFailed:
+    if status in (404, 410):
+        return _failure(Reason.ARTIFACT_NOT_FOUND, f"{shown} does not exist (HTTP {status}): check the URI")
+    if status in (401, 403, 407):
+        return _access_denied(shown, f"HTTP {status}")
+    return _unavailable(shown, f"HTTP {status}")
+
+
+def _access_denied(shown: str, why: str) -> StepFailed:
+    return _failure(
+        Reason.STORE_ACCESS_DENIED, f"access to {shown} was denied ({why}): check the credentials Secret and its rights"
+    )
+
+
+def _unavailable(shown: str, why: str) -> StepFailed:
+    return StepFailed(Reason.STORE_UNAVAILABLE, f"{shown} cannot be reached: {why}", ExitCode.TRANSIENT)
+
+
+def _failure(reason: Reason, message: str) -> StepFailed:
+    return StepFailed(reason, message, ExitCode.DATA)
+
+
+def _invalid(uri: str, why: str) -> StepFailed:
+    return StepFailed(Reason.INVALID_URI, f"URI {_shown(uri)!r} {why}", ExitCode.USAGE)
+
+
+def _shown(uri: str) -> str:
+    """Without its query and password: a presigned URL is a credential."""
+    return re.sub(r"//[^/@]*@", "//", uri.partition("?")[0])
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

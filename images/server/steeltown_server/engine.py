@@ -1,0 +1,174 @@
+"""Runs the model: many requests in one run where that is safe, beside the event loop where it takes long.
+
+Requests that arrive in one turn of the event loop run together (no timer, so an idle server adds no delay): the
+first one schedules `_flush` for the end of the turn, and what is pending then is taken by groups of equal shape.
+A request alone runs alone. If a joint run fails, each of its requests runs again by itself, so one request can
+never fail another.
+
+Runs that are expected to stay under a millisecond happen inline, since a thread costs more than they do; longer
+ones go to the one worker thread (onnxruntime releases the GIL), and health checks stay quick. While the worker is
+busy, requests gather and form the next batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from . import log
+from .model import Model
+from .request import Call
+from .response import all_finite
+from .signature import Array
+
+INLINE_SECONDS: Final = 0.001
+SMOOTHING: Final = 0.1
+
+
+class Job(Protocol):
+    """A call that waits for its outputs. Exactly one of the two methods is called, on the event loop."""
+
+    call: Call
+
+    def finish(self, outputs: Sequence[Array], finite: bool) -> None:
+        """finite: no output of the run holds NaN or infinity (if False, this job's own may still be clean)."""
+
+    def fail(self, message: str) -> None:
+        """The model could not run; the message is onnxruntime's."""
+
+
+class _Outcome:
+    __slots__ = ("error", "finite", "job", "outputs")
+
+    def __init__(self, job: Job, outputs: Sequence[Array] = (), finite: bool = True, error: str = "") -> None:
+        self.job = job
+        self.outputs = outputs
+        self.finite = finite
+        self.error = error
+
+
+class Engine:
+    """runs, rows, jobs: done so far, for metrics (jobs / runs is the mean batch)."""
+
+    def __init__(self, model: Model, *, max_batch_rows: int, run_seconds: float) -> None:
+        self._model = model
+        self._max_batch_rows = max_batch_rows
+        self._pending: deque[Job] = deque()
+        self._scheduled = False
+        self._loop = asyncio.get_running_loop()
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="onnxruntime")
+        self._seconds_per_run = run_seconds
+        self._seconds_per_row = 0.0
+        self.runs = 0
+        self.rows = 0
+        self.jobs = 0
+
+    @property
+    def pending(self) -> int:
+        return len(self._pending)
+
+    def submit(self, job: Job) -> None:
+        """Answers later, never from within this call."""
+        self._pending.append(job)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def close(self) -> None:
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
+    def _flush(self) -> None:
+        """One group a turn, so that sockets are served between the groups of a long queue."""
+        jobs, rows = self._take()
+        if max(self._seconds_per_run, self._seconds_per_row * rows) < INLINE_SECONDS:
+            start = time.perf_counter()
+            outcomes = self._run(jobs)
+            self._done(outcomes, rows, time.perf_counter() - start)
+        else:
+            future = self._loop.run_in_executor(self._worker, self._run_timed, jobs)
+            future.add_done_callback(lambda f: self._done(f.result()[0], rows, f.result()[1]))
+
+    def _take(self) -> tuple[list[Job], int]:
+        pending = self._pending
+        jobs = [pending.popleft()]
+        first = jobs[0].call
+        rows = first.rows
+        if rows:
+            while pending:
+                call = pending[0].call
+                if not call.rows or call.group != first.group or rows + call.rows > self._max_batch_rows:
+                    break
+                rows += call.rows
+                jobs.append(pending.popleft())
+        return jobs, max(rows, 1)
+
+    def _done(self, outcomes: list[_Outcome], rows: int, seconds: float) -> None:
+        self._seconds_per_run += SMOOTHING * (seconds - self._seconds_per_run)
+        self._seconds_per_row += SMOOTHING * (seconds / rows - self._seconds_per_row)
+        self.runs += 1
+        self.rows += rows
+        self.jobs += len(outcomes)
+        if self._pending:
+            self._loop.call_soon(self._flush)
+        else:
+            self._scheduled = False
+        for outcome in outcomes:
+            _deliver(outcome)
+
+    # -- from here on also in the worker thread: no event loop, no shared state
+
+    def _run_timed(self, jobs: list[Job]) -> tuple[list[_Outcome], float]:
+        start = time.perf_counter()
+        return self._run(jobs), time.perf_counter() - start
+
+    def _run(self, jobs: list[Job]) -> list[_Outcome]:
+        if len(jobs) > 1:
+            outcomes = self._run_together(jobs)
+            if outcomes is not None:
+                return outcomes
+        return [self._run_alone(job) for job in jobs]
+
+    def _run_alone(self, job: Job) -> _Outcome:
+        try:
+            outputs = self._model.run(job.call.outputs, job.call.feed)
+            return _Outcome(job, outputs, all_finite(outputs))
+        except Exception as error:  # onnxruntime's exceptions share no base but Exception
+            return _Outcome(job, error=str(error) or repr(error))
+
+    def _run_together(self, jobs: list[Job]) -> list[_Outcome] | None:
+        """None if the joint run failed or its outputs cannot be told apart."""
+        calls = [job.call for job in jobs]
+        try:
+            feed: dict[str, Any] = {n: np.concatenate([c.feed[n] for c in calls]) for n in calls[0].feed}
+            outputs = self._model.run(calls[0].outputs, feed)
+        except Exception:  # each is run alone, and the culprit gets its message there
+            return None
+        if any(a.shape[:1] != (sum(c.rows for c in calls),) for a in outputs):
+            return None
+        finite = all_finite(outputs)
+        outcomes: list[_Outcome] = []
+        start = 0
+        for job in jobs:
+            end = start + job.call.rows
+            outcomes.append(_Outcome(job, [a[start:end] for a in outputs], finite))
+            start = end
+        return outcomes
+
+
+def _deliver(outcome: _Outcome) -> None:
+    """A fault of ours in one answer must reach neither the other jobs of the run nor the event loop."""
+    job = outcome.job
+    try:
+        if outcome.error:
+            job.fail(outcome.error)
+        else:
+            job.finish(outcome.outputs, outcome.finite)
+    except Exception as error:
+        log.error("an answer could not be made", error=repr(error))
+        job.fail("the server could not encode the answer")

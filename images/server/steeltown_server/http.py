@@ -1,0 +1,364 @@
+"""HTTP/1.1 as a thin skin: bytes on a socket become a `Request`, an `Answer` becomes one write.
+
+The parser is llhttp (httptools): a strict parser is worth more than the few microseconds a hand-written one would
+save. A connection keeps its exchanges in the order they came, so pipelined requests are answered in order however
+long each takes. What a connection can make us hold is bounded: header, body, exchanges under way, and the time in
+which nothing happens. After a refusal the socket lingers until the client has read it, because closing a socket
+with unread input resets it and the client would never see why.
+
+A drain ends connections in two steps. From `announce_close` on, answers say `connection: close`, so that clients
+leave by themselves while the process still listens; `close_idle` then ends those that are silent. A request of
+which the first byte has arrived counts as in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol, cast
+
+import httptools
+import orjson
+
+JSON: Final = b"application/json"
+OCTETS: Final = b"application/octet-stream"
+TEXT: Final = b"text/plain; version=0.0.4; charset=utf-8"
+
+PIPELINE: Final = 32  # exchanges under way on one connection before we stop reading it
+LINGER_SECONDS: Final = 2.0
+KEPT_HEADERS: Final = frozenset(
+    (b"content-type", b"content-length", b"content-encoding", b"inference-header-content-length", b"expect")
+)
+REASONS: Final = {
+    200: b"OK",
+    400: b"Bad Request",
+    404: b"Not Found",
+    405: b"Method Not Allowed",
+    408: b"Request Timeout",
+    413: b"Content Too Large",
+    415: b"Unsupported Media Type",
+    431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
+    503: b"Service Unavailable",
+}
+
+
+class Request(NamedTuple):
+    """headers: those of KEPT_HEADERS, names in lower case."""
+
+    method: bytes
+    target: bytes
+    headers: dict[bytes, bytes]
+    body: bytes
+
+
+class Answer(NamedTuple):
+    """headers: further header lines, each ending in CRLF."""
+
+    status: int
+    body: bytes
+    content_type: bytes = JSON
+    headers: bytes = b""
+
+
+def error_answer(status: int, message: str, headers: bytes = b"") -> Answer:
+    """The protocol's only form of an error."""
+    body = orjson.dumps({"error": message.encode("utf-8", "replace").decode()})
+    return Answer(status, body, JSON, headers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    body_bytes: int
+    header_bytes: int
+    idle_seconds: float
+
+
+class Handler(Protocol):
+    def handle(self, exchange: Exchange, request: Request) -> None:
+        """Answers the exchange, now or later."""
+
+
+class HttpServer:
+    """What all connections share."""
+
+    def __init__(self, handler: Handler, limits: Limits) -> None:
+        self.handler = handler
+        self.limits = limits
+        self.closing = False
+        self.connections: set[Connection] = set()
+        self.now = 0.0
+        self._heads: dict[tuple[int, bytes, bool], bytes] = {}
+        self._loop = asyncio.get_running_loop()
+        self._sweep()
+
+    def connection(self) -> Connection:
+        return Connection(self, self._loop)
+
+    def head(self, status: int, content_type: bytes, close: bool) -> bytes:
+        key = (status, content_type, close)
+        head = self._heads.get(key)
+        if head is None:
+            head = b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\n" % (status, REASONS[status], content_type)
+            if close:
+                head += b"connection: close\r\n"
+            self._heads[key] = head
+        return head
+
+    def announce_close(self) -> None:
+        """Connections end with their next answer."""
+        self.closing = True
+
+    def close_idle(self) -> None:
+        for connection in tuple(self.connections):
+            connection.close_if_idle()
+
+    def _sweep(self) -> None:
+        """One timer for all connections: a timer each would cost every request."""
+        self.now = self._loop.time()
+        for connection in tuple(self.connections):
+            if self.now - connection.active > self.limits.idle_seconds:
+                connection.expire()
+        self._sweeper = self._loop.call_later(min(1.0, self.limits.idle_seconds / 4), self._sweep)
+
+    def stop(self) -> None:
+        self._sweeper.cancel()
+        for connection in tuple(self.connections):
+            connection.abort()
+
+
+class Exchange:
+    """One request's place in the answers of its connection."""
+
+    __slots__ = ("_connection", "answered", "keep_alive", "without_body")
+
+    def __init__(self, connection: Connection, keep_alive: bool, without_body: bool = False) -> None:
+        self._connection = connection
+        self.keep_alive = keep_alive
+        self.without_body = without_body
+        self.answered: Answer | None = None
+
+    def answer(self, answer: Answer) -> None:
+        """The first answer stands."""
+        if self.answered is None:
+            self.answered = answer
+            self._connection.flush()
+
+
+class Connection(asyncio.Protocol):
+    """One client connection."""
+
+    def __init__(self, server: HttpServer, loop: asyncio.AbstractEventLoop) -> None:
+        self._server = server
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
+        self._parser: httptools.HttpRequestParser | None = None
+        self._waiting: deque[Exchange] = deque()
+        self._deaf = False  # nothing that still comes is a request: refused, upgraded, or the client said close
+        self._refused = False
+        self._half_closed = False
+        self._write_paused = False
+        self._read_paused = False
+        self.active = server.now
+        self._begin()
+
+    def _begin(self) -> None:
+        self._in_message = False
+        self._head_complete = False
+        self._head_bytes = 0
+        self._partial_bytes = 0
+        self._body_bytes = 0
+        self._target = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._chunks: list[bytes] = []
+
+    # -- asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._parser = httptools.HttpRequestParser(self)
+        self._server.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._parser = None  # parser and connection hold each other
+        self._server.connections.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf or self._parser is None:
+            return
+        self.active = self._server.now
+        head_goes_on = self._in_message and not self._head_complete
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            return  # the request was delivered, is answered in HTTP/1.1, and is the connection's last
+        except httptools.HttpParserError as error:
+            self._refuse(400, f"malformed HTTP: {error}")
+            return
+        if head_goes_on and not self._head_complete:
+            self._partial_bytes += len(data)
+            if self._partial_bytes > self._server.limits.header_bytes:
+                self._refuse_head()
+
+    def eof_received(self) -> bool:
+        """True keeps the transport open: a client that half-closes still wants its answers."""
+        self._deaf = True
+        self._half_closed = True
+        return bool(self._waiting)
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+        self._throttle()
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        self._throttle()
+
+    def _throttle(self) -> None:
+        stop = self._write_paused or len(self._waiting) > PIPELINE
+        if stop != self._read_paused and self._transport is not None and not self._transport.is_closing():
+            self._read_paused = stop
+            if stop:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    # -- httptools
+
+    def on_message_begin(self) -> None:
+        self._begin()
+        self._in_message = True
+
+    def on_url(self, part: bytes) -> None:
+        self._target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head_complete:  # a trailer
+            return
+        self._head_bytes += len(name) + len(value) + 4
+        name = name.lower()
+        if name in KEPT_HEADERS:
+            self._headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        self._head_complete = True
+        if self._deaf:
+            return
+        if self._head_bytes + len(self._target) > self._server.limits.header_bytes:
+            self._refuse_head()
+        elif int(self._headers.get(b"content-length", b"0")) > self._server.limits.body_bytes:
+            self._refuse_body()
+        elif b"expect" in self._headers and self._transport is not None and not self._waiting:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, part: bytes) -> None:
+        self._body_bytes += len(part)
+        if self._deaf:
+            return
+        if self._body_bytes > self._server.limits.body_bytes:
+            self._refuse_body()
+        else:
+            self._chunks.append(part)
+
+    def on_message_complete(self) -> None:
+        self._in_message = False
+        parser = self._parser
+        if self._deaf or parser is None:
+            return
+        chunks = self._chunks
+        request = Request(
+            parser.get_method(),
+            self._target,
+            self._headers,
+            chunks[0] if len(chunks) == 1 else b"".join(chunks),
+        )
+        self._chunks = []
+        # HTTP/1.0 has keep-alive only by an old extension that would need a header of ours: close instead.
+        keep_alive = parser.should_keep_alive() and parser.get_http_version() == "1.1" and not parser.should_upgrade()
+        exchange = Exchange(self, keep_alive, request.method == b"HEAD")
+        self._waiting.append(exchange)
+        if not keep_alive:
+            self._deaf = True
+        if len(self._waiting) > PIPELINE:
+            self._throttle()
+        self._server.handler.handle(exchange, request)
+
+    # -- answers
+
+    def flush(self) -> None:
+        """Writes what is ready at the head of the queue, in one write."""
+        waiting, server = self._waiting, self._server
+        parts: list[bytes] = []
+        close = False
+        while waiting and waiting[0].answered is not None and not close:
+            exchange = waiting.popleft()
+            status, body, content_type, headers = exchange.answered  # type: ignore[misc]
+            close = not exchange.keep_alive or (server.closing and not waiting and not self._in_message)
+            parts.append(
+                b"%bcontent-length: %d\r\n%b\r\n%b"
+                % (
+                    server.head(status, content_type, close),
+                    len(body),
+                    headers,
+                    b"" if exchange.without_body else body,
+                )
+            )
+        transport = self._transport
+        if transport is None or not parts:
+            return
+        self.active = server.now
+        transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
+        if self._refused and close:
+            self._linger(transport)
+        elif close or (self._half_closed and not waiting):
+            transport.close()
+        elif self._read_paused:
+            self._throttle()
+
+    def _refuse_head(self) -> None:
+        self._refuse(431, f"the request line and headers are larger than {self._server.limits.header_bytes} bytes")
+
+    def _refuse_body(self) -> None:
+        self._refuse(413, f"the body is larger than the limit of {self._server.limits.body_bytes} bytes")
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answers after whatever is under way, then listens to nothing more."""
+        if self._deaf:
+            return
+        self._deaf = True
+        self._refused = True
+        self._in_message = False
+        self._chunks = []
+        exchange = Exchange(self, keep_alive=False)
+        self._waiting.append(exchange)
+        exchange.answer(error_answer(status, message))
+
+    # -- the end of a connection
+
+    def _linger(self, transport: asyncio.Transport) -> None:
+        """Goes on reading (and dropping) what the client still sends, so that it gets to read why."""
+        transport.write_eof()
+        if self._read_paused:
+            transport.resume_reading()
+        self._loop.call_later(LINGER_SECONDS, transport.close)
+
+    def close_if_idle(self) -> None:
+        if not self._waiting and not self._in_message and self._transport is not None:
+            self._transport.close()
+
+    def expire(self) -> None:
+        """Nothing has happened for the idle time; a request that waits for its answer is not idle."""
+        if self._waiting or self._transport is None:
+            return
+        if self._write_paused:
+            self._transport.abort()  # a close would wait for a reader that does not read
+        elif self._in_message and not self._deaf:
+            self._refuse(408, "the request did not arrive in time")
+        else:
+            self._transport.close()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,179 @@
+"""The order of things in time: prove the model, listen, serve, drain.
+
+Start: digest, session, golden rows, and only then a socket, so that "the port answers" already means "the model
+answers as in training". A model that fails ends the process with exit code 65 and a report in the termination
+log, where the operator reads it without network.
+
+End: on SIGTERM readiness turns false at once, but the process goes on accepting and serving, since the endpoint's
+removal takes a moment to reach every node. In the second half of that time answers say `connection: close`, so
+that clients with kept-alive connections leave by themselves. Then the listening socket is closed when its queue
+is empty (closing it earlier would reset connections the kernel has accepted), idle connections end, and the
+process waits for what is in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import uvloop
+from steeltown.contract.files import ExitCode
+from steeltown.contract.reports import StepReport
+
+from . import __version__, log
+from .engine import Engine
+from .http import HttpServer, Limits
+from .model import Model, StartFailure, cpu_limit, load, verify
+from .request import RequestDecoder
+from .router import POLL_SECONDS, Router, RouteWatch
+from .service import Service
+from .settings import Settings, UsageError
+from .tally import Ledger
+from .warmup import WarmUp, warm_up
+
+BACKLOG: Final = 1024
+DRAIN_POLL_SECONDS: Final = 0.01
+
+
+def main(environment: Mapping[str, str]) -> int:
+    """Exit code."""
+    started = time.monotonic()
+    try:
+        settings = Settings.from_environment(environment)
+    except UsageError as error:
+        log.error(str(error))
+        return ExitCode.USAGE
+    try:
+        verify(settings.model_dir, settings.model_digest)
+        threads = settings.intra_op_threads or cpu_limit()
+        model = load(settings.model_dir, threads)
+        warm = warm_up(model, settings.model_dir)
+    except StartFailure as failure:
+        log.error("the model must not serve", reason=failure.reason, error=str(failure))
+        _report(settings.termination_log, failure, settings.model_digest)
+        return ExitCode.DATA
+    log.info(
+        "the model answers its golden rows",
+        model=settings.model_name,
+        version=settings.model_version,
+        digest=settings.model_digest,
+        rows=warm.rows,
+        batches=warm.batches,
+        runMicroseconds=round(warm.run_seconds * 1e6, 1),
+        threads=threads,
+        server=__version__,
+    )
+    gc.collect()
+    gc.freeze()  # what the imports and the model made lives for ever: the collector need not visit it again
+    finished = uvloop.run(_serve(settings, model, warm, started))
+    if not finished:
+        sys.stdout.flush()
+        os._exit(ExitCode.OK)  # a run of the model that does not end would hold up an orderly exit
+    return ExitCode.OK
+
+
+def _report(path: Path, failure: StartFailure, digest: str) -> None:
+    if path.exists():
+        path.write_text(StepReport(reason=failure.reason, message=str(failure), digest=digest).encode())
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """Both address families where the pod has them."""
+    if not host and socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG)
+        except OSError:  # IPv6 exists in the kernel but not in this network namespace
+            return socket.create_server(("", port), backlog=BACKLOG)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=BACKLOG)
+
+
+async def _serve(settings: Settings, model: Model, warm: WarmUp, started: float) -> bool:
+    """False if something was still in flight at the end of the grace period."""
+    loop = asyncio.get_running_loop()
+    ledger = Ledger(settings.model_digest)
+    engine = Engine(model, max_batch_rows=settings.max_batch_rows, run_seconds=warm.run_seconds)
+    router = Router(ledger, max_in_flight=settings.canary_in_flight, body_limit_bytes=settings.body_limit_bytes)
+    service = Service(
+        name=settings.model_name,
+        version=settings.model_version,
+        signature=model.signature,
+        decoder=RequestDecoder(model.signature, batching=warm.batches),
+        engine=engine,
+        router=router,
+        ledger=ledger,
+    )
+    limits = Limits(
+        body_bytes=settings.body_limit_bytes,
+        header_bytes=settings.header_limit_bytes,
+        idle_seconds=settings.idle_timeout_seconds,
+    )
+    http = HttpServer(service, limits)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    watch = _watch_route(settings, router, ledger)
+    listener = listening_socket(settings.host, settings.port)
+    listener.setblocking(False)
+    server = await loop.create_server(http.connection, sock=listener)
+    log.info("serving", port=listener.getsockname()[1], startSeconds=round(time.monotonic() - started, 3))
+    await stop.wait()
+    finished = await _drain(settings, service, http, server, listener)
+    if watch is not None:
+        watch.cancel()
+    router.close()
+    http.stop()
+    engine.close()
+    log.info("stopped", finished=finished)
+    return finished
+
+
+def _watch_route(settings: Settings, router: Router, ledger: Ledger) -> asyncio.Task[None] | None:
+    if settings.route_file is None:
+        return None
+    watch = RouteWatch(settings.route_file, router, ledger)
+    watch.poll()
+
+    async def poll() -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            try:
+                watch.poll()
+            except Exception as error:  # the watch must outlive whatever a file can hold
+                log.error("route watch failed", error=repr(error))
+
+    return asyncio.create_task(poll())
+
+
+async def _drain(
+    settings: Settings,
+    service: Service,
+    http: HttpServer,
+    server: asyncio.AbstractServer,
+    listener: socket.socket,
+) -> bool:
+    deadline = time.monotonic() + settings.grace_seconds
+    service.ready = False
+    log.info("draining", seconds=settings.drain_seconds, connections=len(http.connections))
+    await asyncio.sleep(settings.drain_seconds / 2)
+    http.announce_close()
+    await asyncio.sleep(settings.drain_seconds / 2)
+    # Only the kernel knows whether connections wait to be accepted; there is no event to wait for.
+    while select.select([listener], [], [], 0)[0] and time.monotonic() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    server.close()
+    await asyncio.sleep(DRAIN_POLL_SECONDS)  # read what has arrived already
+    http.close_idle()
+    while http.connections and time.monotonic() < deadline:
+        await asyncio.sleep(DRAIN_POLL_SECONDS)
+        http.close_idle()
+    return not http.connections

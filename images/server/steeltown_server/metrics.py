@@ -1,0 +1,96 @@
+"""GET /metrics: the ledger's ints in Prometheus' words, made at the scrape.
+
+prometheus-client's own counters take a lock and a label look-up per request; a collector that reads plain ints
+costs requests nothing. The latency histogram has a bound at every power of two, where the log-linear buckets of
+the evidence end, so both tell the same story exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from steeltown.contract.histogram import lower_bound
+
+from .engine import Engine
+from .tally import Ledger
+
+POWERS = range(4, 25)  # 16 us to 16.8 s
+
+
+class Metrics:
+    """Renders the exposition text."""
+
+    def __init__(self, labels: dict[str, str], ledger: Ledger, engine: Engine, ready: Callable[[], bool]) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_Steeltown(labels, ledger, engine, ready))
+        ProcessCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+
+    def render(self) -> bytes:
+        return generate_latest(self._registry)
+
+
+class _Steeltown(Collector):
+    def __init__(self, labels: dict[str, str], ledger: Ledger, engine: Engine, ready: Callable[[], bool]) -> None:
+        self._names = tuple(labels)
+        self._values = tuple(labels.values())
+        self._ledger = ledger
+        self._engine = engine
+        self._ready = ready
+
+    def collect(self) -> Iterator[Metric]:
+        ledger, engine = self._ledger, self._engine
+        yield self._counter("requests", "Infer requests answered, by HTTP status.", "code", ledger.answers)
+        yield self._counter(
+            "canary_requests",
+            "Requests handed to the canary, by what it did.",
+            "result",
+            ledger.canary_results,
+        )
+        yield self._latency()
+        yield self._plain_counter("model_runs", "Runs of the model.", engine.runs)
+        yield self._plain_counter("model_run_rows", "Rows that these runs held.", engine.rows)
+        yield self._plain_counter("model_run_requests", "Requests that these runs answered.", engine.jobs)
+        errors = CounterMetricFamily("steeltown_route_errors", "Route files that could not be read.")
+        errors.add_metric((), ledger.route_errors)
+        yield errors
+        yield self._gauge("route_weight", "Percent of requests handed to the canary.", ledger.weight)
+        yield self._gauge("pending_requests", "Requests that wait for the model.", engine.pending)
+        yield self._gauge("ready", "1 if this process answers ready.", int(self._ready()))
+
+    def _latency(self) -> Metric:
+        counts = sorted(self._ledger.latency.items())
+        buckets: list[tuple[str, float]] = []
+        total, at = 0, 0
+        for power in POWERS:
+            while at < len(counts) and lower_bound(counts[at][0]) < 1 << power:
+                total += counts[at][1]
+                at += 1
+            buckets.append((str((1 << power) / 1e6), total))
+        buckets.append(("+Inf", total + sum(n for _, n in counts[at:])))
+        family = HistogramMetricFamily(
+            "steeltown_server_latency_seconds",
+            "From the complete request to the live model's good answer.",
+            labels=self._names,
+        )
+        family.add_metric(self._values, buckets, self._ledger.latency_microseconds / 1e6)
+        return family
+
+    def _counter(self, name: str, text: str, label: str, values: dict[int, int] | dict[str, int]) -> Metric:
+        family = CounterMetricFamily(f"steeltown_server_{name}", text, labels=(*self._names, label))
+        for key, value in values.items():
+            family.add_metric((*self._values, str(key)), value)
+        return family
+
+    def _plain_counter(self, name: str, text: str, value: float) -> Metric:
+        family = CounterMetricFamily(f"steeltown_server_{name}", text, labels=self._names)
+        family.add_metric(self._values, value)
+        return family
+
+    def _gauge(self, name: str, text: str, value: float) -> Metric:
+        family = GaugeMetricFamily(f"steeltown_server_{name}", text, labels=self._names)
+        family.add_metric(self._values, value)
+        return family

@@ -1,0 +1,330 @@
+"""Protocol core, inbound: the bytes of an infer request become a `Call` of numpy arrays, or a BadRequest.
+
+Nothing here knows a socket or a header's spelling. The envelope is decoded by msgspec into typed structs; the
+`data` of a tensor stays raw JSON until its input is known, and is then decoded straight into the element type
+that the input has, so 1.5 for an INT64 is refused rather than cut, and no list is built twice. Binary tensors are
+views into the body, copied only where the machine needs alignment.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain
+from math import prod
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from .signature import VARIABLE, Array, BadRequest, Datatype, Signature, TensorSpec
+
+NESTED_PEEK_BYTES: Final = 64
+LENGTH: Final = struct.Struct("<I")
+
+
+@dataclass(slots=True)
+class Call:
+    """A request that is valid for the model.
+
+    outputs: names wanted, in the order of the answer; binary: for each, whether as raw bytes.
+    rows: size of the common first axis, 0 where the request must run alone. group: calls with equal groups can be
+    concatenated along the first axis.
+    """
+
+    feed: dict[str, Array]
+    outputs: tuple[str, ...]
+    binary: tuple[bool, ...]
+    rows: int
+    group: Any
+    id: str | None = None
+
+
+class _Input(msgspec.Struct, gc=False):
+    name: str
+    shape: list[int]
+    datatype: str
+    data: msgspec.Raw = msgspec.Raw()
+    parameters: dict[str, Any] | None = None
+
+
+class _Output(msgspec.Struct, gc=False):
+    name: str
+    parameters: dict[str, Any] | None = None
+
+
+class _Request(msgspec.Struct, gc=False):
+    inputs: list[_Input]
+    id: str | None = None
+    outputs: list[_Output] | None = None
+    parameters: dict[str, Any] | None = None
+
+
+_decode_request = msgspec.json.Decoder(_Request).decode
+
+
+class RequestDecoder:
+    """Decodes infer requests for one model. batching: whether calls may get `rows` and so run together."""
+
+    def __init__(self, signature: Signature, *, batching: bool) -> None:
+        self._signature = signature
+        self._inputs = signature.inputs
+        self._batching = batching and signature.may_batch
+        names = signature.output_names
+        self._all_json = (names, (False,) * len(names))
+        self._all_binary = (names, (True,) * len(names))
+        self._has_fp16_output = any(o.datatype.element is None for o in signature.outputs.values())
+
+    def decode(self, body: bytes, json_length: int | None) -> Call:
+        """json_length: of the JSON part that stands before the binary tensors; None = all JSON, 0 = a raw request."""
+        if json_length == 0:
+            return self._decode_raw(body)
+        view = memoryview(body)
+        if json_length is None:
+            json_length = len(body)
+        elif json_length > len(body):
+            raise BadRequest(f"Inference-Header-Content-Length {json_length} is longer than the body of {len(body)}")
+        try:
+            request = _decode_request(view[:json_length])
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise BadRequest(f"request is not valid: {_reason(error, json_length)}") from None
+        feed = self._feed(request.inputs, view[json_length:])
+        outputs, binary = self._wanted(request)
+        return self._call(feed, outputs, binary, request.id)
+
+    def _feed(self, inputs: list[_Input], tail: memoryview) -> dict[str, Array]:
+        feed: dict[str, Array] = {}
+        offset = 0
+        for tensor in inputs:
+            spec = self._inputs.get(tensor.name)
+            if spec is None:
+                raise BadRequest(f"input {tensor.name!r} is unknown, the model's inputs are {_names(self._inputs)}")
+            if tensor.name in feed:
+                raise BadRequest(f"input {tensor.name!r} is given twice")
+            if tensor.datatype != spec.datatype.name:
+                raise BadRequest(
+                    f"input {tensor.name!r}: expected datatype {spec.datatype.name}, got {tensor.datatype!r}"
+                )
+            spec.check_shape(tensor.shape)
+            size = tensor.parameters.get("binary_data_size") if tensor.parameters else None
+            if size is None:
+                feed[tensor.name] = _from_json(spec, tensor.shape, tensor.data)
+            else:
+                feed[tensor.name] = _from_tail(spec, tensor, size, tail, offset)
+                offset += size
+        if offset != len(tail):
+            raise BadRequest(
+                f"binary data: expected {offset} bytes after the JSON (sum of binary_data_size), got {len(tail)}"
+            )
+        if len(feed) != len(self._inputs):
+            missing = [name for name in self._inputs if name not in feed]
+            raise BadRequest(f"input {_names(missing)} is missing, the model's inputs are {_names(self._inputs)}")
+        return feed
+
+    def _wanted(self, request: _Request) -> tuple[tuple[str, ...], tuple[bool, ...]]:
+        default = _flag(request.parameters, "binary_data_output", False, "request")
+        if not request.outputs:
+            names, binary = self._all_binary if default else self._all_json
+        else:
+            names = tuple(o.name for o in request.outputs)
+            for name in names:
+                if name not in self._signature.outputs:
+                    raise BadRequest(
+                        f"output {name!r} is unknown, the model's outputs are {_names(self._signature.outputs)}"
+                    )
+            if len(set(names)) != len(names):
+                raise BadRequest(f"outputs are named twice: {_names(names)}")
+            binary = tuple(_flag(o.parameters, "binary_data", default, f"output {o.name!r}") for o in request.outputs)
+        if self._has_fp16_output:
+            for name, raw in zip(names, binary, strict=True):
+                if not raw and self._signature.outputs[name].datatype.element is None:
+                    raise BadRequest(
+                        f"output {name!r} is FP16, which has no JSON form: ask for it with binary_data true"
+                    )
+        return names, binary
+
+    def _call(self, feed: dict[str, Array], outputs: tuple[str, ...], binary: tuple[bool, ...], id: str | None) -> Call:
+        self._signature.check_symbols(feed)
+        rows, group = 0, outputs
+        if self._batching:
+            rows = next(iter(feed.values())).shape[0]
+            if len(feed) > 1 and any(a.shape[0] != rows for a in feed.values()):
+                rows = 0
+            if not self._signature.has_fixed_rows:
+                return Call(feed, outputs, binary, rows, (outputs, *(feed[n].shape[1:] for n in self._inputs)), id)
+        return Call(feed, outputs, binary, rows, group, id)
+
+    def _decode_raw(self, body: bytes) -> Call:
+        """The whole body is the one input; every output comes back binary."""
+        if len(self._inputs) != 1:
+            raise BadRequest(f"a raw request needs a model with one input, this one has {_names(self._inputs)}")
+        spec = next(iter(self._inputs.values()))
+        shape = _raw_shape(spec, len(body))
+        if spec.datatype.is_bytes:
+            array = _object_array([_text(spec, body)], shape)
+        else:
+            array = _from_buffer(spec, memoryview(body), shape)
+        return self._call({spec.name: array}, *self._all_binary, None)
+
+
+def _raw_shape(spec: TensorSpec, size: int) -> list[int]:
+    if spec.datatype.is_bytes:
+        if any(d not in (1, VARIABLE) for d in spec.dims):
+            raise BadRequest(
+                f"input {spec.name!r}: a raw request carries one BYTES element, expected {list(spec.dims)}"
+            )
+        return [1] * len(spec.dims)
+    if spec.dims.count(VARIABLE) > 1:
+        raise BadRequest(
+            f"input {spec.name!r} has several variable dimensions {list(spec.dims)}: a raw request cannot say its shape"
+        )
+    unit = spec.datatype.itemsize * prod(d for d in spec.dims if d != VARIABLE)
+    shape = [(size // unit if unit else 0) if d == VARIABLE else d for d in spec.dims]
+    if prod(shape) * spec.datatype.itemsize != size:
+        raise BadRequest(
+            f"input {spec.name!r}: expected a multiple of {unit} bytes for shape {list(spec.dims)}, got {size}"
+        )
+    return shape
+
+
+# -- JSON tensors
+
+
+@cache
+def _element_decoder(element: type, depth: int) -> Callable[[Any], Any]:
+    kind: Any = element
+    for _ in range(depth):
+        kind = list[kind]
+    return msgspec.json.Decoder(kind).decode
+
+
+def _from_json(spec: TensorSpec, shape: list[int], raw: msgspec.Raw) -> Array:
+    """Flat or nested, row-major."""
+    if not raw:
+        raise BadRequest(f"input {spec.name!r} has neither data nor the parameter binary_data_size")
+    if spec.datatype.element is None:
+        raise BadRequest(f"input {spec.name!r} is {spec.datatype.name}, which has no JSON form: send it as binary data")
+    nested = len(shape) > 1 and bytes(memoryview(raw)[:NESTED_PEEK_BYTES])[1:].lstrip().startswith(b"[")
+    try:
+        values = _element_decoder(spec.datatype.element, len(shape) if nested else 1)(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BadRequest(f"input {spec.name!r}: data is not {spec.datatype.name}: {error}") from None
+    if nested:
+        values = _flatten(spec, shape, values)
+    elif len(values) != prod(shape):
+        raise BadRequest(f"input {spec.name!r}: expected {prod(shape)} elements for shape {shape}, got {len(values)}")
+    return _to_array(spec, values, shape)
+
+
+def _flatten(spec: TensorSpec, shape: list[int], nested: list[Any]) -> list[Any]:
+    level: list[Any] = [nested]
+    for axis, size in enumerate(shape):
+        for part in level:
+            if len(part) != size:
+                raise BadRequest(
+                    f"input {spec.name!r}: expected {size} elements on axis {axis} of nested data, got {len(part)}"
+                )
+        level = list(chain.from_iterable(level))
+    return level
+
+
+def _to_array(spec: TensorSpec, values: list[Any], shape: list[int]) -> Array:
+    datatype = spec.datatype
+    if datatype.is_bytes:
+        return _object_array(values, shape)
+    try:
+        if datatype.name == "FP32":
+            with np.errstate(over="raise"):  # 1e39 is a finite number in JSON and would silently become infinity
+                return np.array(values, datatype.dtype).reshape(shape)
+        return np.array(values, datatype.dtype).reshape(shape)
+    except (OverflowError, FloatingPointError):
+        raise BadRequest(f"input {spec.name!r}: a number in data does not fit {datatype.name}") from None
+
+
+def _object_array(values: list[str], shape: list[int]) -> Array:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array.reshape(shape)
+
+
+# -- binary tensors
+
+
+def _from_tail(spec: TensorSpec, tensor: _Input, size: Any, tail: memoryview, offset: int) -> Array:
+    if type(size) is not int or size < 0:
+        raise BadRequest(f"input {spec.name!r}: binary_data_size must be a whole number of bytes, got {size!r}")
+    if tensor.data:
+        raise BadRequest(f"input {spec.name!r} has both data and binary_data_size")
+    if size > len(tail) - offset:
+        raise BadRequest(
+            f"input {spec.name!r}: expected {size} bytes of binary data, {len(tail) - offset} are left in the body"
+        )
+    part = tail[offset : offset + size]
+    if spec.datatype.is_bytes:
+        return _object_array(_split_strings(spec, part, prod(tensor.shape)), tensor.shape)
+    expected = prod(tensor.shape) * spec.datatype.itemsize
+    if size != expected:
+        raise BadRequest(
+            f"input {spec.name!r}: expected binary_data_size {expected} for shape {tensor.shape} of "
+            f"{spec.datatype.name}, got {size}"
+        )
+    return _from_buffer(spec, part, tensor.shape)
+
+
+def _from_buffer(spec: TensorSpec, part: memoryview, shape: list[int]) -> Array:
+    datatype: Datatype = spec.datatype
+    if datatype.name == "BOOL" and part.nbytes and max(part) > 1:
+        raise BadRequest(f"input {spec.name!r}: a BOOL byte must be 0 or 1, got {max(part)}")
+    array = np.frombuffer(part, datatype.dtype).reshape(shape)
+    return array if array.flags.aligned else array.copy()
+
+
+def _split_strings(spec: TensorSpec, part: memoryview, count: int) -> list[str]:
+    """Elements of 4 bytes little-endian length and that many bytes."""
+    values: list[str] = []
+    offset = 0
+    while offset < len(part):
+        if len(part) - offset < LENGTH.size:
+            raise BadRequest(f"input {spec.name!r}: BYTES element {len(values)} ends inside its length")
+        (length,) = LENGTH.unpack_from(part, offset)
+        offset += LENGTH.size
+        if length > len(part) - offset:
+            raise BadRequest(
+                f"input {spec.name!r}: BYTES element {len(values)} says {length} bytes, {len(part) - offset} are left"
+            )
+        values.append(_text(spec, part[offset : offset + length]))
+        offset += length
+    if len(values) != count:
+        raise BadRequest(f"input {spec.name!r}: expected {count} BYTES elements, got {len(values)}")
+    return values
+
+
+def _text(spec: TensorSpec, part: memoryview | bytes) -> str:
+    try:
+        return str(part, "utf-8")
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"input {spec.name!r}: BYTES must be UTF-8 for an ONNX string: {error.reason}") from None
+
+
+# -- words
+
+
+def _flag(parameters: dict[str, Any] | None, name: str, default: bool, where: str) -> bool:
+    if not parameters:
+        return default
+    if where.startswith("output") and parameters.get("classification"):
+        raise BadRequest(f"{where}: the classification extension is not supported")
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise BadRequest(f"{where}: parameter {name} must be true or false, got {value!r}")
+    return value
+
+
+def _names(names: Any) -> str:
+    return ", ".join(repr(n) for n in names) or "none"
+
+
+def _reason(error: Exception, length: int) -> str:
+    return "the JSON is empty" if length == 0 else str(error)

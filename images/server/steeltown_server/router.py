@@ -1,0 +1,209 @@
+"""The live server as router: while a rollout runs, it hands the canary its share and answers for it when it fails.
+
+The operator's wish arrives as a file (an annotation of the Pod, through the downward API). The kubelet swaps
+symlinks, so the file is watched by the identity of what the path resolves to; polling a stat four times a second
+costs less than a watch and works on every volume. A file that does not parse changes nothing: the last good route
+stays in force, the fault is logged once and counted. An empty or absent file is no route.
+
+The share is exact, not random: weight is added up per request and every full hundred is the canary's turn, so
+any 100 consecutive requests hold exactly `weight` canary requests, evenly spread, and a canary at 5 % never sees 6.
+
+A canary's fault is never the user's: status, deadline, broken connection, another digest than the route names,
+non-finite output or too much under way all count as its error, and the live model answers the same request.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Final, Protocol
+
+from steeltown.contract.evidence import Route
+
+from . import log
+from .canary import Address, CanaryAnswer, CanaryFailure, CanaryPool, Outcome
+from .http import JSON, Request
+from .tally import Ledger, Tally
+
+POLL_SECONDS: Final = 0.25
+ABSENT_POLLS: Final = 2  # a path may fail to resolve while the kubelet swaps directories
+DIGEST_HEADER: Final = b"steeltown-digest"
+NON_FINITE_HEADER: Final = b"steeltown-non-finite"
+NO_ROUTE: Final = Route(epoch="")
+
+FileIdentity = tuple[int, int, int]
+
+
+class HandedOver(Protocol):
+    """A valid request that the canary answers, or else the live model."""
+
+    tally: Tally
+
+    def answer_from_canary(self, answer: CanaryAnswer) -> None: ...
+
+    def answer_live(self) -> None: ...
+
+
+class Router:
+    """Decides per request, and applies routes as they come. All on the event loop."""
+
+    def __init__(self, ledger: Ledger, *, max_in_flight: int, body_limit_bytes: int) -> None:
+        self._ledger = ledger
+        self._max_in_flight = max_in_flight
+        self._body_limit_bytes = body_limit_bytes
+        self._accumulated = 0
+        self._pool: CanaryPool | None = None
+        self._faults_logged: set[str] = set()
+        self.route = NO_ROUTE
+        self.weight = 0
+
+    def takes_next(self) -> bool:
+        """Whether the next request is the canary's. Asking consumes the turn."""
+        self._accumulated += self.weight
+        if self._accumulated < 100:
+            return False
+        self._accumulated -= 100
+        return True
+
+    def apply(self, route: Route | None) -> None:
+        """Takes force at once: requests that begin from now on count to the route's epoch. ValueError: unusable."""
+        route = NO_ROUTE if route is None else route
+        if route == self.route:
+            return
+        if route.weight and route.timeout_milliseconds < 1:
+            raise ValueError(f"route.timeoutMilliseconds {route.timeout_milliseconds} must be at least 1")
+        self._aim(Address.of(route.canary_url) if route.weight else None)
+        if route.epoch != self.route.epoch:
+            self._ledger.begin_epoch(route.epoch)
+            self._accumulated = 0
+            self._faults_logged.clear()
+        self.route = route
+        self.weight = self._ledger.weight = route.weight
+        log.info(
+            "route applied",
+            epoch=route.epoch,
+            weight=route.weight,
+            canary=route.canary_url,
+            canaryDigest=route.canary_digest,
+        )
+
+    def _aim(self, address: Address | None) -> None:
+        if self._pool is not None and self._pool.address != address:
+            self._pool.close()
+            self._pool = None
+        if self._pool is None and address is not None:
+            self._pool = CanaryPool(
+                address,
+                max_in_flight=self._max_in_flight,
+                body_limit_bytes=self._body_limit_bytes,
+            )
+
+    def hand_over(self, job: HandedOver, request: Request) -> None:
+        """Only for a request that is valid for the live model, so that a 4xx of the canary is the canary's fault."""
+        pool = self._pool
+        assert pool is not None, "takes_next() is true only while weight > 0, and then there is a pool"
+        route = self.route
+        started = time.perf_counter_ns()
+
+        def done(outcome: Outcome) -> None:
+            microseconds = (time.perf_counter_ns() - started) // 1000
+            failure = _fault(outcome, route.canary_digest)
+            if failure is None:
+                assert isinstance(outcome, CanaryAnswer)
+                job.tally.canary.ok(microseconds)
+                self._ledger.count_canary("ok")
+                job.answer_from_canary(outcome)
+            else:
+                job.tally.canary.error()
+                self._ledger.count_canary(failure.kind)
+                self._log_once(route, failure)
+                job.answer_live()
+
+        pool.send(_message(request, pool.address), route.timeout_milliseconds / 1000, done)
+
+    def _log_once(self, route: Route, failure: CanaryFailure) -> None:
+        """The first fault of each kind in an epoch: a failing canary must not fill the log."""
+        if route.epoch == self.route.epoch and failure.kind not in self._faults_logged:
+            self._faults_logged.add(failure.kind)
+            log.warning(
+                "canary failed, the live model answers", epoch=route.epoch, kind=failure.kind, error=failure.message
+            )
+
+    def close(self) -> None:
+        self._aim(None)
+
+
+def _fault(outcome: Outcome, digest: str) -> CanaryFailure | None:
+    if isinstance(outcome, CanaryFailure):
+        return outcome
+    if outcome.status != 200:
+        return CanaryFailure("status", f"status {outcome.status}: {outcome.body[:200].decode('utf-8', 'replace')}")
+    found = outcome.headers.get(DIGEST_HEADER, b"").decode("latin-1")
+    if found != digest:
+        return CanaryFailure("digest", f"answered by {found or 'a server without a digest'}, expected {digest}")
+    if NON_FINITE_HEADER in outcome.headers:
+        names = outcome.headers[NON_FINITE_HEADER].decode("latin-1")
+        return CanaryFailure("non_finite", f"NaN or infinity in output {names}")
+    return None
+
+
+def _message(request: Request, address: Address) -> bytes:
+    """The user's request with the headers that give its body a meaning, and no other."""
+    json_length = request.headers.get(b"inference-header-content-length")
+    return b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-type: %b\r\n%bcontent-length: %d\r\n\r\n%b" % (
+        request.target,
+        address.header,
+        request.headers.get(b"content-type", JSON),
+        b"" if json_length is None else b"inference-header-content-length: %b\r\n" % json_length,
+        len(request.body),
+        request.body,
+    )
+
+
+class RouteWatch:
+    """Reads the route file when it changes and applies it to the router."""
+
+    def __init__(self, path: Path, router: Router, ledger: Ledger) -> None:
+        self._path = path
+        self._router = router
+        self._ledger = ledger
+        self._seen: FileIdentity | None = None
+        self._rejected: FileIdentity | str | None = None
+        self._absent_polls = 0
+
+    def poll(self) -> None:
+        """Cheap when nothing changed: one stat."""
+        try:
+            status = os.stat(self._path)
+            identity = (status.st_mtime_ns, status.st_ino, status.st_size)
+            if identity == self._seen:
+                return
+            text = self._path.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            self._absent()
+            return
+        except OSError as error:
+            self._reject(str(error), str(error))
+            return
+        self._seen = identity
+        self._absent_polls = 0
+        try:
+            self._router.apply(Route.from_json(text))
+        except (ValueError, KeyError, TypeError) as error:
+            self._reject(f"{type(error).__name__}: {error}", identity)
+        else:
+            self._rejected = None
+
+    def _absent(self) -> None:
+        self._seen = None
+        self._absent_polls += 1
+        if self._absent_polls == ABSENT_POLLS:
+            self._router.apply(None)
+
+    def _reject(self, message: str, cause: FileIdentity | str) -> None:
+        """Once per cause: the same bad file is met at every poll."""
+        if cause != self._rejected:
+            self._rejected = cause
+            self._ledger.route_errors += 1
+            log.error("route is not valid, the last good one stays in force", path=str(self._path), error=message)

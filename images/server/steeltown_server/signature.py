@@ -1,0 +1,154 @@
+"""What the model takes and gives, in the terms of the protocol: datatypes, names, shapes.
+
+The table of datatypes is the one place where the protocol's names (FP32), onnxruntime's (tensor(float)), numpy's
+and JSON's meet. A `Signature` is made once from the session; every request is checked against it before it may
+wait beside others, so that a run can fail only for what the model does, never for what one client sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+VARIABLE: Final = -1
+LARGEST_DIM: Final = 2**31 - 1
+
+
+class BadRequest(Exception):
+    """The client's mistake: 400, with a message that names the tensor, what was expected and what came."""
+
+
+class UnservableModel(Exception):
+    """The model has inputs or outputs that the protocol cannot carry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Datatype:
+    """name: in the protocol. onnx: element type of onnxruntime. element: JSON type, None where JSON has no form."""
+
+    name: str
+    onnx: str
+    dtype: np.dtype[Any]
+    element: type | None
+
+    @property
+    def itemsize(self) -> int:
+        return self.dtype.itemsize
+
+    @property
+    def is_bytes(self) -> bool:
+        return self.dtype == np.dtype(object)
+
+    @property
+    def is_float(self) -> bool:
+        return self.dtype.kind == "f"
+
+
+DATATYPES: Final = tuple(
+    Datatype(name, f"tensor({onnx})", np.dtype(dtype), element)
+    for name, onnx, dtype, element in (
+        ("BOOL", "bool", np.bool_, bool),
+        ("UINT8", "uint8", np.uint8, int),
+        ("UINT16", "uint16", np.uint16, int),
+        ("UINT32", "uint32", np.uint32, int),
+        ("UINT64", "uint64", np.uint64, int),
+        ("INT8", "int8", np.int8, int),
+        ("INT16", "int16", np.int16, int),
+        ("INT32", "int32", np.int32, int),
+        ("INT64", "int64", np.int64, int),
+        ("FP16", "float16", np.float16, None),
+        ("FP32", "float", np.float32, float),
+        ("FP64", "double", np.float64, float),
+        ("BYTES", "string", object, str),
+    )
+)
+BY_ONNX: Final = {d.onnx: d for d in DATATYPES}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output. dims: VARIABLE where any size goes. symbols: the model's names of variable dims."""
+
+    name: str
+    datatype: Datatype
+    dims: tuple[int, ...]
+    symbols: tuple[str | None, ...]
+
+    @classmethod
+    def of(cls, name: str, onnx_type: str, shape: Sequence[int | str | None]) -> TensorSpec:
+        """UnservableModel for sequences, maps and element types that the protocol does not know."""
+        datatype = BY_ONNX.get(onnx_type)
+        if datatype is None:
+            raise UnservableModel(
+                f"{name!r} is a {onnx_type}; the Open Inference Protocol carries tensors of "
+                f"{', '.join(d.name for d in DATATYPES)} (for a scikit-learn classifier export with zipmap=False)"
+            )
+        return cls(
+            name=name,
+            datatype=datatype,
+            dims=tuple(d if isinstance(d, int) and d >= 0 else VARIABLE for d in shape),
+            symbols=tuple(d if isinstance(d, str) else None for d in shape),
+        )
+
+    @cached_property
+    def has_variable_first_axis(self) -> bool:
+        return bool(self.dims) and self.dims[0] == VARIABLE
+
+    def metadata(self) -> dict[str, Any]:
+        return {"name": self.name, "datatype": self.datatype.name, "shape": list(self.dims)}
+
+    def check_shape(self, shape: Sequence[int]) -> None:
+        if len(shape) != len(self.dims):
+            raise self._shape_error(shape, f"{len(self.dims)} dimensions")
+        for want, got in zip(self.dims, shape, strict=True):
+            if got != want if want != VARIABLE else not 0 <= got <= LARGEST_DIM:
+                raise self._shape_error(shape, "-1 stands for any size")
+
+    def _shape_error(self, shape: Sequence[int], hint: str) -> BadRequest:
+        return BadRequest(f"input {self.name!r}: expected shape {list(self.dims)} ({hint}), got {list(shape)}")
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Inputs and outputs of a model, in the model's order."""
+
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+
+    @cached_property
+    def output_names(self) -> tuple[str, ...]:
+        return tuple(self.outputs)
+
+    @cached_property
+    def may_batch(self) -> bool:
+        """Every input and output has a variable first axis: necessary for running requests together, not sufficient."""
+        return all(s.has_variable_first_axis for s in (*self.inputs.values(), *self.outputs.values()))
+
+    @cached_property
+    def has_fixed_rows(self) -> bool:
+        """Beyond the first axis every input has one shape only, so any two requests can be concatenated."""
+        return all(VARIABLE not in s.dims[1:] for s in self.inputs.values())
+
+    @cached_property
+    def _shared_symbols(self) -> tuple[tuple[str, tuple[tuple[str, int], ...]], ...]:
+        places: dict[str, list[tuple[str, int]]] = {}
+        for spec in self.inputs.values():
+            for axis, symbol in enumerate(spec.symbols):
+                if symbol is not None:
+                    places.setdefault(symbol, []).append((spec.name, axis))
+        return tuple((symbol, tuple(where)) for symbol, where in places.items() if len(where) > 1)
+
+    def check_symbols(self, feed: Mapping[str, Array]) -> None:
+        """Dimensions that the model gives one name must have one size (onnxruntime does not check)."""
+        for symbol, places in self._shared_symbols:
+            sizes = [feed[name].shape[axis] for name, axis in places]
+            if len(set(sizes)) > 1:
+                got = ", ".join(f"{name!r} axis {axis} is {n}" for (name, axis), n in zip(places, sizes, strict=True))
+                raise BadRequest(f"dimension {symbol!r} must have one size in all inputs, got {got}")

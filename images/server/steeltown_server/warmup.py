@@ -1,0 +1,152 @@
+"""Golden rows: before it may listen, the process answers what the model answered when it was made.
+
+This is the proof that the same bytes on this machine, this onnxruntime and these limits are the same model. A NaN
+where a number was expected is a mismatch (a comparison with NaN is false, so it must be asked for). The run also
+warms caches and arenas, tells the engine how long a run takes, and shows whether rows may share a run:
+a first axis that is variable need not be a batch (a softmax over it, or a mean, mixes rows), so the rows are run
+together and apart, and only a model that answers both alike is batched.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from steeltown.contract.files import GOLDEN_OBJECT
+from steeltown.contract.golden import Golden
+
+from .model import Model, StartFailure
+from .signature import Array, TensorSpec
+
+TIMED_RUNS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """rows: golden rows answered. batches: whether rows are independent of each other. run_seconds: of one row."""
+
+    rows: int
+    batches: bool
+    run_seconds: float
+
+
+def warm_up(model: Model, folder: Path) -> WarmUp:
+    """StartFailure(GoldenRowsDiffer) names the tensor, the index, what was expected and what came."""
+    golden = _read(folder / GOLDEN_OBJECT)
+    feed = _feed(model, golden)
+    outputs = model.signature.output_names
+    answered = dict(zip(outputs, _run(model, feed), strict=True))
+    for tensor in golden.outputs:
+        spec = model.signature.outputs.get(tensor["name"])
+        if spec is None:
+            raise _differ(f"the model has no output {tensor['name']!r}")
+        expected = _array(spec, tensor)
+        difference = first_difference(spec.name, expected, answered[spec.name], golden)
+        if difference:
+            raise _differ(difference)
+    rows = next(iter(feed.values())).shape[0] if model.signature.may_batch else 0
+    batches = model.signature.may_batch and _rows_are_independent(model, feed, golden)
+    return WarmUp(rows=rows, batches=batches, run_seconds=_time_one(model, feed, sliced=batches))
+
+
+def first_difference(name: str, expected: Array, got: Array, golden: Golden) -> str | None:
+    """A sentence about the first element of `got` that does not match, None if all match."""
+    if expected.shape != got.shape:
+        return f"output {name!r}: expected shape {list(expected.shape)}, got {list(got.shape)}"
+    if expected.dtype.kind == "f":
+        # In float64, so that the tolerance itself does not round; equal infinities match, as NaN matches NaN.
+        e, g = expected.astype(np.float64), got.astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            close = np.abs(g - e) <= golden.atol + golden.rtol * np.abs(e)
+        wrong = ~((close & np.isfinite(g) & np.isfinite(e)) | (e == g) | (np.isnan(e) & np.isnan(g)))
+    else:
+        wrong = np.asarray(expected != got)
+    if not wrong.any():
+        return None
+    index = tuple(int(i) for i in np.argwhere(wrong)[0])
+    return f"output {name!r} at {list(index)}: expected {expected[index]}, got {got[index]}"
+
+
+def _read(path: Path) -> Golden:
+    try:
+        golden = Golden.from_json(json.loads(path.read_text()))
+    except OSError as error:
+        raise _differ(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise _differ(f"{path} is not a golden file: {error!r}") from None
+    if not golden.inputs or not golden.outputs:
+        raise _differ(f"{path} has no rows: without them nothing shows that the model answers as in training")
+    return golden
+
+
+def _feed(model: Model, golden: Golden) -> dict[str, Array]:
+    feed: dict[str, Array] = {}
+    for tensor in golden.inputs:
+        spec = model.signature.inputs.get(str(tensor.get("name")))
+        if spec is None:
+            raise _differ(f"the model has no input {tensor.get('name')!r}")
+        feed[spec.name] = _array(spec, tensor)
+    missing = model.signature.inputs.keys() - feed.keys()
+    if missing:
+        raise _differ(f"the golden rows lack input {sorted(missing)[0]!r}")
+    return feed
+
+
+def _array(spec: TensorSpec, tensor: Mapping[str, Any]) -> Array:
+    """A golden file may hold what a request may not: FP16 as numbers, and NaN (as NaN or null) for a missing value."""
+    if tensor.get("datatype") != spec.datatype.name:
+        raise _differ(f"{spec.name!r}: the golden rows have {tensor.get('datatype')}, the model {spec.datatype.name}")
+    try:
+        data = list(tensor["data"])
+        if spec.datatype.is_float:
+            data = [float("nan") if v is None else float(v) for v in data]
+        array = np.empty(len(data), spec.datatype.dtype)
+        array[:] = data
+        return array.reshape(tensor["shape"])
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise _differ(f"{spec.name!r}: the golden rows are not a tensor: {error}") from None
+
+
+def _run(model: Model, feed: Mapping[str, Array]) -> list[Array]:
+    try:
+        return model.run(model.signature.output_names, feed)
+    except Exception as error:  # onnxruntime's exceptions share no base but Exception
+        raise _differ(f"the model fails on its golden rows: {error}") from None
+
+
+def _rows_are_independent(model: Model, feed: Mapping[str, Array], golden: Golden) -> bool:
+    rows = {a.shape[0] for a in feed.values()}
+    if len(rows) != 1 or 0 in rows:
+        return False
+    if rows == {1}:
+        feed = {name: np.concatenate([a, a]) for name, a in feed.items()}
+    try:
+        together = model.run(model.signature.output_names, feed)
+        first = model.run(model.signature.output_names, {n: a[:1] for n, a in feed.items()})
+        rest = model.run(model.signature.output_names, {n: a[1:] for n, a in feed.items()})
+    except Exception:  # a model that cannot take another number of rows is served one request at a time
+        return False
+    return all(
+        a.shape[1:] == b.shape[1:] and first_difference("", whole, np.concatenate([a, b]), golden) is None
+        for whole, a, b in zip(together, first, rest, strict=True)
+    )
+
+
+def _time_one(model: Model, feed: Mapping[str, Array], *, sliced: bool) -> float:
+    if sliced:
+        feed = {name: a[:1] for name, a in feed.items()}
+    best = float("inf")
+    for _ in range(TIMED_RUNS):
+        start = time.perf_counter()
+        _run(model, feed)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def _differ(message: str) -> StartFailure:
+    return StartFailure("GoldenRowsDiffer", message)

@@ -1,0 +1,227 @@
+"""`prepare`: what data is refused, by which reason, and what the trainer finds afterwards."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from steeltown.contract.checks import Verdict
+from steeltown.contract.plans import Column, ColumnType, PreparePlan, Source, Task, TaskType
+
+LATE = Task(type=TaskType.CLASSIFICATION, target="late", features=("delay", "carrier"))
+ROWS = pl.DataFrame(
+    {"delay": [1.5, 2.0, None, 4.0], "carrier": ["AA", "UA", "DL", None], "late": [True, False, True, False]}
+)
+
+
+def column(name: str, kind: ColumnType | None = None, limit: float | None = None) -> Column:
+    return Column(name=name, type=kind, max_null_fraction=limit)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_good_data_is_laid_out_for_the_trainer(kind: str, workspace: Any) -> None:
+    path = workspace.write(f"source.{kind}", ROWS)
+    plan = PreparePlan(
+        run="r1",
+        data=workspace.source(path),
+        evaluation=workspace.source(path),
+        task=LATE,
+        columns=(column("delay", ColumnType.NUMBER, 0.5), column("carrier", ColumnType.STRING)),
+        params={"estimator": "Linear"},
+    )
+    code, report = workspace.step("prepare", plan)
+    assert (code, report.reason, report.rows) == (0, "DataValid", 4)
+    assert {c.verdict for c in report.checks} == {Verdict.PASS}
+    assert (workspace.root / f"input/data.{kind}").read_bytes() == path.read_bytes()
+    assert (workspace.root / f"evaluation/data.{kind}").read_bytes() == path.read_bytes()
+    assert json.loads((workspace.root / "input/params.json").read_text()) == {
+        "estimator": "Linear",
+        "task": {
+            "type": "Classification",
+            "target": "late",
+            "features": ["delay", "carrier"],
+            "columns": {"delay": "Number", "carrier": "String"},
+        },
+    }
+
+
+def test_profile_describes_numbers_and_text(workspace: Any) -> None:
+    path = workspace.write("source.csv", ROWS)
+    workspace.step("prepare", PreparePlan(run="r1", data=workspace.source(path), task=LATE))
+    profile = json.loads((workspace.root / "evaluation/profile.json").read_text())["training"]
+    assert profile["rows"] == 4
+    assert profile["columns"]["delay"] == {
+        "type": "Float64",
+        "nulls": 1,
+        "min": 1.5,
+        "max": 4.0,
+        "mean": 2.5,
+        "std": pytest.approx(1.3229, abs=1e-4),
+    }
+    assert profile["columns"]["carrier"] == {"type": "String", "nulls": 1, "top": [["AA", 1], ["DL", 1], ["UA", 1]]}
+
+
+Case = tuple[pl.DataFrame, dict[str, Any], str, list[str]]
+REFUSED: dict[str, Case] = {
+    "a feature is missing": (ROWS.drop("delay"), {}, "SchemaMissingColumn", ["'delay'", "training data"]),
+    "the target is missing": (ROWS.drop("late"), {}, "SchemaMissingColumn", ["'late'"]),
+    "a schema column is missing": (ROWS, {"columns": (column("gate"),)}, "SchemaMissingColumn", ["'gate'"]),
+    "text among numbers": (
+        ROWS.with_columns(delay=pl.Series(["1.5", "NA", "2", "3"])),
+        {"columns": (column("delay", ColumnType.NUMBER),)},
+        "ColumnTypeMismatch",
+        ["'delay'", "String", "Number", "'NA'", "empty fields"],
+    ),
+    "fractions among integers": (
+        ROWS,
+        {"columns": (column("delay", ColumnType.INTEGER),)},
+        "ColumnTypeMismatch",
+        ["'delay'", "Float64", "Integer"],
+    ),
+    "a number where a boolean should be": (
+        ROWS,
+        {"columns": (column("delay", ColumnType.BOOLEAN),)},
+        "ColumnTypeMismatch",
+        ["Boolean"],
+    ),
+    "too many gaps": (
+        ROWS,
+        {"columns": (column("delay", None, 0.9), column("carrier", None, 0.2))},
+        "TooManyNulls",
+        ["'carrier'", "25.0%", "20.0%", "maxNullFraction"],
+    ),
+    "NaN counts as a gap": (
+        ROWS.with_columns(delay=pl.Series([float("nan")] * 3 + [1.0])),
+        {"columns": (column("delay", None, 0.5),)},
+        "TooManyNulls",
+        ["75.0%"],
+    ),
+    "too few rows": (ROWS, {"min_rows": 5}, "TooFewRows", ["4 rows", "at least 5"]),
+    "no rows": (ROWS.clear(), {}, "TooFewRows", ["0 rows"]),
+    "too many rows": (ROWS, {"max_rows": 3}, "TooManyRows", ["4 rows", "at most 3"]),
+    "one class": (ROWS.with_columns(late=True), {}, "TargetUnusable", ["'late'", "1 distinct"]),
+    "fractional classes": (ROWS.with_columns(late=pl.col("delay")), {}, "TargetUnusable", ["fractional", "Regression"]),
+    "text to regress on": (
+        ROWS,
+        {"task": Task(type=TaskType.REGRESSION, target="carrier")},
+        "TargetUnusable",
+        ["'carrier'", "String", "numbers"],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("case", REFUSED.values(), ids=list(REFUSED))
+def test_unfit_data_ends_the_run_with_its_reason(case: Case, kind: str, workspace: Any) -> None:
+    frame, demands, reason, words = case
+    path = workspace.write(f"source.{kind}", frame)
+    plan = PreparePlan(**{"run": "r1", "data": workspace.source(path), "task": LATE, **demands})
+    code, report = workspace.step("prepare", plan)
+    assert (code, report.reason) == (65, reason)
+    assert [w for w in words if w not in report.message] == []
+    assert report.rows == len(frame)
+    failed = [c for c in report.checks if c.verdict is Verdict.FAIL]
+    assert failed
+    assert len(report.checks) == 5  # those that passed are reported too
+
+
+def test_integers_with_gaps_are_integers(workspace: Any) -> None:
+    path = workspace.write("source.parquet", ROWS.with_columns(delay=pl.Series([1.0, 2.0, None, 3.0])))
+    plan = PreparePlan(run="r1", data=workspace.source(path), columns=(column("delay", ColumnType.INTEGER),))
+    assert workspace.step("prepare", plan)[1].reason == "DataValid"
+
+
+def test_column_declared_as_text_is_read_as_text(workspace: Any) -> None:
+    path = workspace.write("source.csv", "zip,late\n00123,1\n4567,0\n")
+    task = Task(type=TaskType.CLASSIFICATION, target="late")
+    plan = PreparePlan(run="r1", data=workspace.source(path), task=task, columns=(column("zip", ColumnType.STRING),))
+    assert workspace.step("prepare", plan)[1].reason == "DataValid"
+
+
+def test_fault_of_the_evaluation_rows_keeps_the_checks_of_the_training_rows(workspace: Any) -> None:
+    data, evaluation = workspace.write("a.csv", ROWS), workspace.write("b.csv", ROWS.drop("carrier"))
+    plan = PreparePlan(run="r1", data=workspace.source(data), evaluation=workspace.source(evaluation), task=LATE)
+    code, report = workspace.step("prepare", plan)
+    assert (code, report.reason, report.rows) == (65, "SchemaMissingColumn", 4)
+    assert "evaluation data lacks column 'carrier'" in report.message
+    assert len(report.checks) == 10
+
+
+def test_empty_evaluation_is_refused(workspace: Any) -> None:
+    data, evaluation = workspace.write("a.csv", ROWS), workspace.write("b.csv", ROWS.clear())
+    plan = PreparePlan(run="r1", data=workspace.source(data), evaluation=workspace.source(evaluation), task=LATE)
+    assert workspace.step("prepare", plan)[1].reason == "EvaluationEmpty"
+
+
+def test_evaluation_of_one_class_is_enough_to_measure_on(workspace: Any) -> None:
+    data, evaluation = workspace.write("a.csv", ROWS), workspace.write("b.csv", ROWS.filter(pl.col("late")))
+    plan = PreparePlan(run="r1", data=workspace.source(data), evaluation=workspace.source(evaluation), task=LATE)
+    assert workspace.step("prepare", plan)[1].reason == "DataValid"
+
+
+UNREADABLE: dict[str, tuple[bytes, str]] = {
+    "empty file": (b"", "empty"),
+    "gzip": (gzip.compress(b"a,b\n1,2\n"), "gzip"),
+    "ragged": (b"a,b\n1,2\n1,2,3\n", "more fields"),
+    "no UTF-8": (b"a,b\n\xff\xfe,1\n", "utf-8"),
+    "name twice": (b"a,b,a\n1,2,3\n", "'a' appears more than once"),
+    "broken parquet": (b"PAR1 and then nothing", "training data cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE.values(), ids=list(UNREADABLE))
+def test_file_that_is_no_table_is_unreadable(case: tuple[bytes, str], workspace: Any) -> None:
+    path = workspace.write("source", case[0])
+    code, report = workspace.step("prepare", PreparePlan(run="r1", data=workspace.source(path)))
+    assert (code, report.reason) == (65, "DataUnreadable")
+    assert case[1] in report.message
+
+
+def test_import_brings_the_model_and_needs_no_training_data(workspace: Any, models: Any) -> None:
+    path = workspace.write("mine.onnx", models.per_column(("a",)))
+    code, report = workspace.step("prepare", PreparePlan(run="r1", imported=workspace.source(path)))
+    assert (code, report.reason, report.rows) == (0, "DataValid", None)
+    assert (workspace.root / "output/model/model.onnx").read_bytes() == path.read_bytes()
+
+
+def test_wrong_digest_stops_before_the_data_is_looked_at(workspace: Any) -> None:
+    path = workspace.write("source.csv", ROWS)
+    source = Source(uri=f"file://{path}", digest="sha256:" + "0" * 64)
+    code, report = workspace.step("prepare", PreparePlan(run="r1", data=source))
+    assert (code, report.reason) == (65, "DigestMismatch")
+    assert list((workspace.root / "input").glob("data.*")) == []
+
+
+@pytest.mark.parametrize("plan", ["", "no json", '{"run":"r1","novel":1}', "{}"])
+def test_plan_that_cannot_be_read_is_a_usage_error(plan: str, workspace: Any) -> None:
+    code, report = workspace.step("prepare", plan)
+    assert (code, report.reason) == (64, "InvalidPlan")
+    assert "STEELTOWN_PLAN" in report.message
+
+
+def test_limit_that_is_no_number_is_named(workspace: Any) -> None:
+    code, report = workspace.step("prepare", PreparePlan(run="r1"), STEELTOWN_MAX_ARTIFACT_BYTES="4GB")
+    assert (code, report.reason) == (64, "InvalidPlan")
+    assert "STEELTOWN_MAX_ARTIFACT_BYTES is '4GB'" in report.message
+
+
+def test_defect_still_leaves_a_report(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("first line\nsecond line")
+
+    monkeypatch.setattr("steeltown_checker.prepare.write_params", broken)
+    code, report = workspace.step("prepare", PreparePlan(run="r1"))
+    assert (code, report.reason) == (1, "InternalError")
+    assert report.message == "RuntimeError: first line second line"
+
+
+def test_flights_of_the_fixture_are_fit(workspace: Any, flights: Callable[..., pl.DataFrame], tmp_path: Path) -> None:
+    path = workspace.write("source.csv", flights(500))
+    task = Task(type=TaskType.REGRESSION, target="minutes")
+    _, report = workspace.step("prepare", PreparePlan(run="r1", data=workspace.source(path), task=task, min_rows=500))
+    assert (report.reason, report.rows) == ("DataValid", 500)

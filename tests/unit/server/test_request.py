@@ -1,0 +1,265 @@
+"""The protocol core, inbound: which bytes are a request, and what is said of those that are not."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from steeltown_server.request import RequestDecoder
+from steeltown_server.signature import BadRequest, Signature, TensorSpec
+
+SPECS = {
+    "f": TensorSpec.of("f", "tensor(float)", ["N", 2]),
+    "i": TensorSpec.of("i", "tensor(int64)", ["N"]),
+}
+OUT = {
+    "y": TensorSpec.of("y", "tensor(float)", ["N", 2]),
+    "h": TensorSpec.of("h", "tensor(float16)", ["N"]),
+}
+
+
+def one(onnx: str, shape: list[Any], outputs: dict[str, TensorSpec] | None = None) -> RequestDecoder:
+    signature = Signature({"x": TensorSpec.of("x", f"tensor({onnx})", shape)}, outputs or {"y": OUT["y"]})
+    return RequestDecoder(signature, batching=True)
+
+
+def encode(*inputs: dict[str, Any], tail: bytes | None = None, **more: Any) -> tuple[bytes, int | None]:
+    text = json.dumps({"inputs": inputs, **more}).encode()
+    return (text, None) if tail is None else (text + tail, len(text))
+
+
+def x(shape: list[int], datatype: str, data: Any = None, **parameters: Any) -> dict[str, Any]:
+    out: dict[str, Any] = {"name": "x", "shape": shape, "datatype": datatype}
+    if data is not None:
+        out["data"] = data
+    if parameters:
+        out["parameters"] = parameters
+    return out
+
+
+@pytest.mark.parametrize(
+    ("onnx", "shape", "given_input", "expected"),
+    [
+        ("float", [-1, 2], x([2, 2], "FP32", [1, 2.5, 3, 4]), np.array([[1, 2.5], [3, 4]], np.float32)),
+        ("float", [-1, 2], x([2, 2], "FP32", [[1, 2.5], [3, 4]]), np.array([[1, 2.5], [3, 4]], np.float32)),
+        ("double", [None, None], x([1, 1], "FP64", [[0.1]]), np.array([[0.1]], np.float64)),
+        ("float", ["N", 2], x([0, 2], "FP32", []), np.zeros((0, 2), np.float32)),
+        ("float", ["N", "M"], x([2, 0], "FP32", [[], []]), np.zeros((2, 0), np.float32)),
+        ("float", [], x([], "FP32", [7]), np.array(7, np.float32)),
+        ("bool", ["N"], x([2], "BOOL", [True, False]), np.array([True, False])),
+        ("uint64", ["N"], x([1], "UINT64", [2**64 - 1]), np.array([2**64 - 1], np.uint64)),
+        ("int64", ["N"], x([1], "INT64", [-(2**63)]), np.array([-(2**63)], np.int64)),
+        ("int64", ["N"], x([1], "INT64", [2**53 + 1]), np.array([2**53 + 1], np.int64)),
+        ("string", ["N", 1], x([2, 1], "BYTES", ["é", ""]), np.array([["é"], [""]], object)),
+    ],
+)
+def test_json_tensor_becomes_the_array_it_describes(
+    onnx: str, shape: list[Any], given_input: dict[str, Any], expected: np.ndarray
+) -> None:
+    array = one(onnx, shape).decode(*encode(given_input)).feed["x"]
+    assert array.dtype == expected.dtype
+    assert array.shape == expected.shape
+    assert array.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    ("onnx", "datatype", "raw", "expected"),
+    [
+        ("float", "FP32", struct.pack("<2f", 1.5, float("nan")), [1.5, float("nan")]),
+        ("float16", "FP16", np.array([1.5, -2], np.float16).tobytes(), [1.5, -2]),
+        ("bool", "BOOL", b"\1\0", [True, False]),
+        ("int16", "INT16", struct.pack("<2h", -2, 3), [-2, 3]),
+        ("string", "BYTES", b"\2\0\0\0\xc3\xa9\0\0\0\0", ["é", ""]),
+    ],
+)
+def test_binary_tensor_becomes_the_array_it_holds(onnx: str, datatype: str, raw: bytes, expected: list[Any]) -> None:
+    part = x([2], datatype, binary_data_size=len(raw))
+    array = one(onnx, ["N"]).decode(*encode(part, tail=raw)).feed["x"]
+    np.testing.assert_array_equal(array, np.array(expected, array.dtype))
+    assert array.flags.aligned
+
+
+def test_json_and_binary_inputs_mix_in_one_request() -> None:
+    decoder = RequestDecoder(Signature(SPECS, {"y": OUT["y"]}), batching=True)
+    f = {"name": "f", "shape": [1, 2], "datatype": "FP32", "parameters": {"binary_data_size": 8}}
+    i = {"name": "i", "shape": [1], "datatype": "INT64", "data": [7]}
+    call = decoder.decode(*encode(i, f, tail=struct.pack("<2f", 1, 2)))
+    assert call.feed["f"].tolist() == [[1, 2]]
+    assert call.feed["i"].tolist() == [7]
+
+
+REFUSED = [
+    ("float", x([1, 2], "FP64", [1, 2]), None, "input 'x': expected datatype FP32, got 'FP64'"),
+    ("float", x([2], "FP32", [1, 2]), None, "input 'x': expected shape [-1, 2] (2 dimensions), got [2]"),
+    ("float", x([1, 3], "FP32", [1, 2, 3]), None, "expected shape [-1, 2] (-1 stands for any size), got [1, 3]"),
+    ("float", x([-1, 2], "FP32", []), None, "got [-1, 2]"),
+    ("float", x([1, 2], "FP32", [1]), None, "input 'x': expected 2 elements for shape [1, 2], got 1"),
+    ("float", x([10**9, 2], "FP32", [1]), None, "expected 2000000000 elements"),
+    ("float", x([2, 2], "FP32", [[1, 2], [3]]), None, "expected 2 elements on axis 1 of nested data, got 1"),
+    ("float", x([1, 2], "FP32", [[1, 2], [3, 4]]), None, "expected 1 elements on axis 0 of nested data, got 2"),
+    ("float", x([1, 2], "FP32", [1, "2"]), None, "data is not FP32: Expected `float`, got `str`"),
+    ("float", x([1, 2], "FP32", [1, None]), None, "Expected `float`, got `null`"),
+    ("float", x([1, 2], "FP32", [1, 1e39]), None, "a number in data does not fit FP32"),
+    ("float", x([1, 2], "FP32"), None, "input 'x' has neither data nor the parameter binary_data_size"),
+    ("float", {"name": "z", "shape": [1], "datatype": "FP32", "data": [1]}, None, "input 'z' is unknown"),
+    ("int64", x([1, 2], "INT64", [1, 1.5]), None, "data is not INT64: Expected `int`, got `float`"),
+    ("uint8", x([1, 2], "UINT8", [1, 256]), None, "a number in data does not fit UINT8"),
+    ("float16", x([1, 2], "FP16", [1, 2]), None, "input 'x' is FP16, which has no JSON form"),
+    ("float", x([1, 2], "FP32", binary_data_size=8), b"1234", "expected 8 bytes of binary data, 4 are left"),
+    ("float", x([1, 2], "FP32", binary_data_size=4), b"1234", "expected binary_data_size 8 for shape [1, 2]"),
+    ("float", x([1, 2], "FP32", binary_data_size=8), b"123456789", "expected 8 bytes after the JSON"),
+    ("float", x([1, 2], "FP32", binary_data_size=-8), b"", "must be a whole number of bytes, got -8"),
+    ("float", x([1, 2], "FP32", binary_data_size="8"), b"", "must be a whole number of bytes, got '8'"),
+    ("float", x([1, 2], "FP32", [1, 2], binary_data_size=8), b"12345678", "has both data and binary_data_size"),
+    ("float", x([1, 2], "FP32", [1, 2]), b"x", "expected 0 bytes after the JSON"),
+    ("bool", x([1, 2], "BOOL", binary_data_size=2), b"\1\2", "a BOOL byte must be 0 or 1, got 2"),
+    ("string", x([1, 2], "BYTES", binary_data_size=5), b"\1\0\0\0a", "expected 2 BYTES elements, got 1"),
+    ("string", x([1, 2], "BYTES", binary_data_size=5), b"\2\0\0\0a", "element 0 says 2 bytes, 1 are left"),
+    ("string", x([1, 2], "BYTES", binary_data_size=2), b"\0\0", "element 0 ends inside its length"),
+    ("string", x([1, 2], "BYTES", binary_data_size=5), b"\1\0\0\0\xff", "must be UTF-8"),
+]
+
+
+@pytest.mark.parametrize(("onnx", "given_input", "tail", "message"), REFUSED)
+def test_wrong_tensor_is_refused_with_what_was_expected_and_got(
+    onnx: str, given_input: dict[str, Any], tail: bytes | None, message: str
+) -> None:
+    with pytest.raises(BadRequest) as refusal:
+        one(onnx, ["N", 2]).decode(*encode(given_input, tail=tail))
+    assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "json_length", "message"),
+    [
+        (b"", None, "the JSON is empty"),
+        (b"{", None, "request is not valid: Input data was truncated"),
+        (b"[]", None, "Expected `object`, got `array`"),
+        (b"{}", None, "missing required field `inputs`"),
+        (b'{"inputs":[{"name":"x"}]}', None, "missing required field `shape` - at `$.inputs[0]`"),
+        (b'{"inputs":[]}', None, "input 'x' is missing"),
+        (b'{"inputs":[],"id":5}', None, "Expected `str | null`, got `int` - at `$.id`"),
+        (b'{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[NaN,1]}]}', None, "JSON is malformed"),
+        (b"{}", 3, "Inference-Header-Content-Length 3 is longer than the body of 2"),
+        (b"\xff\xfe", None, "request is not valid"),
+        (b'{"inputs":[{"name":"\xff"}]}', None, "request is not valid"),
+        (b'{"inputs":' + b"[" * 100_000, None, "request is not valid"),
+    ],
+)
+def test_malformed_request_is_refused(text: bytes, json_length: int | None, message: str) -> None:
+    with pytest.raises(BadRequest) as refusal:
+        one("float", ["N", 2]).decode(text, json_length)
+    assert message in str(refusal.value)
+
+
+def test_input_given_twice_is_refused() -> None:
+    with pytest.raises(BadRequest, match="input 'x' is given twice"):
+        one("float", ["N", 2]).decode(*encode(x([1, 2], "FP32", [1, 2]), x([1, 2], "FP32", [1, 2])))
+
+
+def test_dimensions_of_one_name_must_have_one_size() -> None:
+    decoder = RequestDecoder(Signature(SPECS, {"y": OUT["y"]}), batching=True)
+    f = {"name": "f", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}
+    i = {"name": "i", "shape": [2], "datatype": "INT64", "data": [7, 8]}
+    with pytest.raises(BadRequest, match="dimension 'N' must have one size in all inputs, got 'f' axis 0 is 1"):
+        decoder.decode(*encode(f, i))
+
+
+@pytest.mark.parametrize(
+    ("more", "names", "binary"),
+    [
+        ({"parameters": {"binary_data_output": True}}, ("y", "h"), (True, True)),
+        ({"outputs": [{"name": "y"}]}, ("y",), (False,)),
+        ({"outputs": [{"name": "h", "parameters": {"binary_data": True}}, {"name": "y"}]}, ("h", "y"), (True, False)),
+        (
+            {
+                "parameters": {"binary_data_output": True},
+                "outputs": [{"name": "y", "parameters": {"binary_data": False}}],
+            },
+            ("y",),
+            (False,),
+        ),
+    ],
+)
+def test_outputs_are_those_asked_for_in_the_form_asked_for(
+    more: dict[str, Any], names: tuple[str, ...], binary: tuple[bool, ...]
+) -> None:
+    call = one("float", ["N", 2], OUT).decode(*encode(x([1, 2], "FP32", [1, 2]), **more))
+    assert (call.outputs, call.binary) == (names, binary)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({}, "output 'h' is FP16, which has no JSON form"),
+        ({"outputs": [{"name": "q"}]}, "output 'q' is unknown, the model's outputs are 'y', 'h'"),
+        ({"outputs": [{"name": "y"}, {"name": "y"}]}, "outputs are named twice"),
+        ({"outputs": [{"name": "y", "parameters": {"binary_data": 1}}]}, "must be true or false, got 1"),
+        ({"outputs": [{"name": "y", "parameters": {"classification": 2}}]}, "classification extension is not"),
+    ],
+)
+def test_outputs_that_cannot_be_given_are_refused(more: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadRequest) as refusal:
+        one("float", ["N", 2], OUT).decode(*encode(x([1, 2], "FP32", [1, 2]), **more))
+    assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("onnx", "shape", "raw", "expected"),
+    [
+        ("float", ["N", 2], struct.pack("<4f", 1, 2, 3, 4), [[1, 2], [3, 4]]),
+        ("float", [2], struct.pack("<2f", 1, 2), [1, 2]),
+        ("string", ["N"], b"any bytes", ["any bytes"]),
+    ],
+)
+def test_raw_request_is_the_single_input(onnx: str, shape: list[Any], raw: bytes, expected: list[Any]) -> None:
+    call = one(onnx, shape).decode(raw, 0)
+    assert call.feed["x"].tolist() == expected
+    assert call.binary == (True,)
+
+
+@pytest.mark.parametrize(
+    ("onnx", "shape", "message"),
+    [
+        ("float", ["N", 2], "expected a multiple of 8 bytes for shape [-1, 2], got 7"),
+        ("float", ["N", "M"], "a raw request cannot say its shape"),
+        ("string", ["N", 2], "a raw request carries one BYTES element"),
+    ],
+)
+def test_raw_request_that_has_no_one_shape_is_refused(onnx: str, shape: list[Any], message: str) -> None:
+    with pytest.raises(BadRequest) as refusal:
+        one(onnx, shape).decode(b"1234567", 0)
+    assert message in str(refusal.value)
+
+
+@given(hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=3, min_side=0), elements=st.floats(width=32)))
+def test_any_array_comes_through_binary_bit_for_bit(array: np.ndarray) -> None:
+    decoder = one("float", [None] * array.ndim)
+    part = x(list(array.shape), "FP32", binary_data_size=array.nbytes)
+    assert decoder.decode(*encode(part, tail=array.tobytes())).feed["x"].tobytes() == array.tobytes()
+
+
+@given(
+    hnp.arrays(
+        np.float64,
+        hnp.array_shapes(min_dims=2, max_dims=3, min_side=0),
+        elements=st.floats(allow_nan=False, allow_infinity=False),
+    ),
+    st.booleans(),
+)
+def test_any_finite_array_comes_through_json_flat_or_nested(array: np.ndarray, nested: bool) -> None:
+    data = array.tolist() if nested else array.ravel().tolist()
+    decoded = one("double", [None] * array.ndim).decode(*encode(x(list(array.shape), "FP64", data))).feed["x"]
+    np.testing.assert_array_equal(decoded, array)
+
+
+@given(st.binary(max_size=200), st.one_of(st.none(), st.integers(0, 250)))
+def test_random_bytes_are_refused_and_nothing_else_happens(body: bytes, json_length: int | None) -> None:
+    with pytest.raises(BadRequest):
+        one("float", ["N", 2, 5, 7]).decode(body, json_length if json_length else None)

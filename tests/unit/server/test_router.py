@@ -1,0 +1,199 @@
+"""The router by itself: an exact share, routes that take force, files that are swapped, broken or gone."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from steeltown.contract.evidence import Route
+from steeltown_server.canary import Address
+from steeltown_server.router import Router, RouteWatch
+from steeltown_server.tally import Ledger
+
+URL = "http://127.0.0.1:1"
+
+
+def new_router() -> tuple[Router, Ledger]:
+    ledger = Ledger("sha256:live")
+    return Router(ledger, max_in_flight=4, body_limit_bytes=1000), ledger
+
+
+@given(st.integers(0, 100), st.integers(0, 250))
+def test_any_hundred_consecutive_requests_hold_exactly_the_weight(weight: int, start: int) -> None:
+    router, _ = new_router()
+    router.weight = weight
+    turns = [router.takes_next() for _ in range(start + 100)]
+    assert sum(turns[start:]) == weight
+
+
+@given(st.integers(1, 100))
+def test_the_canarys_turns_are_evenly_spread(weight: int) -> None:
+    router, _ = new_router()
+    router.weight = weight
+    turns = [i for i in range(1000) if router.takes_next()]
+    gaps = [b - a for a, b in itertools.pairwise(turns)]
+    assert max(gaps) - min(gaps) <= 1
+
+
+async def test_new_epoch_starts_at_zero_and_leaves_requests_under_way_in_the_old_one() -> None:
+    router, ledger = new_router()
+    router.apply(Route(epoch="one", weight=10, canary_url=URL))
+    under_way = ledger.current
+    under_way.live.ok(100)
+    router.apply(Route(epoch="two", weight=20, canary_url=URL))
+    under_way.live.ok(100)
+    evidence = ledger.evidence()
+    assert (evidence.epoch, evidence.weight, evidence.live.requests) == ("two", 20, 0)
+    assert under_way.live.requests == 2
+
+
+async def test_same_route_again_changes_nothing() -> None:
+    router, ledger = new_router()
+    route = Route(epoch="one", weight=10, canary_url=URL)
+    router.apply(route)
+    ledger.current.live.ok(100)
+    router.apply(Route.from_json(route.to_json()))
+    assert ledger.evidence().live.requests == 1
+
+
+async def test_route_without_weight_keeps_its_epoch_and_sends_nothing() -> None:
+    router, ledger = new_router()
+    router.apply(Route(epoch="one", weight=50, canary_url=URL))
+    router.apply(Route(epoch="two"))
+    assert (ledger.evidence().epoch, ledger.evidence().weight) == ("two", 0)
+    assert not any(router.takes_next() for _ in range(200))
+
+
+@pytest.mark.parametrize("url", ["https://a:1", "a:1", "http://", "http://a:1/path", "http://a:1?x=1", "http://a:x"])
+def test_canary_url_must_be_plain_http(url: str) -> None:
+    with pytest.raises(ValueError):
+        Address.of(url)
+
+
+def test_canary_url_may_be_ipv6() -> None:
+    assert Address.of("http://[::1]:80") == ("::1", 80)
+    assert Address.of("http://[::1]:80").header == b"[::1]:80"
+
+
+def swap(volume: Path, text: str) -> Path:
+    """As the kubelet does: a new directory, then one rename of the symlink `..data`."""
+    count = len(list(volume.glob("..v*")))
+    folder = volume / f"..v{count}"
+    folder.mkdir()
+    (folder / "route.json").write_text(text)
+    link = volume / "..data_tmp"
+    link.symlink_to(folder.name)
+    os.replace(link, volume / "..data")
+    path = volume / "route.json"
+    if not path.is_symlink():
+        path.symlink_to("..data/route.json")
+    return path
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    path = tmp_path / "volume"
+    path.mkdir()
+    return path
+
+
+async def test_swapped_file_is_read_and_an_empty_one_is_no_route(volume: Path) -> None:
+    router, ledger = new_router()
+    watch = RouteWatch(swap(volume, Route(epoch="one", weight=5, canary_url=URL).to_json()), router, ledger)
+    watch.poll()
+    assert (ledger.current.epoch, router.weight) == ("one", 5)
+    swap(volume, Route(epoch="two", weight=25, canary_url=URL).to_json())
+    watch.poll()
+    assert (ledger.current.epoch, router.weight) == ("two", 25)
+    swap(volume, "")
+    watch.poll()
+    assert (ledger.current.epoch, router.weight) == ("", 0)
+
+
+async def test_file_that_did_not_change_is_not_read_again(tmp_path: Path) -> None:
+    router, ledger = new_router()
+    path = tmp_path / "route.json"
+    path.write_text(Route(epoch="one", weight=5, canary_url=URL).to_json())
+    watch = RouteWatch(path, router, ledger)
+    watch.poll()
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    path.write_text(Route(epoch="two", weight=6, canary_url=URL).to_json())
+    os.utime(path, ns=times)
+    watch.poll()
+    assert router.weight == 5
+    os.utime(path)
+    watch.poll()
+    assert router.weight == 6
+
+
+GOOD = Route(epoch="one", weight=5, canary_url=URL)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"epoch":"two","weight":101,"canaryURL":"http://a"}',
+        '{"epoch":"two","weight":5}',
+        '{"epoch":"two","weight":"many"}',
+        '{"epoch":"two","weight":null}',
+        '{"epoch":"two","weight":5,"canaryURL":"ftp://a"}',
+        '{"epoch":"two","weight":5,"canaryURL":"http://a:1","timeoutMilliseconds":0}',
+        "\udcff",
+    ],
+)
+async def test_malformed_route_changes_nothing_and_is_counted_and_logged_once(
+    volume: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    router, ledger = new_router()
+    watch = RouteWatch(swap(volume, GOOD.to_json()), router, ledger)
+    watch.poll()
+    ledger.current.live.ok(1)
+    path = swap(volume, "")
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    capsys.readouterr()
+    for _ in range(3):
+        watch.poll()
+    assert (ledger.route_errors, ledger.current.epoch, router.weight) == (1, "one", 5)
+    assert ledger.current.live.requests == 1
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["message"] for line in lines] == ["route is not valid, the last good one stays in force"]
+    swap(volume, Route(epoch="three").to_json())
+    watch.poll()
+    assert ledger.current.epoch == "three"
+
+
+async def test_file_that_is_gone_is_no_route_but_not_in_the_moment_of_a_swap(volume: Path) -> None:
+    router, ledger = new_router()
+    path = swap(volume, GOOD.to_json())
+    watch = RouteWatch(path, router, ledger)
+    watch.poll()
+    (volume / "..data").unlink()
+    watch.poll()
+    assert router.weight == 5
+    watch.poll()
+    assert (router.weight, ledger.current.epoch) == (0, "")
+
+
+async def test_file_that_was_never_there_is_no_route_and_no_error(tmp_path: Path) -> None:
+    router, ledger = new_router()
+    watch = RouteWatch(tmp_path / "absent", router, ledger)
+    for _ in range(3):
+        watch.poll()
+    assert (ledger.route_errors, router.weight) == (0, 0)
+
+
+async def test_path_that_is_a_directory_is_counted_once(tmp_path: Path) -> None:
+    router, ledger = new_router()
+    watch: Any = RouteWatch(tmp_path, router, ledger)
+    for _ in range(3):
+        watch.poll()
+    assert ledger.route_errors == 1

@@ -149,7 +149,7 @@ def _job(run: _Run, model: Obj, policy: Policy) -> Obj:
         spec,
         _prepare_plan(run, objectives, live.get("rows")),
         FinalisePlan(
-            run=run.name,
+            run=f"{run.root['metadata']['namespace']}/{run.name}",  # one store serves many namespaces
             store=store,
             imported=spec.import_ is not None,
             task=_task(spec),

@@ -37,6 +37,11 @@ class Histogram:
     def __init__(self, counts: Mapping[int, int] | None = None) -> None:
         self.counts: dict[int, int] = dict(counts or {})
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Histogram) and self.counts == other.counts
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
     def add(self, microseconds: int, count: int = 1) -> None:
         i = bucket(microseconds)
         self.counts[i] = self.counts.get(i, 0) + count

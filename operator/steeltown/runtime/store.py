@@ -204,8 +204,7 @@ class Store:
 
     def put_evidence(self, uid: str, evidence: Evidence) -> bool:
         """Whether it says anything new."""
-        known = self._evidence.get(uid)
-        if known is not None and known.to_json() == evidence.to_json():  # a Histogram compares by identity
+        if self._evidence.get(uid) == evidence:
             return False
         self._evidence[uid] = evidence
         return True

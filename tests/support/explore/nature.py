@@ -50,6 +50,7 @@ class Nature:
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
+        self.requests_per_tick = REQUESTS_PER_TICK
         self.counts: dict[str, tuple[str, int, Counts, Counts, int]] = {}  # pod uid -> epoch, weight, live, canary, n
         self.served = 0
         self.failed = 0
@@ -192,16 +193,16 @@ class Nature:
         if epoch != route.epoch:
             live, canary, n = Counts(), Counts(), 0
         own = Behaviour.of(_env(pod["spec"]["containers"][0], Env.MODEL_DIGEST))
-        to_canary = REQUESTS_PER_TICK * route.weight // 100
+        to_canary = self.requests_per_tick * route.weight // 100
         targets = self.endpoints(f"{model}-canary") if to_canary else []
         broken = bool(to_canary) and (
             not targets or Behaviour.of(route.canary_digest).kind == "failing" or not _serves(targets, route)
         )
-        live = _counted(live, REQUESTS_PER_TICK - to_canary, failing=own.kind in ("failing", "latefailing"))
+        live = _counted(live, self.requests_per_tick - to_canary, failing=own.kind in ("failing", "latefailing"))
         canary = _counted(canary, to_canary, failing=broken)
         if own.kind in ("failing", "latefailing"):
-            self.failed += REQUESTS_PER_TICK - to_canary
-        self.counts[uid] = (route.epoch, route.weight, live, canary, n + REQUESTS_PER_TICK)
+            self.failed += self.requests_per_tick - to_canary
+        self.counts[uid] = (route.epoch, route.weight, live, canary, n + self.requests_per_tick)
 
     def evidence(self, pod: Obj) -> Evidence | None:
         uid = pod["metadata"]["uid"]

@@ -155,6 +155,13 @@ class Explorer:
         self._check_rest()
         return self
 
+    def run_to(self, tick: int) -> Explorer:
+        """Only so far, to look at what is in the middle."""
+        while self.tick < tick:
+            self._user()
+            self.resume()
+        return self
+
     def resume(self) -> None:
         """The rest of a tick, from where the operator (re)starts."""
         self._operate()

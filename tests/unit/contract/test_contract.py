@@ -1,0 +1,184 @@
+"""What crosses a process border survives the journey, says what is wrong with it, and fits where it has to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from steeltown.contract.checks import Check, Verdict, worst
+from steeltown.contract.evidence import Counts, Evidence, Route
+from steeltown.contract.files import model_prefix
+from steeltown.contract.golden import Golden
+from steeltown.contract.histogram import Histogram, bucket, lower_bound
+from steeltown.contract.plans import (
+    Column,
+    ColumnType,
+    FetchPlan,
+    FinalisePlan,
+    LoadCheckPlan,
+    PreparePlan,
+    Source,
+    Task,
+    TaskType,
+)
+from steeltown.contract.reports import LIMIT_BYTES, LoadReport, LoadSide, MetricComparison, StepReport
+
+SOURCE = Source(uri="s3://b/x.csv", digest="sha256:" + "a" * 64)
+TASK = Task(type=TaskType.CLASSIFICATION, target="y", features=("a", "b"))
+PLANS = (
+    PreparePlan(
+        run="r",
+        data=SOURCE,
+        columns=(Column(name="a", type=ColumnType.NUMBER, max_null_fraction=0.5), Column(name="b")),
+        min_rows=1,
+        evaluation=SOURCE,
+        task=TASK,
+        params={"k": "v"},
+    ),
+    PreparePlan(run="r", imported=SOURCE),
+    FinalisePlan(run="r", store="s3://b", task=TASK, live=SOURCE, metrics=("auc",), seed=3),
+    FetchPlan(store="s3://b", digest="sha256:aa"),
+    LoadCheckPlan(
+        model="m",
+        candidate_url="http://c",
+        candidate_digest="d",
+        golden=FetchPlan(store="s", digest="d"),
+        latency_milliseconds=5.0,
+    ),
+)
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda p: type(p).__name__)
+def test_plan_survives_the_journey(plan: PreparePlan) -> None:
+    assert type(plan).from_json(plan.to_json()) == plan
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "PreparePlan is not JSON"),
+        ("[]", "PreparePlan must be an object"),
+        ("{}", "PreparePlan lacks run"),
+        ('{"run": 1}', "PreparePlan.run must be a str, got 1"),
+        ('{"run": "r", "shadow": 1}', "unknown keys shadow: operator and image differ in version"),
+        ('{"run": "r", "minRows": true}', "PreparePlan.minRows must be a int"),
+        ('{"run": "r", "data": {"uri": "x"}}', "PreparePlan.data lacks digest"),
+        ('{"run": "r", "columns": [{"name": "a", "type": "Float"}]}', "columns[0].type is 'Float': must be one of"),
+        ('{"run": "r", "columns": {}}', "PreparePlan.columns must be a list"),
+    ],
+)
+def test_bad_plan_is_refused_by_name(text: str, message: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        PreparePlan.from_json(text)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"epoch": "e", "weight": 101}', "must be 0..100"),
+        ('{"epoch": "e", "weight": 5}', "canaryURL must be set"),
+        ("[]", "must be a JSON object"),
+    ],
+)
+def test_bad_route_is_refused_by_name(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match="route") as refused:
+        Route.from_json(text)
+    assert message in str(refused.value)
+
+
+def test_route_and_evidence_survive_the_journey() -> None:
+    route = Route(epoch="e", weight=5, canary_url="http://c:8080", canary_digest="d", timeout_milliseconds=7)
+    assert Route.from_json(route.to_json()) == route
+    assert Route.from_json(" \n") is None
+    counts = Counts(requests=3, errors=1, latency=Histogram({5: 2}))
+    seen = Evidence(instance="i", digest="d", epoch="e", weight=5, live=counts, canary=Counts())
+    assert Evidence.from_json(json.loads(json.dumps(seen.to_json()))) == seen
+
+
+@given(st.integers(0, 10**9))
+def test_bucket_holds_its_value_within_a_sixteenth(microseconds: int) -> None:
+    low, high = lower_bound(bucket(microseconds)), lower_bound(bucket(microseconds) + 1)
+    assert low <= microseconds < high
+    assert (high - low) / 2 <= max(0.5, microseconds / 16)
+
+
+@given(st.lists(st.integers(0, 10**7), max_size=50), st.lists(st.integers(0, 10**7), max_size=50))
+def test_histograms_of_two_pods_are_the_histogram_of_all_requests(left: list[int], right: list[int]) -> None:
+    parts = []
+    for values in (left, right, left + right):
+        parts.append(Histogram())
+        for value in values:
+            parts[-1].add(value)
+    assert Histogram.merged(parts[:2]) == parts[2]
+    assert Histogram.from_json(parts[2].to_json()) == parts[2]
+    assert parts[2].total == len(left + right)
+
+
+def test_quantiles_of_a_histogram() -> None:
+    histogram = Histogram()
+    assert histogram.quantile(0.5) is None
+    histogram.add(1_000, 99)
+    histogram.add(100_000, 1)
+    assert histogram.quantile(0.5) == pytest.approx(1_000, rel=0.07)
+    assert histogram.quantile(0.99) == pytest.approx(1_000, rel=0.07)
+    assert histogram.quantile(1.0) == pytest.approx(100_000, rel=0.07)
+    assert histogram.count_over(50_000) == 1
+
+
+CHECK = Check(name="RowCount", verdict=Verdict.FAIL, message="x" * 300, value=1.0, threshold=2.0, n=5)
+
+
+def test_report_survives_the_journey() -> None:
+    metric = MetricComparison(name="auc", candidate=0.5, n=10, live=0.25, difference=0.25, lower=0.125, upper=0.375)
+    report = StepReport(reason="R", message="m", checks=(CHECK,), metrics=(metric,), rows=3, digest="d", size_bytes=4)
+    assert StepReport.decode(report.encode()) == report
+    load = LoadReport(candidate=LoadSide(sent=3, errors=1, over=1, latency=Histogram({3: 2})), saturated=True)
+    assert LoadReport.decode(load.encode()) == load
+
+
+@given(st.integers(0, 40), st.integers(0, 6000))
+def test_report_always_fits_and_keeps_what_failed(passing: int, length: int) -> None:
+    fine = replace(CHECK, verdict=Verdict.PASS)
+    report = StepReport(reason="R", message="m" * length, checks=(*[fine] * passing, CHECK))
+    text = report.encode()
+    assert len(text.encode()) <= LIMIT_BYTES
+    decoded = StepReport.decode(text)
+    assert decoded is not None
+    assert decoded.reason == "R"
+    if length < 2000:
+        assert CHECK in decoded.checks
+
+
+@pytest.mark.parametrize("text", ["", "Traceback (most recent call last):", "[]", '{"x": 1}', "null"])
+def test_log_lines_are_no_report(text: str) -> None:
+    assert StepReport.decode(text) is None
+    assert LoadReport.decode(text) is None
+
+
+def test_checks_speak_as_their_worst_and_silence_is_no_evidence() -> None:
+    fine = replace(CHECK, verdict=Verdict.PASS)
+    assert worst(()) is Verdict.INSUFFICIENT_DATA
+    assert worst((fine,)) is Verdict.PASS
+    assert worst((fine, replace(CHECK, verdict=Verdict.WARN))) is Verdict.WARN
+    assert worst((CHECK, replace(CHECK, verdict=Verdict.INSUFFICIENT_DATA))) is Verdict.FAIL
+
+
+def test_check_that_is_not_finite_stays_readable() -> None:
+    check = replace(CHECK, value=float("nan"))
+    text = json.dumps(check.to_json(), allow_nan=False)
+    assert str(Check.from_json(json.loads(text)).value) == "nan"
+
+
+def test_golden_survives_the_journey() -> None:
+    golden = Golden(inputs=[{"name": "x"}], outputs=[], atol=0.5)
+    assert Golden.from_json(golden.to_json()) == golden
+
+
+@pytest.mark.parametrize("digest", ["md5:aa", "sha256:", "aa"])
+def test_prefix_of_no_digest_is_refused(digest: str) -> None:
+    with pytest.raises(ValueError, match="must read sha256"):
+        model_prefix(digest)

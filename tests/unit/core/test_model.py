@@ -1,0 +1,214 @@
+"""The MLModel planner where a single look decides: purity, brakes, names, and what it must never touch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from explore.scenarios import GOOD_A, GOOD_B, SCENARIOS, create, in_step, model, retrain, template
+from explore.schedule import KEY, MODEL, POLICY, Explorer, Scenario
+from steeltown.api.conditions import violations
+from steeltown.contract.evidence import ROUTE_ANNOTATION, Route
+from steeltown.core.model import plan_model
+from steeltown.core.naming import deployment_name, load_check_name, version_id
+from steeltown.core.plan import Annotate, Apply, Create, Delete, Obj, Plan, Refusal, Snapshot, Target, target
+from steeltown.core.world import Run
+
+
+def settled(*steps: Any, ticks: int = 60) -> Explorer:
+    return Explorer(Scenario(name="x", steps=steps or (create(GOOD_A),), ticks=ticks)).run()
+
+
+def snapshot(explorer: Explorer) -> Snapshot:
+    found = explorer.operator.store.snapshot(KEY)
+    assert found is not None
+    return found
+
+
+def plan(seen: Snapshot, explorer: Explorer) -> Plan:
+    made = plan_model(seen, explorer.cluster.now, POLICY)
+    if made.status is not None:
+        assert violations({**seen.root, "status": made.status}) == []
+    return made
+
+
+def edited(seen: Snapshot, **spec: Any) -> Snapshot:
+    meta = {**seen.root["metadata"], "generation": seen.root["metadata"]["generation"] + 1}
+    return replace(seen, root={**seen.root, "metadata": meta, "spec": {**seen.root["spec"], **spec}})
+
+
+def ready(made: Plan) -> tuple[str, str]:
+    assert made.status is not None
+    condition = next(c for c in made.status["conditions"] if c["type"] == "Ready")
+    return condition["status"], condition["reason"]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS[:6], ids=lambda s: s.name)
+def test_same_snapshot_and_time_give_the_same_plan(scenario: Scenario) -> None:
+    explorer = Explorer(replace(scenario, steps=scenario.steps[:1], ticks=8)).run_to(8)
+    seen = snapshot(explorer)
+    assert plan(seen, explorer) == plan(seen, explorer)
+
+
+def test_settled_model_has_an_empty_plan() -> None:
+    explorer = settled()
+    assert plan(snapshot(explorer), explorer) == Plan()
+
+
+def test_every_edit_is_answered_with_its_generation() -> None:
+    explorer = settled()
+    made = plan(edited(snapshot(explorer)), explorer)
+    assert made.status is not None
+    assert {c["observedGeneration"] for c in made.status["conditions"]} == {made.status["observedGeneration"]}
+
+
+def test_frozen_model_moves_nothing() -> None:
+    explorer = settled()
+    changed = edited(snapshot(explorer), frozen=True, training={"template": template(GOOD_B)})
+    made = plan(changed, explorer)
+    assert (made.actions, ready(made)) == ((), ("True", "Frozen"))
+
+
+def test_spec_that_cannot_be_read_is_told_and_nothing_is_lost() -> None:
+    explorer = settled()
+    made = plan(edited(snapshot(explorer), stage="Prod"), explorer)
+    assert (made.actions, ready(made)) == ((), ("False", "InvalidSpec"))
+    assert made.status is not None
+    assert made.status["versions"]["live"]["run"] == "m-v1"
+    assert "spec.stage" in json.dumps(made.status["conditions"])
+
+
+def test_refused_child_is_told_with_the_words_of_the_api_server() -> None:
+    explorer = settled()
+    refusal = Refusal(target=Target("Deployment", "team", "d"), message="denied by policy xyz")
+    made = plan(replace(snapshot(explorer), refusals=(refusal,)), explorer)
+    assert ready(made) == ("False", "ApplyRefused")
+    assert "denied by policy xyz" in json.dumps(made.status)
+
+
+def test_run_of_a_template_is_numbered_after_the_highest_and_made_once() -> None:
+    explorer = settled()
+    seen = snapshot(explorer)
+    by_hand = json.loads(json.dumps(seen.members["TrainingRun"]["m-v1"]))
+    by_hand["metadata"] |= {"name": "m-v12", "annotations": {}, "uid": "other"}
+    by_hand["status"] = {}
+    runs = {**seen.members["TrainingRun"], "m-v12": by_hand}
+    more = replace(seen, members={**seen.members, "TrainingRun": runs})
+    changed = edited(more, training={"template": template(GOOD_B)})
+    creates = [a for a in plan(changed, explorer).actions if isinstance(a, Create)]
+    assert [a.body["metadata"]["name"] for a in creates] == ["m-v13"]
+    assert not any(isinstance(a, Create) for a in plan(more, explorer).actions)
+
+
+def test_runs_of_one_second_are_ordered_by_their_number() -> None:
+    def run(name: str) -> Run:
+        return Run({"metadata": {"name": name, "creationTimestamp": "2026-01-01T00:00:00Z"}})
+
+    assert run("m-v9").order < run("m-v10").order
+
+
+def test_foreign_objects_are_never_deleted() -> None:
+    explorer = settled()
+    seen = snapshot(explorer)
+    foreign = json.loads(json.dumps(next(iter(seen.members["Deployment"].values()))))
+    foreign["metadata"] |= {"name": "theirs", "ownerReferences": []}
+    deployments = {**seen.members["Deployment"], "theirs": foreign}
+    more = replace(seen, members={**seen.members, "Deployment": deployments})
+    assert plan(more, explorer).actions == ()
+
+
+def test_orphaned_version_is_pruned_with_its_uid() -> None:
+    explorer = settled()
+    seen = snapshot(explorer)
+    old = json.loads(json.dumps(next(iter(seen.members["Deployment"].values()))))
+    old["metadata"] |= {"name": "m-hold", "uid": "old"}
+    deployments = {**seen.members["Deployment"], "m-hold": old}
+    more = replace(seen, members={**seen.members, "Deployment": deployments})
+    assert plan(more, explorer).actions == (Delete("Deployment", "team", "m-hold", "old"),)
+
+
+def test_stale_route_without_a_rollout_is_withdrawn() -> None:
+    """The status was lost in the middle of a canary: no pod may go on sending a share that nobody recorded."""
+    explorer = settled()
+    seen = snapshot(explorer)
+    pods = json.loads(json.dumps(seen.members["Pod"]))
+    serving = next(p for p in pods.values() if p["metadata"]["labels"].get("steeltown.dev/track") == "serving")
+    route = Route(epoch="lost-0", weight=20, canary_url="http://c", canary_digest="d")
+    serving["metadata"]["annotations"] = {ROUTE_ANNOTATION: route.to_json()}
+    made = plan(replace(seen, members={**seen.members, "Pod": pods}), explorer)
+    (action,) = made.actions
+    assert isinstance(action, Annotate)
+    assert action.annotations == {ROUTE_ANNOTATION: None}
+
+
+def test_first_experiment_takes_one_status_write() -> None:
+    """Deployment, Service, status: what a created model costs once its version is there."""
+    explorer = settled(create(GOOD_A, stage="Experimental", replicas=0), ticks=20)
+    log = explorer.cluster.log
+    made = next(i for i, line in enumerate(log) if "status of m-v1 True" in line)
+    after = [line.split(": ", 1)[1] for line in log[made + 1 :]]
+    assert [line.split("/")[0].split(" ->")[0] for line in after] == [
+        "Apply Deployment",
+        "Apply Service",
+        "status of m True",
+    ]
+
+
+def test_lost_status_mid_canary_starts_the_rollout_again_from_weight_zero() -> None:
+    explorer = Explorer(Scenario(name="x", steps=(create(GOOD_A), retrain(GOOD_B)), ticks=60))
+    while not in_step(1)(explorer):
+        explorer.run_to(explorer.tick + 1)
+    assert explorer.model is not None
+    explorer.cluster.set_status(explorer.model, {"observedGeneration": -1})
+    explorer.run()
+    assert explorer.status.versions.live is not None
+    assert explorer.status.versions.live.run == "m-v2"
+
+
+def test_hold_stays_at_its_weight_says_so_and_goes_on_when_evidence_comes() -> None:
+    explorer = Explorer(
+        Scenario(name="x", steps=(create(GOOD_A, progressDeadlineSeconds=10), retrain(GOOD_B)), ticks=60)
+    )
+    while not in_step(0)(explorer):
+        explorer.run_to(explorer.tick + 1)
+    explorer.nature.requests_per_tick = 5
+    explorer.run_to(explorer.tick + 15)
+    told = {c.type: c for c in explorer.status.conditions}
+    assert (told["Stalled"].status, told["Stalled"].reason) == ("True", "Inconclusive")
+    assert in_step(0)(explorer)
+    explorer.nature.requests_per_tick = 400
+    explorer.run_to(explorer.tick + 30)
+    assert explorer.status.versions.live is not None
+    assert explorer.status.versions.live.run == "m-v2"
+
+
+def test_inconclusive_rolls_back_where_the_spec_says_so() -> None:
+    first = create(GOOD_A, progressDeadlineSeconds=10, onInconclusive="Rollback")
+    explorer = Explorer(Scenario(name="x", steps=(first, retrain(GOOD_B)), ticks=90))
+    while not in_step(0)(explorer):
+        explorer.run_to(explorer.tick + 1)
+    explorer.nature.requests_per_tick = 5
+    explorer.run_to(explorer.tick + 25)
+    latest = explorer.status.history[0]
+    assert (latest.run, latest.outcome, latest.reason) == ("m-v2", "RolledBack", "Inconclusive")
+
+
+def test_names_of_children_fit_whatever_the_model_is_called() -> None:
+    name, digest = "m" * 40, "sha256:" + "a" * 64
+    version = version_id("r" * 52, digest)
+    for child in (deployment_name(name, version), load_check_name(name, version, 2)):
+        assert len(child) <= 63
+        assert child.replace("-", "").isalnum()
+
+
+def test_model_without_versions_waits_and_says_what_for() -> None:
+    root: Obj = model(GOOD_A)
+    root["spec"].pop("training")
+    root["metadata"] |= {"uid": "u", "generation": 1, "resourceVersion": "1"}
+    made = plan_model(Snapshot(root=root), Explorer(SCENARIOS[0]).cluster.now + timedelta(0), POLICY)
+    assert (made.actions, ready(made)) == ((), ("False", "NoVersion"))
+    assert not any(isinstance(a, Apply) for a in made.actions)
+    assert target(Create(root)).name == MODEL

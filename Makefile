@@ -37,7 +37,8 @@ test-controlplane: $(VENV)/.installed ## the tests that need an API server, but 
 	$(PYTHON) tests/cluster up --control-plane
 	$(PYTEST) -q tests/controlplane
 
-test-e2e: $(VENV)/.installed images ## the tests on a whole cluster
+test-e2e: $(VENV)/.installed ## the tests on a whole cluster
+	$(BIN)/python tests/support/environment.py
 	$(PYTEST) -q tests/e2e
 
 images: cluster-up ## build the images that have changed and load them into the cluster

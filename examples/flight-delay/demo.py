@@ -7,8 +7,6 @@ claimed and what was seen; exits with 1 if any claim failed.
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +19,7 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests" / "support"))
 
+import environment  # noqa: E402
 import flights  # noqa: E402
 import yaml  # noqa: E402
 import zoo  # noqa: E402
@@ -67,7 +66,8 @@ class Story:
 
 def main() -> int:
     begun = time.monotonic()
-    config = start_cluster()
+    with step("starting a Kubernetes cluster and building images (the very first time, 15 minutes)"):
+        config = environment.start()
     everywhere = Kubectl(config=config)
     with step("installing Steeltown and an S3 store"):
         install(everywhere)
@@ -302,50 +302,6 @@ def namespace(kubectl: Kubectl) -> None:
     own = Kubectl(config=kubectl.config, namespace=NAMESPACE)
     own.run("delete", "mlmodels,trainingruns", "--all", "--timeout=60s")  # of an earlier demo
     give_access(own)
-
-
-# --- the cluster -----------------------------------------------------------------------------------------------------
-
-
-def start_cluster() -> str:
-    """kind where Docker answers, else the embedded one. Returns the path of its kubeconfig."""
-    if shutil.which("docker") and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0:
-        return start_kind()
-    with step("starting a Kubernetes cluster on this machine (the first time its programs are built: 10 minutes)"):
-        tool("tests/cluster", "up")
-    with step("building the images that have changed"):
-        tool("images/build.py", "--load", "embedded")
-    return tool("tests/cluster", "kubeconfig")
-
-
-def start_kind() -> str:
-    if not shutil.which("kind"):
-        sys.exit("Docker answers but kind is missing: install it, https://kind.sigs.k8s.io")
-    config = REPOSITORY / "build" / "kind.kubeconfig"
-    config.parent.mkdir(exist_ok=True)
-    names = subprocess.run(["kind", "get", "clusters"], capture_output=True, text=True, check=True).stdout.split()
-    with step("starting a kind cluster"):
-        if "steeltown" not in names:
-            create = ["kind", "create", "cluster", "--name", "steeltown", "--config", "kind-config.yaml", "--wait=120s"]
-            subprocess.run(create, cwd=REPOSITORY, check=True)
-        export = ["kind", "export", "kubeconfig", "--name", "steeltown", "--kubeconfig", str(config)]
-        subprocess.run(export, check=True, capture_output=True)
-    with step("building the images that have changed"):
-        tool("images/build.py", "--load", "kind")
-        image = tool("tests/cluster", "image", "versitygw", "--engine", "docker")
-        subprocess.run(["kind", "load", "docker-image", image, "--name", "steeltown"], check=True)
-    return str(config)
-
-
-def tool(*arguments: str) -> str:
-    """One of the repository's own tools; its progress is shown, its last line returned."""
-    path, *rest = arguments
-    done = subprocess.run(
-        [sys.executable, str(REPOSITORY / path), *rest], stdout=subprocess.PIPE, text=True, check=False
-    )
-    if done.returncode:
-        sys.exit(f"{' '.join(arguments)} failed; see above")
-    return (done.stdout.strip().splitlines() or [""])[-1]
 
 
 # --- telling ---------------------------------------------------------------------------------------------------------

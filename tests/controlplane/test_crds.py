@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kubectl import REPOSITORY, Kubectl, eventually, kubeconfig, namespace
+from environment import REPOSITORY, kubeconfig
+from kubectl import Kubectl, eventually, namespace
 
 DIGEST = "sha256:" + "a" * 64
 

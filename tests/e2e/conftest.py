@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from environment import kubeconfig
 from installation import Bucket, bucket, install, team
-from kubectl import Kubectl, kubeconfig
+from kubectl import Kubectl
 
 
 @pytest.fixture(scope="session")

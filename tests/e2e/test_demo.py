@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from kubectl import REPOSITORY, Kubectl
+from environment import REPOSITORY
+from kubectl import Kubectl
 
 
 def test_every_claim_of_the_demo_holds(everywhere: Kubectl) -> None:

@@ -6,24 +6,17 @@ Taken from the API server's audit log, so it runs last.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
-from kubectl import REPOSITORY, Kubectl
+from environment import REPOSITORY, audit_log
+from kubectl import Kubectl
 
 ACCOUNT = "system:serviceaccount:steeltown-system:steeltown-operator"
 RARE = {("events.k8s.io", "events", "patch")}
 """Allowed and not seen here: a repeated Event is counted up only after five minutes."""
 
 Right = tuple[str, str, str]
-
-
-def audit_log() -> Path:
-    command = [sys.executable, str(REPOSITORY / "tests/cluster"), "audit-log"]
-    return Path(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
 
 
 def used() -> tuple[set[Right], list[str]]:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import obstore
-from kubectl import REPOSITORY, Kubectl, Obj, _program, eventually, namespace
+from environment import REPOSITORY, kubectl_program
+from kubectl import Kubectl, Obj, eventually, namespace
 from obstore.store import S3Store
 
 OVERLAY = REPOSITORY / "build" / "overlay"
@@ -122,7 +123,16 @@ def forwarded(kubectl: Kubectl, space: str, resource: str, port: int) -> Iterato
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         local = probe.getsockname()[1]
-    command = [_program(), "--kubeconfig", kubectl.config, "-n", space, "port-forward", resource, f"{local}:{port}"]
+    command = [
+        kubectl_program(),
+        "--kubeconfig",
+        kubectl.config,
+        "-n",
+        space,
+        "port-forward",
+        resource,
+        f"{local}:{port}",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=dict(os.environ))
     try:
         eventually(lambda: _open(local) or process.poll() is not None, seconds=20)

@@ -1,44 +1,22 @@
 """kubectl as a user runs it, against the cluster that the tests were given.
 
-`STEELTOWN_KUBECONFIG` names the cluster; without it, the embedded one is asked for its own.
+Which cluster that is, `environment` knows.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
 from typing import Any, TypeVar
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from environment import kubectl_program
+
 Obj = dict[str, Any]
 T = TypeVar("T")
-
-
-@cache
-def kubeconfig(*, control_plane: bool = False) -> str:
-    """Path of the kubeconfig of the full cluster, or of one that needs no pods."""
-    if given := os.environ.get("STEELTOWN_KUBECONFIG"):
-        return given
-    return _cluster("kubeconfig", *(["--control-plane"] if control_plane else []))
-
-
-def _cluster(*arguments: str) -> str:
-    command = [sys.executable, str(REPOSITORY / "tests/cluster"), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
-@cache
-def _program() -> str:
-    bundled = Path(_cluster("bin")) / "kubectl"
-    return str(bundled) if bundled.exists() else "kubectl"
 
 
 class Kubectl:
@@ -58,7 +36,7 @@ class Kubectl:
         self, *arguments: str, stdin: str | None = None, timeout: float = 120
     ) -> subprocess.CompletedProcess[str]:
         own = ["--namespace", self.namespace] if self.namespace else []
-        command = [_program(), "--kubeconfig", self.config, *own, *arguments]
+        command = [kubectl_program(), "--kubeconfig", self.config, *own, *arguments]
         return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
 
     def apply(self, *objects: Obj, options: tuple[str, ...] = ()) -> str:

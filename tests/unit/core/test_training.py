@@ -120,7 +120,7 @@ def test_refused_job_is_told_and_tried_again() -> None:
     assert [type(a) for a in made.actions] == [Create]
 
 
-PROGRESS = {
+PROGRESS: dict[str, tuple[Any, str, str]] = {
     "no pod yet": ((), "Pending", "Pending"),
     "preparing": ((("prepare", {"running": {}}),), "Preparing", "Preparing"),
     "training": ((("prepare", ended(0)), ("train", {"running": {}})), "Training", "Training"),

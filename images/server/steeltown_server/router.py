@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Final, Protocol
 
+from steeltown.contract import evidence
 from steeltown.contract.evidence import Route
 
 from . import log
@@ -28,8 +29,8 @@ from .tally import Ledger, Tally
 
 POLL_SECONDS: Final = 0.25
 ABSENT_POLLS: Final = 2  # a path may fail to resolve while the kubelet swaps directories
-DIGEST_HEADER: Final = b"steeltown-digest"
-NON_FINITE_HEADER: Final = b"steeltown-non-finite"
+DIGEST_HEADER: Final = evidence.DIGEST_HEADER.encode()
+NON_FINITE_HEADER: Final = evidence.NON_FINITE_HEADER.encode()
 NO_ROUTE: Final = Route(epoch="")
 
 FileIdentity = tuple[int, int, int]

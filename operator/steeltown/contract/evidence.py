@@ -16,6 +16,10 @@ from .histogram import Histogram
 
 EVIDENCE_PATH: Final = "/steeltown/evidence"
 ROUTE_ANNOTATION: Final = "steeltown.dev/route"
+DIGEST_HEADER: Final = "steeltown-digest"
+"""Response header of a server: digest of the model that gave the answer."""
+NON_FINITE_HEADER: Final = "steeltown-non-finite"
+"""Response header of a binary answer: JSON list of the outputs that hold NaN or infinity."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ Without a rollout in flight everything follows from the world alone. A rollout a
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pydantic import ValidationError
@@ -141,16 +141,17 @@ class _Planner:
         routes, switch = self._routes(move), self._switch(rollout, move)
         children = self._children(rollout, move)
         ordered = (*switch, *routes, *children) if rolling_back else (*children, *switch, *routes)
-        actions = (*self._template_run(), *ordered, *move.actions, *self._prune(rollout, move))
+        made = self._template_run()
+        actions = (*made, *ordered, *move.actions, *self._prune(rollout, move))
         return Plan(
             actions=actions,
-            status=self._status(rollout, move, self.world.status.history),
+            status=self._status(rollout, move, self.world.status.history, made=made),
             events=move.events,
             requeue_after=move.requeue_after,
             observe=tuple(_observe(p) for p in move.observe if (p.get("status") or {}).get("podIP")),
         )
 
-    def _template_run(self) -> tuple[Action, ...]:
+    def _template_run(self) -> tuple[Create, ...]:
         """A TrainingRun when the template is not the one that the last run was made from."""
         training = self.world.spec.training
         if training is None or training.template is None:
@@ -199,6 +200,7 @@ class _Planner:
             move.switch_to,
             promoted=self._promoted(rollout, move.switch_to),
             previous=before if before != move.switch_to else None,
+            created=self.world.created(move.switch_to),
         )
         return apply_if_changed(service, self.world.service)
 
@@ -255,9 +257,18 @@ class _Planner:
     # --- telling -----------------------------------------------------------------------------------------------------
 
     def _status(
-        self, rollout: RolloutStatus | None, move: Move, history: list[HistoryEntry], *, always: bool = False
+        self,
+        rollout: RolloutStatus | None,
+        move: Move,
+        history: list[HistoryEntry],
+        *,
+        made: tuple[Create, ...] = (),
+        always: bool = False,
     ) -> Obj | None:
+        """The status to write, None if it stands there already. made: TrainingRuns of this plan's actions."""
         world = self.world
+        if made and not self.snapshot.refusals:
+            world = replace(world, runs=(*world.runs, *(Run(create.body) for create in made)))
         if rollout and move.observed_weight is not None:
             rollout = rollout.model_copy(update={"observed_weight": move.observed_weight})
         outlook = Outlook(

@@ -9,6 +9,9 @@ from ..contract.files import ExitCode
 from ..contract.reports import StepReport
 from .plan import Obj
 
+PENDING = "the Pod is being scheduled or its images pulled"
+"""While nothing is known that keeps it from starting."""
+
 _PULL = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 

@@ -41,7 +41,6 @@ from .plan import MLMODEL, Action, Create, Delete, EventNote, Obj, Plan, Snapsho
 from .policy import Policy
 
 READY, RECONCILING, STALLED = ConditionType.READY, ConditionType.RECONCILING, ConditionType.STALLED
-_PENDING = "the Pod is being scheduled or its images pulled"
 _STEP_CONDITION = {
     "prepare": ConditionType.DATA_VALIDATED,
     "train": ConditionType.TRAINING_HEALTHY,
@@ -130,7 +129,7 @@ def _plan_start(run: _Run, snapshot: Snapshot, policy: Policy) -> Plan:
     started = run.status.model_copy(
         update={"job_name": job["metadata"]["name"], "start_time": rfc3339(run.now), "phase": "Pending"}
     )
-    findings = _progress(Reason.PENDING, _PENDING)
+    findings = _progress(Reason.PENDING, podview.PENDING)
     return Plan(
         actions=(Create(job),),
         status=_status(run, started, findings, reason=Reason.PENDING),
@@ -232,14 +231,14 @@ def _phase(run: _Run) -> tuple[Reason, str]:
     """Where the newest Pod stands, as the reason that is also the phase."""
     pod = run.pod
     if pod is None:
-        return Reason.PENDING, _PENDING
+        return Reason.PENDING, podview.PENDING
     if podview.is_running(pod, "finalise") or podview.termination(pod, "finalise"):
         return Reason.FINALISING, "the model is checked, evaluated and stored"
     if podview.is_running(pod, "train") or podview.termination(pod, "train"):
         return Reason.TRAINING, "the trainer runs"
     if podview.is_running(pod, "prepare") or podview.termination(pod, "prepare"):
         return Reason.PREPARING, "the data is fetched and checked"
-    return Reason.PENDING, _PENDING
+    return Reason.PENDING, podview.PENDING
 
 
 def _plan_complete(run: _Run) -> Plan:

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ..api.conditions import RUN_GATES, Finding, Reason, false, true, unknown
+from ..api.conditions import RUN_GATES, ConditionType, Finding, Reason, false, true, unknown
 from ..api.mlmodel import MLModelSpec, MLModelStatus, Phase, RolloutStatus, Stage
 from ..contract.evidence import ROUTE_ANNOTATION, Evidence, Route
 from . import podview
 from .desired.serving import (
+    CREATED_ANNOTATION,
     LIVE_ANNOTATION,
     PREVIOUS_ANNOTATION,
     PROMOTED_ANNOTATION,
@@ -58,6 +59,15 @@ class Outcome:
             return None
 
 
+Order = tuple[str, int, str]
+
+
+def order(run: str, created: str) -> Order:
+    """Creation order of runs; within one second by the number that ends the name, then by name."""
+    number = re.search(r"(\d+)$", run)
+    return created, int(number[1]) if number else -1, run
+
+
 class Run:
     """A TrainingRun of the model, read without parsing all of it."""
 
@@ -66,11 +76,13 @@ class Run:
         self.name: str = obj["metadata"]["name"]
         self.status: dict[str, Any] = obj.get("status") or {}
 
+    @property
+    def created(self) -> str:
+        return str(self.obj["metadata"].get("creationTimestamp", ""))
+
     @cached_property
-    def order(self) -> tuple[str, int, str]:
-        """Creation order; within one second by the number that ends the name, then by name."""
-        number = re.search(r"(\d+)$", self.name)
-        return self.obj["metadata"].get("creationTimestamp", ""), int(number[1]) if number else -1, self.name
+    def order(self) -> Order:
+        return order(self.name, self.created)
 
     @property
     def finished(self) -> bool:
@@ -91,10 +103,12 @@ class Run:
         return self.outcome is not None and self.outcome.result == "RolledBack"
 
     def finding(self, kind: str) -> Finding:
-        """A condition of the run, as a finding."""
+        """A condition of the run, as a finding. Before its first status: as that one will most likely say."""
         for c in self.status.get("conditions") or ():
             if c["type"] == kind:
                 return Finding(c["status"], c["reason"], c["message"])
+        if kind == ConditionType.READY:
+            return unknown(Reason.PENDING, podview.PENDING)
         return unknown(Reason.AWAITING_EVIDENCE, "not measured yet")
 
     @cached_property
@@ -187,13 +201,24 @@ class World:
         A rejected run stays the target (nothing older takes its place); whoever acts looks at `rejected`.
         """
         finished = [r for r in self.runs if r.version]
-        if not finished:
+        if not finished or (self.live_order and finished[-1].order < self.live_order):
             return None
-        newest = finished[-1]
-        live_run = self.run(self.live.run) if self.live else None
-        if live_run is not None and newest.order < live_run.order:
+        return finished[-1]
+
+    @cached_property
+    def live_order(self) -> Order | None:
+        """Of the run that is live; recorded on the Service, so that deleting the run makes nothing older newer."""
+        if self.live is None:
             return None
-        return newest
+        run = self.run(self.live.run)
+        return order(self.live.run, run.created if run else self._record.get(CREATED_ANNOTATION, ""))
+
+    def created(self, version: Version) -> str:
+        """When the run of `version` was created, also after it is gone, as long as the version is live."""
+        run = self.run(version.run)
+        if run is not None:
+            return run.created
+        return self._record.get(CREATED_ANNOTATION, "") if version == self.live else ""
 
     def deployment(self, version: Version) -> Obj | None:
         return self.deployments.get(deployment_name(self.name, version.id))

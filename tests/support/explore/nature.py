@@ -20,6 +20,7 @@ from steeltown.core.plan import Obj, Target
 from .cluster import Cluster
 
 REQUESTS_PER_TICK = 200
+REVISION = "deployment.kubernetes.io/revision"
 FAST, SLOW = 2_000, 30_000  # microseconds
 
 
@@ -79,7 +80,10 @@ class Nature:
         return [p for p in self.cluster.of_kind("Pod") if labels.items() <= (p["metadata"].get("labels") or {}).items()]
 
     def _deployment(self, deployment: Obj) -> None:
-        spec = deployment["spec"]
+        spec, meta = deployment["spec"], deployment["metadata"]
+        if REVISION not in (meta.get("annotations") or {}):
+            annotations = {**(meta.get("annotations") or {}), REVISION: "1"}
+            deployment = self.cluster.put({**deployment, "metadata": {**meta, "annotations": annotations}})
         pods = self._pods(spec["selector"]["matchLabels"])
         for number in range(len(pods), spec["replicas"]):
             self._pod(deployment, f"{deployment['metadata']['name']}-{number}", spec["template"])
@@ -105,19 +109,8 @@ class Nature:
         )
 
     def _start(self, pod: Obj) -> None:
-        containers = pod["spec"]["containers"]
-        if containers[0]["name"] != "server" or pod["status"].get("podIP"):
-            return
-        digest = _env(containers[0], Env.MODEL_DIGEST)
-        status: Obj = {"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
-        if Behaviour.of(digest).kind == "unloadable":
-            report = StepReport(reason="GoldenRowsDiffer", message="output y[0] is 3, expected 2").encode()
-            status = {
-                "podIP": "10.0.0.1",
-                "conditions": [{"type": "Ready", "status": "False"}],
-                "containerStatuses": [_terminated("server", 65, report)],
-            }
-        self.cluster.set_status(pod, status)
+        if status := server_status(pod):
+            self.cluster.set_status(pod, {"podIP": "10.0.0.1", **status})
 
     def _count_ready(self, deployment: Obj) -> None:
         pods = self._pods(deployment["spec"]["selector"]["matchLabels"])
@@ -145,33 +138,10 @@ class Nature:
             if run := meta["labels"].get(RUN_LABEL):
                 self.trained[run] = self.trained.get(run, 0) + 1
             return
-        statuses, ok = self._outcome(job)
+        statuses, ok = job_outcome(template["spec"])
         self.cluster.set_status(pods[0], {"containerStatuses": statuses})
         condition = {"type": "Complete" if ok else "Failed", "status": "True", "reason": "PodFailurePolicy"}
         self.cluster.set_status(job, {"conditions": [condition]})
-
-    def _outcome(self, job: Obj) -> tuple[list[Obj], bool]:
-        spec = job["spec"]["template"]["spec"]
-        main = spec["containers"][0]
-        if main["name"] == "loadcheck":
-            plan = json.loads(_env(main, Env.PLAN))
-            return [_terminated("loadcheck", 0, _load_report(plan).encode())], True
-        plan = json.loads(_env(spec["initContainers"][0], Env.PLAN))
-        made = Behaviour.of(plan["data"]["digest"])
-        if made.kind == "baddata":
-            report = StepReport(reason="SchemaMissingColumn", message="column x is missing").encode()
-            return [_terminated("prepare", 65, report)], False
-        prepared = StepReport(reason="DataValid", message="all checks passed", rows=1000).encode()
-        worse = made.kind == "worse"
-        metric = MetricComparison(name="accuracy", candidate=0.7 if worse else 0.9, n=1000)
-        report = StepReport(
-            reason="ModelReady", message="", metrics=(metric,), digest=made.model_digest, uri="s3://x/m"
-        ).encode()
-        return [
-            _terminated("prepare", 0, prepared),
-            _terminated("train", 0, ""),
-            _terminated("finalise", 0, report),
-        ], True
 
     # --- traffic -----------------------------------------------------------------------------------------------------
 
@@ -211,6 +181,44 @@ class Nature:
         epoch, weight, live, canary, _ = self.counts[uid]
         digest = _env(pod["spec"]["containers"][0], Env.MODEL_DIGEST)
         return Evidence(instance=uid, digest=digest, epoch=epoch, weight=weight, live=live, canary=canary)
+
+
+def server_status(pod: Obj) -> Obj | None:
+    """What becomes of a Pod that serves; None if it is none or has started."""
+    server = pod["spec"]["containers"][0]
+    if server["name"] != "server" or pod["status"].get("podIP"):
+        return None
+    if Behaviour.of(_env(server, Env.MODEL_DIGEST)).kind != "unloadable":
+        return {"conditions": [{"type": "Ready", "status": "True"}]}
+    report = StepReport(reason="GoldenRowsDiffer", message="output y[0] is 3, expected 2").encode()
+    return {
+        "conditions": [{"type": "Ready", "status": "False"}],
+        "containerStatuses": [_terminated("server", 65, report)],
+    }
+
+
+def job_outcome(spec: Obj) -> tuple[list[Obj], bool]:
+    """How the containers of a Job's Pod end, and whether the Job completes."""
+    main = spec["containers"][0]
+    if main["name"] == "loadcheck":
+        plan = json.loads(_env(main, Env.PLAN))
+        return [_terminated("loadcheck", 0, _load_report(plan).encode())], True
+    plan = json.loads(_env(spec["initContainers"][0], Env.PLAN))
+    made = Behaviour.of(plan["data"]["digest"])
+    if made.kind == "baddata":
+        report = StepReport(reason="SchemaMissingColumn", message="column x is missing").encode()
+        return [_terminated("prepare", 65, report)], False
+    prepared = StepReport(reason="DataValid", message="all checks passed", rows=1000).encode()
+    worse = made.kind == "worse"
+    metric = MetricComparison(name="accuracy", candidate=0.7 if worse else 0.9, n=1000)
+    report = StepReport(
+        reason="ModelReady", message="", metrics=(metric,), digest=made.model_digest, uri="s3://x/m"
+    ).encode()
+    return [
+        _terminated("prepare", 0, prepared),
+        _terminated("train", 0, ""),
+        _terminated("finalise", 0, report),
+    ], True
 
 
 def _counted(before: Counts, n: int, *, failing: bool) -> Counts:

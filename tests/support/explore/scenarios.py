@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from steeltown.api.base import API_VERSION
 from steeltown.api.mlmodel import MLModelSpec, Phase
 from steeltown.core.plan import Obj, Target
 
 from .nature import Behaviour
-from .schedule import MODEL, NAMESPACE, Explorer, Scenario, Step
+from .schedule import MODEL, Explorer, Scenario, Step
+
+When = Callable[[Explorer], bool]
 
 GOOD_A, GOOD_B, GOOD_C = Behaviour("good", "a"), Behaviour("good", "b"), Behaviour("good", "c")
 
@@ -36,7 +40,7 @@ def model(behaviour: Behaviour, *, stage: str = "Production", replicas: int = 2,
     return {
         "apiVersion": API_VERSION,
         "kind": "MLModel",
-        "metadata": {"name": MODEL, "namespace": NAMESPACE},
+        "metadata": {"name": MODEL},
         "spec": spec.dump(),
         "status": {"observedGeneration": -1},
     }
@@ -47,40 +51,39 @@ def create(behaviour: Behaviour, **more: object) -> Step:
 
 
 def _put(x: Explorer, obj: Obj) -> None:
-    x.cluster.put(obj)
+    x.cluster.put({**obj, "metadata": {**obj["metadata"], "namespace": x.cluster.namespace}})
 
 
-def retrain(behaviour: Behaviour, when: object = None) -> Step:
+def retrain(behaviour: Behaviour, when: When = Explorer.settled) -> Step:
     """The data changes: a new template, as a GitOps commit would bring it."""
 
     def act(x: Explorer) -> None:
         assert x.model is not None
         x.cluster.set_spec(x.model, lambda spec: {**spec, "training": {"template": template(behaviour)}})
 
-    return Step(when=when or Explorer.settled, act=act)  # type: ignore[arg-type]
+    return Step(when=when, act=act)
 
 
-def restage(stage: str, when: object = None) -> Step:
+def restage(stage: str, when: When = Explorer.settled) -> Step:
     def act(x: Explorer) -> None:
         assert x.model is not None
         x.cluster.set_spec(x.model, lambda spec: {**spec, "stage": stage})
 
-    return Step(when=when or Explorer.settled, act=act)  # type: ignore[arg-type]
+    return Step(when=when, act=act)
 
 
-def delete(when: object) -> Step:
+def delete(when: When) -> Step:
     def act(x: Explorer) -> None:
-        x.cluster.remove(Target("MLModel", NAMESPACE, MODEL))
-        x.cluster.collect_garbage()
+        x.cluster.remove(Target("MLModel", x.cluster.namespace, MODEL))
 
-    return Step(when=when, act=act)  # type: ignore[arg-type]
+    return Step(when=when, act=act)
 
 
-def in_step(step: int) -> object:
+def in_step(step: int) -> When:
     return lambda x: x.phase(Phase.SHIFTING, step)
 
 
-def in_phase(phase: Phase) -> object:
+def in_phase(phase: Phase) -> When:
     return lambda x: x.phase(phase)
 
 

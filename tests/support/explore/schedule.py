@@ -8,20 +8,19 @@ from datetime import datetime
 from typing import Any
 
 from steeltown.api.mlmodel import MLModelStatus, Phase
-from steeltown.contract.evidence import ROUTE_ANNOTATION, Route
-from steeltown.core.desired.serving import PROMOTED_ANNOTATION
-from steeltown.core.plan import Action, Annotate, Key, Obj, target
+from steeltown.contract.evidence import ROUTE_ANNOTATION, Counts, Route
+from steeltown.core.desired.serving import CREATED_ANNOTATION, PROMOTED_ANNOTATION
+from steeltown.core.plan import Action, Annotate, Key, Obj, Target, target
 from steeltown.core.planners import PLANNERS
 from steeltown.core.policy import Policy
 from steeltown.core.world import OUTCOME_ANNOTATION, Outcome
 from steeltown.runtime.reconciler import Reconciler
 from steeltown.runtime.store import Store
 
-from .cluster import Applier, Cluster, Crash, Recorder, drive, later
+from .cluster import Applier, Cluster, Crash, Recorder, later
 from .nature import Behaviour, Nature
 
-NAMESPACE, MODEL = "team", "m"
-KEY = Key("MLModel", NAMESPACE, MODEL)
+MODEL = "m"
 POLICY = Policy(trainer_image="trainer", checker_image="checker", server_image="server")
 ABORT_TICKS = 3
 """I6: at most so many ticks after the intent to roll back, no live pod sends the candidate anything."""
@@ -74,6 +73,7 @@ class Operator:
 
     def run(self) -> None:
         """Reconcile until nothing is left to do now."""
+        self.cluster.look()
         self.watch()
         self.observe()
         for key in [k for k, moment in self.due.items() if moment <= self.cluster.now]:
@@ -84,9 +84,10 @@ class Operator:
                 return
             key = next(iter(self.queue))
             del self.queue[key]
-            outcome = drive(self.reconciler.reconcile(key))
-            if outcome.requeue_after is not None:
-                self.due[key] = later(self.cluster.now, outcome.requeue_after)
+            self.due.pop(key, None)  # as the real queue: an older promise is void
+            outcome = self.cluster.drive(self.reconciler.reconcile(key))
+            if outcome.failed or outcome.requeue_after is not None:
+                self.due[key] = later(self.cluster.now, outcome.requeue_after or 1)
             self.watch()
         raise AssertionError("the operator does not come to rest within one tick")
 
@@ -108,6 +109,19 @@ class Scenario:
     replicas: int = 2
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """All that decides how a schedule goes on after a tick. The operator's cache is a copy of the objects."""
+
+    version: int
+    pending: int
+    due: dict[Key, datetime]
+    trained: dict[str, int]
+    seen: tuple[object, ...]
+    counts: dict[str, tuple[str, int, Counts, Counts, int]]
+    objects: dict[Target, Obj]
+
+
 @dataclass(slots=True)
 class Explorer:
     """Runs one schedule and checks the invariants after every write and every tick."""
@@ -115,6 +129,7 @@ class Explorer:
     scenario: Scenario
     crash_at: dict[int, str] = field(default_factory=dict)
     cluster: Cluster = field(default_factory=Cluster)
+    nature_of: type[Nature] = Nature
     nature: Nature = field(init=False)
     applier: Applier = field(init=False)
     operator: Operator = field(init=False)
@@ -124,10 +139,12 @@ class Explorer:
     promoted: set[str] = field(default_factory=set)
     tick: int = 0
     forks: list[tuple[int, str, Explorer]] | None = None
-    """Filled, if it is a list, with the world before and after every write: where a crash would leave it."""
+    """Filled, if it is a list, with each different world before and after a write: where a crash would leave it."""
+    trail: list[Moment] = field(default_factory=list)
+    """The state at the end of each tick, for forks to compare theirs with."""
 
     def __post_init__(self) -> None:
-        self.nature = Nature(self.cluster)
+        self.nature = self.nature_of(self.cluster)
         self.pending = list(self.scenario.steps)
         self._connect()
 
@@ -138,6 +155,8 @@ class Explorer:
 
     def _fork(self, write: int, moment: str) -> None:
         assert self.forks is not None
+        if self.forks and self.forks[-1][2].at(self.tick, self.cluster):
+            return  # before this write is after the last one
         other = Explorer(self.scenario, cluster=self.cluster.copy())
         other.nature = self.nature.copy(other.cluster)
         other.pending, other.tick = list(self.pending), self.tick
@@ -145,12 +164,33 @@ class Explorer:
         other._connect()
         self.forks.append((write, moment, other))
 
+    def at(self, tick: int, cluster: Cluster) -> bool:
+        return self.tick == tick and self.cluster.version == cluster.version
+
     # --- the run -----------------------------------------------------------------------------------------------------
 
     def run(self) -> Explorer:
         while self.tick < self.scenario.ticks:
             self._user()
             self.resume()
+        return self._end()
+
+    def rejoins(self, undisturbed: Explorer) -> bool:
+        """Resumes and runs until all of its state is that of the undisturbed run, whose future is then its own.
+
+        False: it ran to its end without.
+        """
+        self.resume()
+        while self.tick < self.scenario.ticks:
+            crashed = all(write <= self.applier.count for write in self.crash_at)
+            if crashed and self.trail[-1] == undisturbed.trail[self.tick - 1]:
+                return True
+            self._user()
+            self.resume()
+        self._end()
+        return False
+
+    def _end(self) -> Explorer:
         assert not self.pending, f"{len(self.pending)} acts of the scenario never had their moment"
         self._check_rest()
         return self
@@ -169,6 +209,18 @@ class Explorer:
         self.check()
         self.cluster.now = later(self.cluster.now, 1)
         self.tick += 1
+        self.trail.append(self._moment())
+
+    def _moment(self) -> Moment:
+        return Moment(
+            objects=dict(self.cluster.objects),
+            version=self.cluster.version,
+            counts=dict(self.nature.counts),
+            trained=dict(self.nature.trained),
+            due=dict(self.operator.due),
+            pending=len(self.pending),
+            seen=(self.was_serving, tuple(self.aborting.items()), frozenset(self.promoted)),
+        )
 
     def _user(self) -> None:
         while self.pending and self.pending[0].when(self):
@@ -296,4 +348,4 @@ class Explorer:
 
 def _record(service: Obj) -> dict[str, str]:
     notes = service["metadata"].get("annotations") or {}
-    return {k: v for k, v in notes.items() if k != "steeltown.dev/intent"}
+    return {k: v for k, v in notes.items() if k not in ("steeltown.dev/intent", CREATED_ANNOTATION)}

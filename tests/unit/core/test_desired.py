@@ -47,7 +47,7 @@ def run_job() -> Obj:
 CHILDREN = {
     "Deployment": serving.deployment(ROOT, SPEC, LIVE, 2, POLICY),
     "baseline Deployment": serving.baseline_deployment(ROOT, SPEC, LIVE, POLICY),
-    "Service": serving.live_service(ROOT, "m", LIVE, promoted=True, previous=LIVE),
+    "Service": serving.live_service(ROOT, "m", LIVE, promoted=True, previous=LIVE, created="2026-01-01T00:00:00Z"),
     "canary Service": serving.canary_service(ROOT, "m", LIVE),
     "baseline Service": serving.baseline_service(ROOT, "m", LIVE),
     "load check": load_check_job(ROOT, "m", "m-load", LOAD, secret="secret", deadline=60, policy=POLICY),

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 from explore.scenarios import GOOD_A, GOOD_B, SCENARIOS, create, in_step, model, retrain, template
-from explore.schedule import KEY, MODEL, POLICY, Explorer, Scenario
+from explore.schedule import MODEL, POLICY, Explorer, Scenario
 from steeltown.api.conditions import violations
 from steeltown.contract.evidence import ROUTE_ANNOTATION, Route
 from steeltown.core.model import plan_model
 from steeltown.core.naming import deployment_name, load_check_name, version_id
-from steeltown.core.plan import Annotate, Apply, Create, Delete, Obj, Plan, Refusal, Snapshot, Target, target
+from steeltown.core.plan import Annotate, Create, Delete, Key, Obj, Plan, Refusal, Snapshot, Target
 from steeltown.core.world import Run
 
 
@@ -23,7 +23,9 @@ def settled(*steps: Any, ticks: int = 60) -> Explorer:
 
 
 def snapshot(explorer: Explorer) -> Snapshot:
-    found = explorer.operator.store.snapshot(KEY)
+    assert explorer.model is not None
+    key = Key("MLModel", explorer.model["metadata"]["namespace"], MODEL)
+    found = explorer.operator.store.snapshot(key)
     assert found is not None
     return found
 
@@ -108,6 +110,18 @@ def test_runs_of_one_second_are_ordered_by_their_number() -> None:
         return Run({"metadata": {"name": name, "creationTimestamp": "2026-01-01T00:00:00Z"}})
 
     assert run("m-v9").order < run("m-v10").order
+
+
+def test_deleting_the_run_of_the_live_version_moves_nothing() -> None:
+    """Else the newest of the older runs would look new, and be rolled out."""
+    explorer = settled(create(GOOD_A), retrain(GOOD_B))
+    seen = snapshot(explorer)
+    runs = {"m-v1": seen.members["TrainingRun"]["m-v1"]}
+    made = plan(replace(seen, members={**seen.members, "TrainingRun": runs}), explorer)
+    assert made.status is not None
+    assert "rollout" not in made.status
+    assert made.status["versions"]["live"]["run"] == "m-v2"
+    assert {type(a) for a in made.actions} <= {Create}
 
 
 def test_foreign_objects_are_never_deleted() -> None:
@@ -207,8 +221,6 @@ def test_names_of_children_fit_whatever_the_model_is_called() -> None:
 def test_model_without_versions_waits_and_says_what_for() -> None:
     root: Obj = model(GOOD_A)
     root["spec"].pop("training")
-    root["metadata"] |= {"uid": "u", "generation": 1, "resourceVersion": "1"}
+    root["metadata"] |= {"namespace": "n", "uid": "u", "generation": 1, "resourceVersion": "1"}
     made = plan_model(Snapshot(root=root), Explorer(SCENARIOS[0]).cluster.now + timedelta(0), POLICY)
     assert (made.actions, ready(made)) == ((), ("False", "NoVersion"))
-    assert not any(isinstance(a, Apply) for a in made.actions)
-    assert target(Create(root)).name == MODEL

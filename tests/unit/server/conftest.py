@@ -165,7 +165,8 @@ class Folder:
         return dict(zip(names, session.run(names, dict(feed)), strict=True))
 
     def golden(self) -> dict[str, Any]:
-        return json.loads((self.path / "golden.json").read_text())
+        golden: dict[str, Any] = json.loads((self.path / "golden.json").read_text())
+        return golden
 
     def write_golden(self, golden: Mapping[str, Any]) -> None:
         (self.path / "golden.json").write_text(json.dumps(golden))

@@ -115,7 +115,7 @@ def test_request_for_a_named_version_is_answered_but_is_no_evidence(server: Any,
     assert server.evidence().to_json() == before
 
 
-COLUMNS = {
+COLUMNS: dict[str, tuple[int, np.ndarray]] = {
     "a": (TensorProto.FLOAT, np.array([[1.5, np.pi]], np.float32)),
     "b": (TensorProto.DOUBLE, np.array([[0.1, 1e300]], np.float64)),
     "c": (TensorProto.INT64, np.array([[-(2**63), 2**53 + 1]], np.int64)),

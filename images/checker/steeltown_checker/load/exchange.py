@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
+from steeltown.contract.evidence import DIGEST_HEADER
 from steeltown.contract.golden import Golden
 
 from .http1 import Response
 
-DIGEST_HEADER: Final = "steeltown-digest"
 READY_PATH: Final = "/v2/health/ready"
 
 

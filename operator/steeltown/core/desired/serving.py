@@ -29,6 +29,7 @@ TRACK_LABEL: Final = "steeltown.dev/track"
 serving pods only, so a load check never reaches users."""
 LIVE_ANNOTATION: Final = "steeltown.dev/live"
 PREVIOUS_ANNOTATION: Final = "steeltown.dev/previous"
+CREATED_ANNOTATION: Final = "steeltown.dev/live-created"
 PROMOTED_ANNOTATION: Final = "steeltown.dev/promoted"
 PORT: Final = 8080
 DEFAULT_RESOURCES: Final[Obj] = {"requests": {"cpu": "100m", "memory": "192Mi"}, "limits": {"memory": "1Gi"}}
@@ -80,9 +81,16 @@ def baseline_deployment(root: Obj, spec: ServingSpec, version: Version, policy: 
     return _deployment(root, spec, version, 1, policy, name=baseline_name(spec.model), track="baseline")
 
 
-def live_service(root: Obj, model: str, live: Version, *, promoted: bool, previous: Version | None) -> Obj:
-    """The Service that users call. Its selector is the switch, its annotations the record of it."""
+def live_service(
+    root: Obj, model: str, live: Version, *, promoted: bool, previous: Version | None, created: str
+) -> Obj:
+    """The Service that users call. Its selector is the switch, its annotations the record of it.
+
+    created: creationTimestamp of the run of `live`.
+    """
     annotations = {LIVE_ANNOTATION: live.to_json()}
+    if created:
+        annotations[CREATED_ANNOTATION] = created
     if promoted:
         annotations[PROMOTED_ANNOTATION] = live.digest
     if previous:

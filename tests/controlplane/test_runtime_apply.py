@@ -108,6 +108,44 @@ async def test_apply_of_a_child_that_another_controller_owns_is_refused(
     assert "Only one reference can have Controller set to true" in answer.message
 
 
+async def test_unforced_apply_onto_a_service_with_a_selector_of_its_own_is_refused(
+    applier: Applier, client: Client, namespace: str
+) -> None:
+    foreign = service(namespace)
+    foreign["spec"]["selector"] = {"app": "somebody-elses"}
+    path = WATCHED["Service"].collection(namespace)
+    before = await client.request("POST", path, query={"fieldManager": "kubectl-create"}, body=foreign)
+    answer = await applier.run(Apply(service(namespace), force=False))
+    assert answer.result == "refused"
+    assert "Service s exists already and does not belong to this object: delete or rename it" in answer.message
+    assert "kubectl-create" in answer.message
+    after = await client.request("GET", f"{path}/s")
+    assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+
+
+async def test_unforced_apply_onto_a_service_without_a_selector_is_refused_and_leaves_no_trace(
+    applier: Applier, client: Client, namespace: str
+) -> None:
+    foreign = service(namespace)
+    del foreign["spec"]["selector"], foreign["metadata"]["labels"]
+    path = WATCHED["Service"].collection(namespace)
+    before = await client.request("POST", path, query={"fieldManager": "kubectl-create"}, body=foreign)
+    answer = await applier.run(Apply(service(namespace, annotations={"a": "b"}), force=False))
+    assert answer.result == "refused"
+    assert "does not belong to this object" in answer.message
+    after = await client.request("GET", f"{path}/s")
+    assert after["spec"] == before["spec"]
+    assert not {"labels", "annotations"} & set(after["metadata"])
+
+
+async def test_unforced_apply_onto_our_own_object_changes_it(applier: Applier, namespace: str) -> None:
+    first = await applier.run(Apply(service(namespace), force=False))
+    again = await applier.run(Apply(service(namespace, annotations={"a": "b"}), force=False))
+    assert first.result == again.result == "done"
+    assert again.obj is not None
+    assert again.obj["metadata"]["annotations"] == {"a": "b"}
+
+
 async def test_create_of_what_exists_leaves_it_and_hands_it_out(applier: Applier, namespace: str) -> None:
     first = await applier.run(Create(service(namespace)))
     again = await applier.run(Create(service(namespace, annotations={"other": "yes"})))

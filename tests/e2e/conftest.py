@@ -8,14 +8,16 @@ import pytest
 from environment import kubeconfig
 from installation import Bucket, bucket, install, team
 from kubectl import Kubectl
+from status_watch import watched
 
 
 @pytest.fixture(scope="session")
-def everywhere() -> Kubectl:
-    """The whole cluster, with Steeltown and a store on it."""
+def everywhere() -> Iterator[Kubectl]:
+    """The whole cluster, with Steeltown and a store on it. Every status written on it keeps the rules."""
     kubectl = Kubectl(config=kubeconfig())
     install(kubectl)
-    return kubectl
+    with watched(kubectl):
+        yield kubectl
 
 
 @pytest.fixture(scope="session")

@@ -69,9 +69,6 @@ class Cluster:
             return stop.value
         raise AssertionError("the in-memory cluster never waits")
 
-    def look(self) -> None:
-        """Brings `objects` up to date. Here they always are."""
-
     def put(self, obj: Obj, *, spec_changed: bool = False) -> Obj:
         """Store a new version of `obj`; a new object gets uid, generation and creation time."""
         self.version += 1

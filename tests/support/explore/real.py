@@ -69,18 +69,21 @@ class RealCluster(Cluster):
 
     def put(self, obj: Obj, *, spec_changed: bool = False) -> Obj:
         """A user's object, created."""
-        return self.request("POST", WATCHED[obj["kind"]].collection(self.namespace), obj)
+        return self._seen(self.request("POST", WATCHED[obj["kind"]].collection(self.namespace), obj))
 
     def set_spec(self, obj: Obj, change: Any) -> Obj:
         path = WATCHED[obj["kind"]].item(self.namespace, obj["metadata"]["name"])
-        return self.request("PATCH", path, {"spec": change(obj["spec"])}, content_type=MERGE_PATCH)
+        return self._seen(self.request("PATCH", path, {"spec": change(obj["spec"])}, content_type=MERGE_PATCH))
 
     def set_status(self, obj: Obj, status: Obj) -> Obj:
         """As the kubelet writes it; a Pod that is gone by now needs none."""
         path = WATCHED[obj["kind"]].item(self.namespace, obj["metadata"]["name"], subresource="status")
         with suppress(NotFound):
-            obj = self.request("PATCH", path, {"status": status}, content_type=MERGE_PATCH)
-            self.objects[_where(obj)] = obj
+            return self._seen(self.request("PATCH", path, {"status": status}, content_type=MERGE_PATCH))
+        return obj
+
+    def _seen(self, obj: Obj) -> Obj:
+        self.objects[_where(obj)] = obj
         return obj
 
 
@@ -108,6 +111,8 @@ class _Door:
 
 class Kubelet(Nature):
     """The part of nature that the control plane lacks."""
+
+    cluster: RealCluster
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster)
@@ -166,14 +171,13 @@ class RealExplorer(Explorer):
         quiet = 0
         while quiet < QUIET_TICKS:
             assert self.tick < LONGEST_TICKS, f"not at rest; {self.final()}; {self.cluster.log[-20:]}"
-            self.cluster.look()
             before = versions(self.cluster)
             self._user()
             self.resume()
             moves = versions(self.cluster) != before or self.pending or self.status.rollout or not self.settled()
             quiet = 0 if moves else quiet + 1
         self._check_rest()
-        self.cluster.look()
+        self.nature.tick()
         assert versions(self.cluster) == before, "I8: something was written at rest"
         return self
 

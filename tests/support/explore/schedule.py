@@ -73,7 +73,6 @@ class Operator:
 
     def run(self) -> None:
         """Reconcile until nothing is left to do now."""
-        self.cluster.look()
         self.watch()
         self.observe()
         for key in [k for k, moment in self.due.items() if moment <= self.cluster.now]:

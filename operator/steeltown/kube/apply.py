@@ -46,8 +46,8 @@ class Applier:
     async def run(self, action: Action) -> Answer:
         try:
             match action:
-                case Apply(body):
-                    return await self._apply(body)
+                case Apply(body, force):
+                    return await self._apply(body, force=force)
                 case Create(body):
                     return await self._create(body)
                 case Delete():
@@ -76,13 +76,25 @@ class Applier:
         except ApiError as error:
             return _failure(error)
 
-    async def _apply(self, body: Obj) -> Answer:
-        return await self._patch(self._item(body), body, manager=FIELD_MANAGER)
+    async def _apply(self, body: Obj, *, force: bool) -> Answer:
+        try:
+            answer = await self._patch(self._item(body), body, manager=FIELD_MANAGER, force=force)
+        except Conflict as error:
+            if force:
+                raise
+            # Another manager owns what the intent wants to set, so the object is not one of ours.
+            return Answer(result="refused", message=f"{_taken(body)} ({error.message})")
+        if force or answer.obj is None or not _is_foreign(answer.obj):
+            return answer
+        # No field was in dispute, so the server has merged the two. Applying nothing takes every trace back.
+        traceless = {key: body["metadata"][key] for key in ("name", "namespace")}
+        nothing = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": traceless}
+        await self._patch(self._item(body), nothing, manager=FIELD_MANAGER)
+        return Answer(result="refused", message=_taken(body))
 
-    async def _patch(self, path: str, body: Obj, *, manager: str) -> Answer:
-        obj = await self._client.request(
-            "PATCH", path, query={"fieldManager": manager, "force": "true"}, body=body, content_type=APPLY_PATCH
-        )
+    async def _patch(self, path: str, body: Obj, *, manager: str, force: bool = True) -> Answer:
+        query = {"fieldManager": manager, "force": "true" if force else "false"}
+        obj = await self._client.request("PATCH", path, query=query, body=body, content_type=APPLY_PATCH)
         return Answer(result="done", obj=obj)
 
     async def _create(self, body: Obj) -> Answer:
@@ -104,8 +116,7 @@ class Applier:
             obj = {"apiVersion": body["apiVersion"], "kind": body["kind"], **item}
             if _controller(obj) == _controller(body):
                 return Answer(result="done", obj=obj)
-            message = f"{body['kind']} {name} exists already and does not belong to this object: delete or rename it"
-            return Answer(result="refused", message=message)
+            return Answer(result="refused", message=_taken(body))
         return Answer(result="transient", message=taken.message)
 
     async def _delete(self, action: Delete) -> Answer:
@@ -137,6 +148,22 @@ class Applier:
 def _controller(obj: Obj) -> Any:
     references = obj["metadata"].get("ownerReferences") or ()
     return next((reference["uid"] for reference in references if reference.get("controller")), None)
+
+
+def _taken(body: Obj) -> str:
+    name = f"{body['kind']} {body['metadata']['name']}"
+    return f"{name} exists already and does not belong to this object: delete or rename it"
+
+
+def _is_foreign(obj: Obj) -> bool:
+    """Whether somebody else has set its spec: what we have just created has no other manager."""
+    entries = obj["metadata"].get("managedFields") or ()
+    return any(
+        entry.get("manager") != FIELD_MANAGER
+        and not entry.get("subresource")
+        and "f:spec" in (entry.get("fieldsV1") or {})
+        for entry in entries
+    )
 
 
 def _lingers(answer: Obj, kind: str) -> bool:

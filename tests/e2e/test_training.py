@@ -115,6 +115,14 @@ FAILURES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "wrong-digest": ({"data": {"digest": "sha256:" + "0" * 64}}, "DigestMismatch", "DataValidated", "sha256:0000"),
     "no-such-object": ({"data": {"uri": "s3://steeltown/none.csv"}}, "ArtifactNotFound", "DataValidated", "none.csv"),
     "crash": (python("raise SystemExit('no luck today')"), "TrainerFailed", "TrainingHealthy", "no luck today"),
+    "own-words": (
+        python(
+            "import os; open(os.environ['STEELTOWN_FAILURE_FILE'], 'w').write('the oven is cold'); raise SystemExit(2)"
+        ),
+        "TrainerFailed",
+        "TrainingHealthy",
+        "the oven is cold",
+    ),
     "bad-data": (python("import sys; sys.exit(65)"), "TrainerFailed", "TrainingHealthy", "code 65"),
     "no-result": (python("pass"), "ResultMissing", "TrainingHealthy", "model.onnx"),
     "out-of-memory": (
@@ -135,8 +143,10 @@ def failing(team: Kubectl, data: dict[str, str]) -> None:
         merged = {**train, "data": {**data, **train.get("data", {})}}
         spec = {"task": tables.TASK, "train": merged, "maxAttempts": 1, "startDeadlineSeconds": 30}
         team.apply(training_run(name, **spec))
-    secretless = {"task": tables.TASK, "train": {"data": data}, "startDeadlineSeconds": 15}
-    team.apply(training_run("no-secret", storage={"secretName": "nowhere"}, **secretless))
+    closed = {"storage": {"secretName": "nowhere"}, "serving": {"replicas": 0}}
+    team.apply({"apiVersion": API, "kind": "MLModel", "metadata": {"name": "closed"}, "spec": closed})
+    secretless = training_run("no-secret", task=tables.TASK, train={"data": data}, startDeadlineSeconds=15)
+    team.apply({**secretless, "spec": {**secretless["spec"], "modelRef": {"name": "closed"}}})
 
 
 @pytest.mark.parametrize("name", FAILURES)

@@ -10,7 +10,6 @@ import json
 import os
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,7 +104,6 @@ def bucket(kubectl: Kubectl) -> Iterator[Bucket]:
     """Reach the cluster's store from here, through a port that kubectl forwards."""
     with forwarded(kubectl, "steeltown-storage", "service/s3", 80) as port:
         url = f"http://127.0.0.1:{port}"
-        _make_bucket(url)
         store = S3Store(
             "steeltown",
             endpoint=url,
@@ -149,46 +147,6 @@ def _open(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _make_bucket(url: str) -> None:
-    """Buckets are not objects: making one is the one S3 call that object store libraries leave out."""
-    import datetime
-    import hmac
-    import urllib.error
-    import urllib.request
-
-    now = datetime.datetime.now(datetime.UTC)
-    stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
-    host, empty = url.removeprefix("http://"), hashlib.sha256(b"").hexdigest()
-    signed = "host;x-amz-content-sha256;x-amz-date"
-    canonical = f"PUT\n/steeltown\n\nhost:{host}\nx-amz-content-sha256:{empty}\nx-amz-date:{stamp}\n\n{signed}\n{empty}"
-    scope = f"{day}/{KEYS['AWS_REGION']}/s3/aws4_request"
-    text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-    key = ("AWS4" + KEYS["AWS_SECRET_ACCESS_KEY"]).encode()
-    for part in (day, KEYS["AWS_REGION"], "s3", "aws4_request"):
-        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
-    signature = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
-    credential = f"{KEYS['AWS_ACCESS_KEY_ID']}/{scope}"
-    headers = {
-        "x-amz-date": stamp,
-        "x-amz-content-sha256": empty,
-        "Authorization": f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={signed}, Signature={signature}",
-    }
-    request = urllib.request.Request(f"{url}/steeltown", method="PUT", headers=headers)
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            urllib.request.urlopen(request, timeout=5).close()
-            return
-        except urllib.error.HTTPError as error:
-            if error.code == 409:  # it is there already
-                return
-            raise
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.3)
 
 
 def condition(obj: Obj, kind: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 def _write(level: str, message: str, fields: dict[str, Any]) -> None:
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     line = json.dumps(
-        {"time": now, "level": level, "logger": "steeltown.server", "message": message, **fields},
+        {"ts": now, "level": level, "logger": "steeltown.server", "msg": message, **fields},
         default=str,
         ensure_ascii=False,
     )

@@ -85,6 +85,7 @@ class Reason(StrEnum):
     QUALITY_BELOW_MINIMUM = "QualityBelowMinimum"  # improve the model or lower the minimum
     QUALITY_WORSE_THAN_LIVE = "QualityWorseThanLive"  # improve the model or widen the margin
     QUALITY_INCONCLUSIVE = "QualityInconclusive"  # more evaluation rows are needed
+    LIVE_NOT_COMPARABLE = "LiveNotComparable"  # evaluate on rows that the live version can answer too
     OBSERVED_ONLY = "ObservedOnly"  # the objective failed but its mode is Observe
     # MLModel: promotion
     GATES_PASSED = "GatesPassed"  # nothing to do

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from ..contract.plans import TaskType
-from .base import Model, Name, Resources, Source, Storage, rule, rules
+from .base import Model, Name, Resources, Source, rule, rules
 from .conditions import Condition
 from .objectives import RunObjectives
 
@@ -41,7 +41,7 @@ class EnvVar(Model):
 class Train(Model):
     """Train a model: any image that follows the file contract, or the built-in trainer."""
 
-    data: Source = Field(description="Training data, CSV or Parquet by the ending of its URI.")
+    data: Source = Field(description="Training data, CSV or Parquet.")
     image: str | None = Field(
         None,
         max_length=512,
@@ -80,7 +80,7 @@ class Train(Model):
 class Evaluation(Model):
     """Frozen rows on which this version and the live one are compared; the trainer never sees them."""
 
-    data: Source = Field(description="Evaluation rows with the target, CSV or Parquet by the ending of the URI.")
+    data: Source = Field(description="Evaluation rows with the target, CSV or Parquet.")
 
 
 _TEMPLATE_RULES = (
@@ -110,7 +110,6 @@ class TrainingRunTemplate(Model):
     objectives: RunObjectives | None = Field(
         None, description="Objectives of this run. Absent: those of the MLModel when the run starts."
     )
-    storage: Storage | None = Field(None, description="Artifact store. Absent: that of the MLModel.")
     start_deadline_seconds: int = Field(
         600, ge=1, le=604800, description="The Pod must start within this time, else the run fails with the cause."
     )

@@ -22,7 +22,7 @@ class Env(StrEnum):
     PARAMS_FILE = "STEELTOWN_PARAMS_FILE"
     RESULT_FILE = "STEELTOWN_RESULT_FILE"
     STATUS_FILE = "STEELTOWN_STATUS_FILE"
-    FAILURE_FILE = "STEELTOWN_FAILURE_FILE"  # its first 1024 characters are shown when training fails
+    FAILURE_FILE = "STEELTOWN_FAILURE_FILE"  # what is written here is shown when training fails
     SEED = "STEELTOWN_SEED"
     PLAN = "STEELTOWN_PLAN"  # JSON of plans.PreparePlan, plans.FinalisePlan, plans.LoadCheckPlan or plans.FetchPlan
     MODEL_DIR = "STEELTOWN_MODEL_DIR"  # server: holds what `fetch` brought
@@ -50,7 +50,7 @@ CHECKPOINT_DIR: Final = "/steeltown/checkpoint"
 PARAMS_FILE: Final = "/steeltown/input/params.json"
 RESULT_FILE: Final = "/steeltown/output/result.json"
 STATUS_FILE: Final = "/steeltown/output/status.json"
-FAILURE_FILE: Final = "/steeltown/output/failure"
+FAILURE_FILE: Final = "/dev/termination-log"  # Kubernetes hands its first 4096 bytes to the operator
 MODEL_DIR: Final = "/steeltown/model"
 ROUTE_FILE: Final = "/steeltown/route/route.json"
 

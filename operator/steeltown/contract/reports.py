@@ -8,6 +8,7 @@ It works without network, credentials or sidecar. Kubernetes keeps at most 4096 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,6 +18,8 @@ from .histogram import Histogram
 
 LIMIT_BYTES: Final = 4096
 TERMINATION_LOG: Final = "/dev/termination-log"
+_WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
+"""What may become the reason of a condition."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,20 +91,23 @@ class StepReport:
 
     @classmethod
     def decode(cls, text: str) -> StepReport | None:
-        """None if the text is no report (a crash leaves log lines in its place)."""
+        """None if the text is no report (a crash leaves log lines in its place), whatever else it may be."""
         raw = _object(text)
-        if raw is None or "reason" not in raw:
+        if raw is None or not _WORD.fullmatch(str(raw.get("reason", ""))):
             return None
-        return cls(
-            reason=str(raw["reason"]),
-            message=str(raw.get("message", "")),
-            checks=tuple(Check.from_json(c) for c in raw.get("checks", ())),
-            metrics=tuple(MetricComparison.from_json(m) for m in raw.get("metrics", ())),
-            rows=raw.get("rows"),
-            digest=str(raw.get("digest", "")),
-            uri=str(raw.get("uri", "")),
-            size_bytes=raw.get("sizeBytes"),
-        )
+        try:
+            return cls(
+                reason=str(raw["reason"]),
+                message=str(raw.get("message", "")),
+                checks=tuple(Check.from_json(c) for c in raw.get("checks", ())),
+                metrics=tuple(MetricComparison.from_json(m) for m in raw.get("metrics", ())),
+                rows=_integer(raw.get("rows")),
+                digest=str(raw.get("digest", "")),
+                uri=str(raw.get("uri", "")),
+                size_bytes=_integer(raw.get("sizeBytes")),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,13 +175,20 @@ class LoadReport:
         raw = _object(text)
         if raw is None or "saturated" not in raw:
             return None
-        return cls(
-            candidate=LoadSide.from_json(raw["candidate"]) if raw.get("candidate") else None,
-            baseline=LoadSide.from_json(raw["baseline"]) if raw.get("baseline") else None,
-            saturated=bool(raw["saturated"]),
-            lag_p99_milliseconds=float(raw.get("lagP99Milliseconds", 0.0)),
-            problem=str(raw.get("problem", "")),
-        )
+        try:
+            return cls(
+                candidate=LoadSide.from_json(raw["candidate"]) if raw.get("candidate") else None,
+                baseline=LoadSide.from_json(raw["baseline"]) if raw.get("baseline") else None,
+                saturated=bool(raw["saturated"]),
+                lag_p99_milliseconds=float(raw.get("lagP99Milliseconds", 0.0)),
+                problem=str(raw.get("problem", "")),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return None
+
+
+def _integer(value: Any) -> int | None:
+    return None if value is None else int(value)
 
 
 def _compact(raw: Mapping[str, Any]) -> str:

@@ -45,7 +45,7 @@ def plan_model(snapshot: Snapshot, now: datetime, policy: Policy) -> Plan:
         return _invalid(root, status, now, error)
     world = World.of(snapshot, spec, status)
     planner = _Planner(world=world, snapshot=snapshot, now=now, policy=policy)
-    return planner.frozen() if spec.frozen else planner.plan()
+    return planner.plan()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,21 +59,18 @@ class _Planner:
         world, rollout = self.world, self.world.rollout
         if rollout is None:
             target = world.target
-            if target and self._wants_rollout(target):
+            if target and not world.spec.frozen and self._wants_rollout(target):
                 assert target.version is not None
                 return self._intent(Move(next=rollouts.begin(target.version, self.now)))
             return self._effects(None, self._settle())
-        if not is_late(rollout) and (why := self._superseded(rollout)):
+        if not is_late(rollout) and not world.spec.frozen and (why := self._superseded(rollout)):
             move = Move(next=rollouts.roll_back(rollout, self.now, failed=None, reason=Reason.SUPERSEDED, message=why))
         else:
-            move = rollouts.advance(self._context(rollout))
+            context = self._context(rollout)
+            move = rollouts.advance(context)
+            if world.spec.frozen:
+                move = rollouts.braked(context, move)
         return self._intent(move) if move.next or move.done else self._effects(rollout, move)
-
-    def frozen(self) -> Plan:
-        """Nothing moves; the status still tells the truth."""
-        live = self.world.live
-        move = Move(keep=(live,) if live else (), switch_to=live)
-        return Plan(status=self._status(self.world.rollout, move, self.world.status.history))
 
     # --- deciding ----------------------------------------------------------------------------------------------------
 
@@ -88,15 +85,21 @@ class _Planner:
         target = self.world.target
         if not self.world.production:
             return "promotion is no longer requested"
+        if target and target.version == candidate_of(rollout) and target.rejected:
+            return f"{target.name} was marked as rejected"
         if target is None or target.version != candidate_of(rollout):
             return f"{target.name if target else 'another version'} is newer" if target else "its TrainingRun is gone"
         return ""
 
     def _settle(self) -> Move:
-        """Without a rollout: in Experimental the newest version is served as soon as it is ready to be."""
+        """Without a rollout: in Experimental the newest version is served as soon as it is ready to be.
+
+        Unless it was rolled back before: taking a promotion back must not serve what evidence has rejected.
+        """
         world = self.world
         live, target = world.live, world.target
-        want = target.version if target and target.version and not world.production else live
+        experiment = target and not world.production and not world.spec.frozen and not target.rejected
+        want = target.version if target and experiment else live
         if want is None:
             return Move()
         if want == live or live is None:
@@ -132,7 +135,13 @@ class _Planner:
         before = self.world.rollout
         after = None if move.done else move.next
         history = self._history(before, move) if before and move.done else self.world.status.history
-        held = Move(keep=move.keep, switch_to=move.switch_to or self.world.live, observed_weight=move.observed_weight)
+        held = Move(
+            keep=move.keep,
+            switch_to=move.switch_to or self.world.live,
+            observed_weight=move.observed_weight,
+            held=move.held if after is not None else "",
+            held_reason=move.held_reason,
+        )
         status = self._status(after, held, history, always=True)
         return Plan(status=status, locked=True, events=move.events)
 
@@ -143,6 +152,8 @@ class _Planner:
         ordered = (*switch, *routes, *children) if rolling_back else (*children, *switch, *routes)
         made = self._template_run()
         actions = (*made, *ordered, *move.actions, *self._prune(rollout, move))
+        if self.world.spec.frozen and not rolling_back:
+            made, actions = (), switch if self.world.service is None else ()
         return Plan(
             actions=actions,
             status=self._status(rollout, move, self.world.status.history, made=made),
@@ -154,7 +165,7 @@ class _Planner:
     def _template_run(self) -> tuple[Create, ...]:
         """A TrainingRun when the template is not the one that the last run was made from."""
         training = self.world.spec.training
-        if training is None or training.template is None:
+        if training is None or training.template is None or self.world.spec.frozen:
             return ()
         template = training.template.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
         fingerprint = short_hash(template)
@@ -277,6 +288,7 @@ class _Planner:
             live=move.switch_to or world.live,
             promoted=self._promoted(rollout, move.switch_to or world.live),
             held=move.held,
+            held_reason=move.held_reason,
             refusals=self.snapshot.refusals,
         )
         wanted = conclude(outlook, self.now).model_copy(update={"history": history}).dump()

@@ -65,7 +65,8 @@ class Context:
 
     @property
     def late(self) -> bool:
-        return self.now >= self.deadline
+        """While the brake is on, no deadline passes."""
+        return self.now >= self.deadline and not self.world.spec.frozen
 
     @property
     def until_deadline(self) -> float:
@@ -92,6 +93,7 @@ class Move:
     next: RolloutStatus | None = None
     done: str = ""
     held: str = ""
+    held_reason: str = ""
     observed_weight: int | None = None
     observe: tuple[Obj, ...] = ()
     requeue_after: float | None = None
@@ -181,7 +183,8 @@ def _load_checking(c: Context) -> Move:
             update={"attempt": c.rollout.attempt + 1, "performance": f"attempt again: {judgement.message}"[:1000]}
         )
         return _replace(keep, next=again)
-    return _inconclusive(keep, c, f"{LOAD_CHECK_ATTEMPTS} load checks were inconclusive: {judgement.message}")
+    message = f"{LOAD_CHECK_ATTEMPTS} load checks were inconclusive: {judgement.message}"
+    return _inconclusive(keep, c, message, reason=judgement.reason)
 
 
 def _after_load_check(keep: Move, c: Context, judgement: Judgement) -> Move:
@@ -272,8 +275,8 @@ def _shifting(c: Context) -> Move:
     if c.late:
         needed = needed_requests(c.limits, looks.passed)
         message = f"at {weight}%: {judgement.message}; {canary.requests} of {needed} canary requests came in time"
-        return _inconclusive(keep, c, message)
-    if looks != before:
+        keep = _inconclusive(keep, c, message)
+    if looks != before and keep.next is None:  # also while held: a look that is not recorded would be taken again
         update = {"fail_look": looks.fail, "pass_look": looks.passed, "evidence": judgement.message[:1000]}
         return _replace(keep, next=c.rollout.model_copy(update=update))
     return keep
@@ -459,13 +462,23 @@ def _to_step(keep: Move, c: Context, step: int, **update: str) -> Move:
 def _fail(keep: Move, c: Context, failed: ConditionType | None, reason: str, message: str) -> Move:
     note = EventNote(type="Warning", reason=Reason.ROLLED_BACK, message=f"{c.rollout.run}: {reason}: {message}")
     back = roll_back(c.rollout, c.now, failed=failed, reason=reason, message=message)
-    return _replace(keep, next=back, events=(note,))
+    return _replace(keep, next=back, events=(note,), held="")
 
 
-def _inconclusive(keep: Move, c: Context, message: str) -> Move:
+def _inconclusive(keep: Move, c: Context, message: str, *, reason: str = Reason.INCONCLUSIVE) -> Move:
     if c.world.spec.rollout.on_inconclusive is OnInconclusive.ROLLBACK:
-        return _fail(keep, c, ConditionType.CANARY_PASSED, Reason.INCONCLUSIVE, message)
-    return _replace(keep, held=message, requeue_after=None)
+        return _fail(keep, c, ConditionType.CANARY_PASSED, reason, message)
+    return _replace(keep, held=message, held_reason=str(reason), requeue_after=None)
+
+
+def braked(c: Context, move: Move) -> Move:
+    """spec.frozen: nothing moves forward. What is running stays, and harm that is shown still rolls back."""
+    rolling_back = c.rollout.phase is Phase.ROLLING_BACK or (
+        move.next is not None and move.next.phase is Phase.ROLLING_BACK
+    )
+    if rolling_back:
+        return move
+    return _replace(move, next=None, done="", actions=(), switch_to=c.live, events=())
 
 
 def _replace(move: Move, **update: object) -> Move:

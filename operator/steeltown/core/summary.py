@@ -32,6 +32,7 @@ class Outlook:
     live: Version | None
     promoted: bool
     held: str
+    held_reason: str
     refusals: tuple[Refusal, ...]
 
     @property
@@ -185,12 +186,12 @@ def _verdict(o: Outlook) -> VerdictStatus | None:
     if r:
         told = _canary_passed(o) if r.phase not in (Phase.LOADING, Phase.LOAD_CHECKING) else None
         message = told.message if told else f"{r.phase.value}"
-        reason = Reason.INCONCLUSIVE if o.held else Reason.COLLECTING_EVIDENCE
+        reason = o.held_reason if o.held else Reason.COLLECTING_EVIDENCE.value
         passed = r.phase in _PASSED
         return VerdictStatus(
             run=r.run,
             result="Pass" if passed else "Unknown",
-            reason=Reason.WITHIN_OBJECTIVES if passed else reason,
+            reason=Reason.WITHIN_OBJECTIVES.value if passed else reason,
             message=o.held or message,
         )
     outcome = newest.outcome
@@ -225,13 +226,13 @@ def _refused(o: Outlook, verdict: VerdictStatus | None) -> _Answer:
 
 
 def _is_frozen(o: Outlook, verdict: VerdictStatus | None) -> _Answer:
-    if not o.world.spec.frozen:
+    if not o.world.spec.frozen or (o.rollout and o.rollout.phase is Phase.ROLLING_BACK):
         return None
     return ConditionType.READY, Reason.FROZEN, "spec.frozen is true: nothing moves, serving goes on"
 
 
 def _held(o: Outlook, verdict: VerdictStatus | None) -> _Answer:
-    return (ConditionType.STALLED, Reason.INCONCLUSIVE, o.held) if o.held else None
+    return (ConditionType.STALLED, o.held_reason, o.held) if o.held else None
 
 
 def _in_flight(o: Outlook, verdict: VerdictStatus | None) -> _Answer:

@@ -34,13 +34,14 @@ from ..contract.files import MODEL_OBJECT, model_prefix
 from ..contract.plans import Column, FinalisePlan, PreparePlan, Source, Task
 from ..contract.reports import MetricComparison, StepReport
 from . import podview
-from .desired.jobs import OBJECTIVES_ANNOTATION, training_job
+from .desired.jobs import COMPARED_ANNOTATION, OBJECTIVES_ANNOTATION, training_job
 from .gates.quality import quality_accepted
 from .naming import training_job_name
-from .plan import MLMODEL, Action, Create, Delete, EventNote, Obj, Plan, Snapshot
+from .plan import MLMODEL, Action, Annotate, Create, Delete, EventNote, Obj, Plan, Snapshot
 from .policy import Policy
 
 READY, RECONCILING, STALLED = ConditionType.READY, ConditionType.RECONCILING, ConditionType.STALLED
+RESULT_ANNOTATION = "steeltown.dev/result"
 _STEP_CONDITION = {
     "prepare": ConditionType.DATA_VALIDATED,
     "train": ConditionType.TRAINING_HEALTHY,
@@ -89,6 +90,8 @@ def plan_run(snapshot: Snapshot, now: datetime, policy: Policy) -> Plan:
     job = snapshot.of_kind("Job").get(training_job_name(root["metadata"]["name"]))
     if status.completion_time:
         return _plan_after_the_end(root, status, job)
+    if final := _restored(root):
+        return Plan(status=final)
     try:
         spec = TrainingRunSpec.model_validate(root["spec"])
     except ValidationError as error:
@@ -140,8 +143,8 @@ def _plan_start(run: _Run, snapshot: Snapshot, policy: Policy) -> Plan:
 def _job(run: _Run, model: Obj, policy: Policy) -> Obj:
     spec, model_spec = run.spec, model["spec"]
     objectives = spec.objectives or RunObjectives.model_validate(model_spec.get("objectives") or {})
-    own, shared = spec.storage or Storage.model_validate({}), Storage.model_validate(model_spec.get("storage") or {})
-    store = (own.uri or shared.uri or policy.artifact_store).rstrip("/")
+    storage = Storage.model_validate(model_spec.get("storage") or {})
+    store = (storage.uri or policy.artifact_store).rstrip("/")
     live = ((model.get("status") or {}).get("versions") or {}).get("live") or {}
     return training_job(
         run.root,
@@ -155,7 +158,7 @@ def _job(run: _Run, model: Obj, policy: Policy) -> Obj:
             live=_live_source(store, live.get("digest")),
             seed=spec.train.seed if spec.train else 0,
         ),
-        secret=own.secret_name or shared.secret_name or policy.storage_secret,
+        secret=storage.secret_name or policy.storage_secret,
         objectives=json.dumps(objectives.dump(), sort_keys=True, separators=(",", ":")),
         policy=policy,
     )
@@ -248,10 +251,9 @@ def _plan_complete(run: _Run) -> Plan:
         message = "the Job completed but left no report: its Pod was deleted too early, or the checker image is too old"
         return _plan_failed(run, _Failure(reason=Reason.RESULT_MISSING, message=message))
     prepared = _report(run, "prepare")
-    objectives = RunObjectives.model_validate_json(
-        ((run.job or {})["metadata"].get("annotations") or {}).get(OBJECTIVES_ANNOTATION, "{}")
-    )
-    quality = quality_accepted(objectives.quality, report.metrics)
+    notes = (run.job or {})["metadata"].get("annotations") or {}
+    objectives = RunObjectives.model_validate_json(notes.get(OBJECTIVES_ANNOTATION, "{}"))
+    quality = quality_accepted(objectives.quality, report.metrics, had_live=bool(notes.get(COMPARED_ANNOTATION)))
     imported = run.spec.import_ is not None
     findings = {
         READY: true(Reason.SUCCEEDED, f"made {report.digest}"),
@@ -275,9 +277,7 @@ def _plan_complete(run: _Run) -> Plan:
         }
     )
     note = EventNote(type="Normal", reason=Reason.SUCCEEDED, message=f"made {report.digest}; {quality.message}")
-    return Plan(
-        status=_status(run, status, findings, reason=Reason.SUCCEEDED, always=True), locked=True, events=(note,)
-    )
+    return _finish(run, status, findings, note)
 
 
 def _failure(run: _Run, condition: Obj) -> _Failure:
@@ -289,7 +289,7 @@ def _failure(run: _Run, condition: Obj) -> _Failure:
         message = f"the run did not end within its deadline: {job_message}" if deadline else job_message
         return _Failure(reason=Reason.DEADLINE_EXCEEDED if deadline else Reason.STEP_FAILED, message=message)
     step = ended.container
-    report = StepReport.decode(ended.message)
+    report = StepReport.decode(ended.message) if step != "train" else None  # user code gives no reasons
     if report:
         at = _STEP_CONDITION.get(step, ConditionType.TRAINING_HEALTHY)
         if report.reason == Reason.RESULT_MISSING:
@@ -322,7 +322,7 @@ def _plan_failed(run: _Run, failure: _Failure) -> Plan:
         findings[ConditionType.RESOURCES_WITHIN_BUDGET] = false(failure.reason, failure.message)
     findings[failure.condition] = false(failure.reason, failure.message)
     last = podview.first_failure(run.pod) if run.pod else None
-    report = StepReport.decode(last.message) if last else None
+    report = StepReport.decode(last.message) if last and last.container != "train" else None
     status = run.status.model_copy(
         update={
             "phase": "Failed",
@@ -333,7 +333,29 @@ def _plan_failed(run: _Run, failure: _Failure) -> Plan:
         }
     )
     note = EventNote(type="Warning", reason=failure.reason, message=failure.message)
-    return Plan(status=_status(run, status, findings, reason=failure.reason, always=True), locked=True, events=(note,))
+    return _finish(run, status, findings, note)
+
+
+def _finish(run: _Run, status: TrainingRunStatus, findings: dict[ConditionType, Finding], note: EventNote) -> Plan:
+    """The end, written twice: first as an annotation, which a restored backup still has when status and Job are
+    lost, so that no run ever trains twice (I7); then as the status that people read."""
+    final = _status(run, status, findings, reason=note.reason, always=True) or {}
+    told = [{**c, "message": c["message"][:200]} for c in final["conditions"]]
+    kept = {k: v for k, v in final.items() if k not in ("checks", "log")} | {"conditions": told}
+    meta = run.root["metadata"]
+    text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
+    witness = Annotate(run.root["kind"], meta["namespace"], meta["name"], meta["uid"], {RESULT_ANNOTATION: text})
+    return Plan(actions=(witness,), status=final, events=(note,))
+
+
+def _restored(root: Obj) -> Obj | None:
+    """The final status as the annotation remembers it."""
+    text = (root["metadata"].get("annotations") or {}).get(RESULT_ANNOTATION)
+    try:
+        status = TrainingRunStatus.model_validate_json(text or "")
+    except ValidationError:
+        return None
+    return status.dump() if status.completion_time else None
 
 
 def _plan_after_the_end(root: Obj, status: TrainingRunStatus, job: Obj | None) -> Plan:

@@ -168,6 +168,10 @@ class World:
 
     @cached_property
     def live(self) -> Version | None:
+        """Whom the Service's record names; without a Service (somebody deleted it) whom the status last named."""
+        known = self.status.versions.live
+        if self.service is None and known is not None:
+            return Version(run=known.run, digest=known.digest)
         return Version.from_json(self._record.get(LIVE_ANNOTATION))
 
     @cached_property
@@ -177,7 +181,12 @@ class World:
     @cached_property
     def promoted(self) -> bool:
         """The live version got where it is by evidence, not by being the newest experiment."""
-        return self.live is not None and self._record.get(PROMOTED_ANNOTATION) == self.live.digest
+        if self.live is None:
+            return False
+        if self.service is None:
+            run = self.run(self.live.run)
+            return run is not None and run.outcome is not None and run.outcome.result == "Promoted"
+        return self._record.get(PROMOTED_ANNOTATION) == self.live.digest
 
     @property
     def rollout(self) -> RolloutStatus | None:

@@ -153,7 +153,20 @@ def test_report_always_fits_and_keeps_what_failed(passing: int, length: int) -> 
         assert CHECK in decoded.checks
 
 
-@pytest.mark.parametrize("text", ["", "Traceback (most recent call last):", "[]", '{"x": 1}', "null"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Traceback (most recent call last):",
+        "[]",
+        '{"x": 1}',
+        "null",
+        '{"reason": "disk is full"}',
+        '{"reason": "Full", "checks": 3}',
+        '{"reason": "Full", "rows": "many"}',
+        '{"saturated": true, "candidate": 1}',
+    ],
+)
 def test_log_lines_are_no_report(text: str) -> None:
     assert StepReport.decode(text) is None
     assert LoadReport.decode(text) is None

@@ -8,14 +8,15 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from explore.scenarios import GOOD_A, GOOD_B, SCENARIOS, create, in_step, model, retrain, template
+from explore.nature import Behaviour
+from explore.scenarios import GOOD_A, GOOD_B, SCENARIOS, create, in_step, model, restage, retrain, template
 from explore.schedule import MODEL, POLICY, Explorer, Scenario
 from steeltown.api.conditions import violations
 from steeltown.contract.evidence import ROUTE_ANNOTATION, Route
 from steeltown.core.model import plan_model
 from steeltown.core.naming import deployment_name, load_check_name, version_id
 from steeltown.core.plan import Annotate, Create, Delete, Key, Obj, Plan, Refusal, Snapshot, Target
-from steeltown.core.world import Run
+from steeltown.core.world import OUTCOME_ANNOTATION, Outcome, Run
 
 
 def settled(*steps: Any, ticks: int = 60) -> Explorer:
@@ -72,6 +73,72 @@ def test_frozen_model_moves_nothing() -> None:
     changed = edited(snapshot(explorer), frozen=True, training={"template": template(GOOD_B)})
     made = plan(changed, explorer)
     assert (made.actions, ready(made)) == ((), ("True", "Frozen"))
+
+
+def test_frozen_canary_keeps_its_weight_and_still_rolls_back_when_harm_is_shown() -> None:
+    explorer = Explorer(Scenario(name="x", steps=(create(GOOD_A), retrain(Behaviour("failing", "b"))), ticks=60))
+    while not in_step(0)(explorer):
+        explorer.run_to(explorer.tick + 1)
+    assert explorer.model is not None
+    explorer.cluster.set_spec(explorer.model, lambda spec: {**spec, "frozen": True})
+    explorer.run_to(explorer.tick + 12)
+    assert explorer.status.rollout is None
+    latest = explorer.status.history[0]
+    assert (latest.run, latest.outcome) == ("m-v2", "RolledBack")
+
+
+def test_frozen_canary_does_not_move_forward_and_goes_on_afterwards() -> None:
+    explorer = Explorer(Scenario(name="x", steps=(create(GOOD_A), retrain(GOOD_B)), ticks=90))
+    while not in_step(0)(explorer):
+        explorer.run_to(explorer.tick + 1)
+    assert explorer.model is not None
+    explorer.cluster.set_spec(explorer.model, lambda spec: {**spec, "frozen": True})
+    explorer.run_to(explorer.tick + 30)
+    assert in_step(0)(explorer)
+    explorer.cluster.set_spec(explorer.model, lambda spec: {**spec, "frozen": False})
+    explorer.run()
+    assert explorer.status.versions.live is not None
+    assert explorer.status.versions.live.run == "m-v2"
+
+
+def test_rejected_version_is_not_served_when_promotion_is_taken_back() -> None:
+    steps = (create(GOOD_A), retrain(Behaviour("failing", "b")), restage("Experimental"))
+    explorer = settled(*steps, ticks=80)
+    assert explorer.status.versions.live is not None
+    assert explorer.status.versions.live.run == "m-v1"
+
+
+def test_deleted_live_service_comes_back_at_once_with_the_same_version() -> None:
+    explorer = settled(create(GOOD_A), retrain(GOOD_B))
+    service = explorer.cluster.get("Service", MODEL)
+    assert service is not None
+    selector = service["spec"]["selector"]
+    explorer.cluster.remove(Target("Service", service["metadata"]["namespace"], MODEL))
+    explorer.was_serving = False  # the user's own doing
+    explorer.scenario = replace(explorer.scenario, ticks=explorer.tick + 3)
+    explorer.run()
+    again = explorer.cluster.get("Service", MODEL)
+    assert again is not None
+    assert again["spec"]["selector"] == selector
+    assert explorer.status.rollout is None
+    assert explorer.status.stage == "Production"
+
+
+def test_version_marked_as_rejected_by_hand_is_taken_back() -> None:
+    """How a person aborts a rollout without touching the spec."""
+    explorer = Explorer(Scenario(name="x", steps=(create(GOOD_A), retrain(GOOD_B)), ticks=60))
+    while not in_step(0)(explorer):
+        explorer.run_to(explorer.tick + 1)
+    run = explorer.cluster.get("TrainingRun", "m-v2")
+    assert run is not None
+    note = Outcome(result="RolledBack", reason="AbortedByUser", message="looks odd").to_json()
+    meta = {**run["metadata"], "annotations": {**run["metadata"]["annotations"], OUTCOME_ANNOTATION: note}}
+    explorer.cluster.put({**run, "metadata": meta})
+    explorer.run()
+    assert explorer.status.versions.live is not None
+    assert explorer.status.versions.live.run == "m-v1"
+    assert explorer.status.verdict is not None
+    assert explorer.status.verdict.reason == "AbortedByUser"
 
 
 def test_spec_that_cannot_be_read_is_told_and_nothing_is_lost() -> None:

@@ -30,6 +30,7 @@ def metric(candidate: float, *, lower: float | None = None, upper: float | None 
     )
 
 
+AUC = QualityObjective.model_validate({"metric": "auc", "min": "0.9", "mode": "Observe"})
 MARGIN = objective(nonInferiorityMargin="0.02")
 
 
@@ -45,11 +46,17 @@ MARGIN = objective(nonInferiorityMargin="0.02")
         ([MARGIN], [metric(0.9, lower=-0.01, upper=0.01)], "True", Reason.OBJECTIVES_MET),
         ([MARGIN], [metric(0.9, lower=-0.03, upper=0.01)], "Unknown", Reason.QUALITY_INCONCLUSIVE),
         ([MARGIN], [metric(0.9, lower=-0.07, upper=-0.03)], "False", Reason.QUALITY_WORSE_THAN_LIVE),
-        ([objective(min="0.8", mode="Observe")], [metric(0.7)], "True", Reason.OBSERVED_ONLY),
+        ([objective(min="0.8", mode="Observe")], [metric(0.9)], "Unknown", Reason.NO_QUALITY_OBJECTIVE),
+        ([objective(min="0.8"), AUC], [metric(0.9)], "True", Reason.OBSERVED_ONLY),
     ],
 )
 def test_quality(
     objectives: list[QualityObjective], metrics: list[MetricComparison], status: str, reason: Reason
 ) -> None:
-    finding = quality_accepted(objectives, tuple(metrics))
+    finding = quality_accepted(objectives, tuple(metrics), had_live=any(m.live is not None for m in metrics))
     assert (finding.status, finding.reason) == (status, reason)
+
+
+def test_live_version_that_could_not_be_measured_is_no_evidence() -> None:
+    finding = quality_accepted([MARGIN], (metric(0.9),), had_live=True)
+    assert (finding.status, finding.reason) == ("Unknown", Reason.LIVE_NOT_COMPARABLE)

@@ -14,7 +14,7 @@ from steeltown.api.base import API_VERSION
 from steeltown.api.conditions import rfc3339, violations
 from steeltown.contract.files import Env
 from steeltown.contract.reports import MetricComparison, StepReport
-from steeltown.core.plan import Create, Delete, Obj, Plan, Refusal, Snapshot, Target
+from steeltown.core.plan import Annotate, Create, Delete, Obj, Plan, Refusal, Snapshot, Target
 from steeltown.core.training import plan_run
 
 STARTED = {"observedGeneration": 1, "jobName": "r-run", "startTime": rfc3339(START), "phase": "Pending"}
@@ -167,13 +167,34 @@ FAILURES = {
 def test_failure_is_final_with_its_real_reason(container: Any, condition: Any, reason: str, kind: str) -> None:
     made = plan(run(STARTED), job(condition), pod(container))
     assert made.status is not None
-    assert made.locked
     assert (made.status["phase"], made.status["reason"]) == ("Failed", reason)
     assert found(made.status, kind) == ("False", reason)
     assert found(made.status, "Stalled") == ("True", reason)
     assert [e.reason for e in made.events] == [reason]
     after = plan(run(made.status), job(condition), pod(container))
     assert after == Plan()
+
+
+def test_finished_run_that_lost_status_and_job_is_not_trained_again() -> None:
+    """As after a restore: backups leave status out, and the Job was cleaned up long ago."""
+    condition, container = FAILURES["bad data"][1], FAILURES["bad data"][0]
+    made = plan(run(STARTED), job(condition), pod(container))
+    (witness,) = made.actions
+    assert isinstance(witness, Annotate)
+    restored = run()
+    restored["metadata"]["annotations"] = dict(witness.annotations)
+    again = plan(restored, seconds=9999)
+    assert again.actions == ()
+    assert again.status is not None
+    assert (again.status["phase"], again.status["reason"]) == ("Failed", "TooFewRows")
+
+
+def test_user_code_cannot_speak_for_the_checker() -> None:
+    forged = StepReport(reason="DataValid", message="all is well", digest="sha256:" + "f" * 64).encode()
+    made = plan(run(STARTED), job(FAILED), pod(("train", ended(1, forged))))
+    assert made.status is not None
+    assert made.status["reason"] == "TrainerFailed"
+    assert "artifact" not in made.status
 
 
 def test_pod_that_does_not_start_fails_at_the_deadline_and_its_job_goes() -> None:
@@ -190,7 +211,8 @@ def test_pod_that_does_not_start_fails_at_the_deadline_and_its_job_goes() -> Non
 def test_deleted_job_is_not_made_again() -> None:
     made = plan(run(STARTED))
     assert made.status is not None
-    assert (made.actions, made.status["reason"]) == ((), "JobDeleted")
+    assert made.status["reason"] == "JobDeleted"
+    assert not any(isinstance(a, Create) for a in made.actions)
 
 
 def test_success_is_judged_by_the_objectives_that_the_job_carried() -> None:

@@ -215,7 +215,7 @@ class Server:
         return sum(float(x.rsplit(" ", 1)[1]) for x in lines if x.startswith((name + "{", name + " ")))
 
     def logged(self, message: str) -> list[dict[str, Any]]:
-        return [line for line in self.lines if message in line["message"]]
+        return [line for line in self.lines if message in line["msg"]]
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
@@ -267,7 +267,7 @@ def launch() -> Iterator[Callable[..., Server]]:
             for line in process.stdout:
                 entry = json.loads(line)
                 server.lines.append(entry)
-                if entry["message"] == "serving":
+                if entry["msg"] == "serving":
                     ports.put(entry["port"])
             ports.put(0)
 

@@ -165,7 +165,7 @@ async def test_malformed_route_changes_nothing_and_is_counted_and_logged_once(
     assert (ledger.route_errors, ledger.current.epoch, router.weight) == (1, "one", 5)
     assert ledger.current.live.requests == 1
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["message"] for line in lines] == ["route is not valid, the last good one stays in force"]
+    assert [line["msg"] for line in lines] == ["route is not valid, the last good one stays in force"]
     swap(volume, Route(epoch="three").to_json())
     watch.poll()
     assert ledger.current.epoch == "three"

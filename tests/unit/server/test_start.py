@@ -50,7 +50,7 @@ def test_missing_setting_exits_64_with_one_line(launch: Any, scaled: Any) -> Non
     server = launch(scaled, model_name=None)
     assert server.process.wait(timeout=30) == 64
     server.ports.get(timeout=5)
-    assert [line["message"] for line in server.lines] == [
+    assert [line["msg"] for line in server.lines] == [
         "STEELTOWN_MODEL_NAME is not set: the operator sets it on the server's container"
     ]
 
@@ -67,7 +67,7 @@ def test_refused_model_ends_the_process_with_65_a_report_and_without_listening(l
     assert report.message == "output 'y' at [0, 0]: expected 3.0, got 2.0"
     assert report.digest == scaled.digest
     server.ports.get(timeout=5)
-    assert [line["message"] for line in server.lines] == ["the model must not serve"]
+    assert [line["msg"] for line in server.lines] == ["the model must not serve"]
 
 
 @pytest.fixture

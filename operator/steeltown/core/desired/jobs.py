@@ -19,6 +19,8 @@ KEEP_SECONDS: Final = 86400
 OBJECTIVES_ANNOTATION: Final = "steeltown.dev/objectives"
 """The objectives that a run is measured against, as they were when its Job was made: a run never changes when
 its model does."""
+COMPARED_ANNOTATION: Final = "steeltown.dev/compared-with"
+"""Digest of the version that was live when the Job was made; finalise measures it on the same rows."""
 TEMPLATE_ANNOTATION: Final = "steeltown.dev/template"
 
 _TRAINER_RESOURCES: Final[Obj] = {
@@ -74,7 +76,14 @@ def training_job(
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": pods.metadata(
-            root, training_job_name(run), "trainer", labels, annotations={OBJECTIVES_ANNOTATION: objectives}
+            root,
+            training_job_name(run),
+            "trainer",
+            labels,
+            annotations={
+                OBJECTIVES_ANNOTATION: objectives,
+                COMPARED_ANNOTATION: finalise.live.digest if finalise.live else "",
+            },
         ),
         "spec": {
             "backoffLimit": spec.max_attempts - 1,

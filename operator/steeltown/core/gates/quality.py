@@ -19,6 +19,7 @@ from ...contract.reports import MetricComparison
 class _Case:
     objective: QualityObjective
     metric: MetricComparison
+    had_live: bool
 
     @property
     def told(self) -> str:
@@ -31,15 +32,18 @@ class _Case:
         return text
 
 
-def quality_accepted(objectives: list[QualityObjective], metrics: tuple[MetricComparison, ...]) -> Finding:
-    """QualityAccepted for one version."""
-    if not objectives:
+def quality_accepted(
+    objectives: list[QualityObjective], metrics: tuple[MetricComparison, ...], *, had_live: bool
+) -> Finding:
+    """QualityAccepted for one version. had_live: there was a live version to compare with."""
+    if not any(o.mode is Mode.ENFORCE for o in objectives):
         return unknown(
             Reason.NO_QUALITY_OBJECTIVE,
-            "add objectives.quality to the MLModel: without one a version is served but never eligible for promotion",
+            "add an enforced objective to objectives.quality of the MLModel: without one a version is served but never "
+            "eligible for promotion",
         )
     by_name = {m.name: m for m in metrics}
-    findings = [(o, judge_metric(o, by_name)) for o in objectives]
+    findings = [(o, judge_metric(o, by_name, had_live=had_live)) for o in objectives]
     enforced = [f for o, f in findings if o.mode is Mode.ENFORCE]
     for status in ("False", "Unknown"):
         for finding in enforced:
@@ -51,14 +55,14 @@ def quality_accepted(objectives: list[QualityObjective], metrics: tuple[MetricCo
     return true(Reason.OBJECTIVES_MET, "; ".join(f.message for _, f in findings))
 
 
-def judge_metric(objective: QualityObjective, metrics: Mapping[str, MetricComparison]) -> Finding:
+def judge_metric(objective: QualityObjective, metrics: Mapping[str, MetricComparison], *, had_live: bool) -> Finding:
     metric = metrics.get(objective.metric.value)
     if metric is None:
         return unknown(
             Reason.NO_EVALUATION,
             f"{objective.metric.value} was not measured: give the run evaluation.data and a task that has this metric",
         )
-    case = _Case(objective, metric)
+    case = _Case(objective, metric, had_live)
     for rule in (_below_minimum, _above_maximum, _worse_than_live):
         if finding := rule(case):
             return finding
@@ -81,8 +85,13 @@ def _above_maximum(case: _Case) -> Finding | None:
 
 def _worse_than_live(case: _Case) -> Finding | None:
     bound, metric = case.objective.non_inferiority_margin, case.metric
-    if bound is None or metric.live is None or metric.lower is None or metric.upper is None:
+    if bound is None or not case.had_live:
         return None  # the first version has nothing to be worse than
+    if metric.live is None or metric.lower is None or metric.upper is None:
+        return unknown(
+            Reason.LIVE_NOT_COMPARABLE,
+            f"{case.told}: the live version could not be measured on these rows, so it is not known to be no worse",
+        )
     margin = float(bound)
     if metric.lower > -margin:
         return None

@@ -53,9 +53,10 @@ crds: $(VENV)/.installed ## write crds/ from operator/steeltown/api
 cluster-up: ## start a Kubernetes cluster on this machine
 	$(PYTHON) tests/cluster up
 
-cluster-down: ## stop it and remove its state
+cluster-down: ## stop it (kind too, if the demo made one) and remove its state
 	$(PYTHON) tests/cluster down
 	$(PYTHON) tests/cluster down --control-plane
+	if command -v kind >/dev/null; then kind delete cluster --name steeltown; rm -f build/kind.kubeconfig; fi
 
 cluster-status: ## what runs
 	$(PYTHON) tests/cluster status

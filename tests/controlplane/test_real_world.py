@@ -9,28 +9,25 @@ from __future__ import annotations
 import os
 import random
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
-from environment import REPOSITORY
 from explore.real import explore
 from explore.scenarios import SCENARIOS
 from explore.schedule import Explorer, Scenario
-from kubectl import Kubectl, eventually
+from operator_process import install_resources
 
 SEED = int(os.environ.get("STEELTOWN_EXPLORE_SEED", "20260101"))
 CRASHES = 6
 CHOSEN = ("first rollout", "good rollout", "bad rollout: failing", "A to B to A mid-canary")
-SAMPLE = [scenario for scenario in SCENARIOS if scenario.name in CHOSEN]
+SAMPLE = [replace(scenario, replicas=1) for scenario in SCENARIOS if scenario.name in CHOSEN]
+"""With one replica: Kubernetes' controllers may make only 20 requests a second each, and set the pace."""
 
 
 @pytest.fixture(scope="module")
 def installed(kubeconfig: str) -> str:
     """The kubeconfig of a server that knows the resources."""
-    everywhere = Kubectl(config=kubeconfig)
-    everywhere.run("apply", "--server-side", "-k", str(REPOSITORY / "crds"))
-    everywhere.wait("crd/mlmodels.steeltown.dev", "condition=Established")
-    everywhere.wait("crd/trainingruns.steeltown.dev", "condition=Established")
-    eventually(lambda: everywhere.attempt("get", "mlmodels,trainingruns").returncode == 0)
+    install_resources(kubeconfig)
     return kubeconfig
 
 

@@ -9,17 +9,17 @@ waits for a bake to pass.
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from time import sleep
 from typing import Any
 
+from kubectl import namespace
 from steeltown.core.ownership import RUN_LABEL
 from steeltown.core.plan import Action, Obj, Target, target
 from steeltown.kube.apply import Applier
-from steeltown.kube.client import MERGE_PATCH, Client
+from steeltown.kube.client import JSON, MERGE_PATCH, Client
 from steeltown.kube.errors import NotFound
 from steeltown.kube.lists import Lister
 from steeltown.kube.resources import WATCHED
@@ -29,7 +29,6 @@ from .cluster import Cluster
 from .nature import Nature, job_outcome, server_status
 from .schedule import Explorer, Scenario
 
-NAMESPACES = "/api/v1/namespaces"
 PAUSE_SECONDS = 0.1
 """Between ticks, for the controllers."""
 QUIET_TICKS = 5
@@ -50,8 +49,8 @@ class RealCluster(Cluster):
     def drive(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(coroutine)
 
-    def request(self, method: str, path: str, body: Obj | None = None, **more: str) -> Obj:
-        answer: Obj = self.drive(self.client.request(method, path, body=body, **more))
+    def request(self, method: str, path: str, body: Obj, *, content_type: str = JSON) -> Obj:
+        answer: Obj = self.drive(self.client.request(method, path, body=body, content_type=content_type))
         return answer
 
     def look(self) -> None:
@@ -116,6 +115,7 @@ class Kubelet(Nature):
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster)
+        self.requests_per_tick = 2000  # a tick takes long enough: evidence for a step comes within one
         self.attempts: dict[str, set[str]] = {}
         self.versions: dict[Target, str] = {}
 
@@ -151,7 +151,7 @@ class Kubelet(Nature):
 def _started(status: Obj) -> Obj:
     """With what a real Pod's status must hold beside what planners read; a node has been found."""
     scheduled = {"type": "PodScheduled", "status": "True"}
-    filled = {
+    filled: Obj = {
         key: [{"ready": False, "image": "-", "imageID": "-", **each} for each in status[key]]
         for key in ("containerStatuses", "initContainerStatuses")
         if key in status
@@ -191,18 +191,12 @@ def _where(obj: Obj) -> Target:
 
 
 @contextmanager
-def real_cluster(kubeconfig: str) -> Iterator[RealCluster]:
-    """A namespace of its own on the server."""
+def real_cluster(kubeconfig: str, namespace: str) -> Iterator[RealCluster]:
+    """One namespace of the server."""
     loop = asyncio.new_event_loop()
     client = loop.run_until_complete(Client.connect(kubeconfig=kubeconfig))
-    name = f"explore-{uuid.uuid4().hex[:8]}"
-    cluster = RealCluster(client, loop, name)
     try:
-        cluster.request("POST", NAMESPACES, {"metadata": {"name": name}})
-        try:
-            yield cluster
-        finally:
-            cluster.request("DELETE", f"{NAMESPACES}/{name}")
+        yield RealCluster(client, loop, namespace)
     finally:
         loop.run_until_complete(client.close())
         loop.close()
@@ -210,7 +204,7 @@ def real_cluster(kubeconfig: str) -> Iterator[RealCluster]:
 
 def explore(kubeconfig: str, scenario: Scenario, crash_at: dict[int, str]) -> tuple[dict[str, Any], list[str]]:
     """Runs one schedule; returns its end, and a log of its writes. An AssertionError names a broken invariant."""
-    with real_cluster(kubeconfig) as cluster:
+    with namespace(kubeconfig, "explore") as own, real_cluster(kubeconfig, own.namespace) as cluster:
         explorer = RealExplorer(scenario, cluster=cluster, crash_at=crash_at, nature_of=Kubelet)
         explorer.run()
         return explorer.final(), cluster.log

@@ -47,11 +47,11 @@ def model(behaviour: Behaviour, *, stage: str = "Production", replicas: int = 2,
 
 
 def create(behaviour: Behaviour, **more: object) -> Step:
-    return Step(when=lambda x: True, act=lambda x: _put(x, model(behaviour, **more)))  # type: ignore[arg-type]
+    def act(x: Explorer) -> None:
+        obj = model(behaviour, replicas=x.scenario.replicas, **more)  # type: ignore[arg-type]
+        x.cluster.put({**obj, "metadata": {**obj["metadata"], "namespace": x.cluster.namespace}})
 
-
-def _put(x: Explorer, obj: Obj) -> None:
-    x.cluster.put({**obj, "metadata": {**obj["metadata"], "namespace": x.cluster.namespace}})
+    return Step(when=lambda x: True, act=act)
 
 
 def retrain(behaviour: Behaviour, when: When = Explorer.settled) -> Step:

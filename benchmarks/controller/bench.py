@@ -1,0 +1,172 @@
+"""What the operator costs on a real API server: requests, CPU, memory, time. See README.md.
+
+python3 tests/cluster up --control-plane
+.venv/bin/python benchmarks/controller/bench.py             # measures, writes results/<date>-<n>.json
+.venv/bin/python benchmarks/controller/bench.py --report    # prints the newest figures as a table
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parents[1]
+sys.path[:0] = [str(HERE), str(REPOSITORY / "operator")]
+
+import report  # noqa: E402
+import rounds  # noqa: E402
+from argo_rollouts import ArgoRollouts  # noqa: E402
+from plane_client import Plane  # noqa: E402
+from subjects import Serving, Subject, Training  # noqa: E402
+
+RESULTS = HERE / "results"
+
+
+def main() -> None:
+    options = _options()
+    if options.report:
+        print(report.table(RESULTS))
+        return
+    subjects: dict[str, Subject] = {"serving": Serving(), "training": Training()}
+    if options.argo_rollouts:
+        subjects["argo-rollouts"] = ArgoRollouts(Path(options.argo_rollouts))
+    chosen = {name: subject for name, subject in subjects.items() if name in (options.subjects or subjects)}
+    began = time.monotonic()
+    result = asyncio.run(_measure(chosen, options))
+    result["seconds"] = round(time.monotonic() - began)
+    path = _write(result, Path(options.out) if options.out else RESULTS)
+    print(f"\n{path}\n\n{report.table_of([result])}")
+
+
+async def _measure(subjects: Mapping[str, Subject], options: argparse.Namespace) -> dict[str, Any]:
+    plane = await Plane.connect(_cluster("kubeconfig"))
+    try:
+        server = await plane.request("GET", "/version")
+        result: dict[str, Any] = {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": _machine(),
+            "versions": {"kubernetes": server["gitVersion"]} | _versions(),
+            "subjects": {},
+        }
+        with tempfile.TemporaryDirectory(prefix="bench-controller-") as folder:
+            for name, subject in subjects.items():
+                result["subjects"][name] = {"title": subject.title, "children": subject.children, "rounds": []}
+                if subject.budget:
+                    result["subjects"][name]["budget"] = subject.budget
+                async with rounds.installed(plane, subject):
+                    for count, edits, idle in _plan(subject, options):
+                        print(f"{name}: {count} objects", file=sys.stderr)
+                        how = rounds.Options(
+                            edits=edits,
+                            idle_seconds=idle,
+                            audit_log=Path(_cluster("audit-log")),
+                            folder=Path(folder),
+                        )
+                        figures = await rounds.measure(plane, subject, count, how)
+                        result["subjects"][name]["rounds"].append(figures)
+                        print(f"  {_short(figures)}", file=sys.stderr)
+                        if options.keep_log:
+                            shutil.copy(how.folder / "subject.log", options.keep_log)
+        result["machine"]["load_after"] = _load()
+        return result
+    finally:
+        await plane.close()
+
+
+def _plan(subject: Subject, options: argparse.Namespace) -> list[tuple[int, int, float]]:
+    """(objects, edits, idle seconds) of each round: edits and idling once, with the most objects."""
+    sizes = sorted(options.sizes) if subject.whole else [max(options.sizes)]
+    plan = [(0, 0, 0.0)] if subject.prepares else []
+    for number in range(options.rounds):
+        for size in sizes:
+            more = subject.whole and size == sizes[-1] and number == 0
+            plan.append((size, options.edits, options.idle) if more else (size, 0, 0.0))
+    return plan
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measures the operator on a control plane without nodes.")
+    parser.add_argument("--report", action="store_true", help="print the newest results and measure nothing")
+    parser.add_argument("--subjects", type=lambda text: text.split(","), help="serving,training; default: all")
+    parser.add_argument("--sizes", type=lambda text: [int(n) for n in text.split(",")], default=[100, 300])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--edits", type=int, default=200)
+    parser.add_argument("--idle", type=float, default=60.0, help="seconds to leave the controller alone")
+    parser.add_argument("--argo-rollouts", help="folder with Argo Rollouts' `rollouts-controller` and its `crds/`")
+    parser.add_argument("--out", help="folder for the results; default: results/ here")
+    parser.add_argument("--keep-log", help="copy the log of the last round's controller to this file")
+    return parser.parse_args()
+
+
+def _short(figures: Mapping[str, Any]) -> str:
+    names = ("converge_seconds", "cpu_ms_per_object", "writes_per_object", "reads_per_object", "load_before")
+    text = " ".join(f"{name}={figures[name]}" for name in names if name in figures)
+    edits = figures.get("edits")
+    return text + (f" p50={edits['p50_ms']} p99={edits['p99_ms']}" if edits else "")
+
+
+def _cluster(what: str) -> str:
+    command = [sys.executable, str(REPOSITORY / "tests/cluster"), what, "--control-plane"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    path = done.stdout.strip()
+    if done.returncode or not Path(path).exists():
+        sys.exit("there is no control plane: run `python3 tests/cluster up --control-plane`")
+    return path
+
+
+def _machine() -> dict[str, Any]:
+    found = {"cores": os.cpu_count(), "architecture": platform.machine(), "kernel": platform.release()}
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        found["cpu"] = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return {**found, "load_before": _load()}
+
+
+def _load() -> list[float]:
+    return [round(load, 2) for load in os.getloadavg()]
+
+
+def _versions() -> dict[str, str]:
+    packages = {"kopf": "kopf", "kubernetes client": "kubernetes", "aiohttp": "aiohttp", "pydantic": "pydantic"}
+    return {
+        "python": platform.python_version(),
+        **{name: version(package) for name, package in packages.items()},
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str:
+    git = ["git", "-C", str(REPOSITORY)]
+    done = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
+    if done.returncode:
+        return "unknown"
+    changed = subprocess.run([*git, "status", "--porcelain", "operator/steeltown"], capture_output=True, text=True)
+    return done.stdout.strip() + (" and changes" if changed.stdout.strip() else "")
+
+
+def _write(result: Mapping[str, Any], folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    day = str(result["at"])[:10]
+    number = 1 + max((int(p.stem.rpartition("-")[2]) for p in folder.glob(f"{day}-*.json")), default=0)
+    path = folder / f"{day}-{number}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    return path
+
+
+if __name__ == "__main__":
+    main()

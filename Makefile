@@ -41,6 +41,10 @@ test-e2e: $(VENV)/.installed ## the tests on a whole cluster
 	$(BIN)/python tests/support/environment.py
 	$(PYTEST) -q tests/e2e
 
+bench-controller: $(VENV)/.installed ## what the operator costs, on a control plane without nodes (10 minutes)
+	$(PYTHON) tests/cluster up --control-plane
+	$(BIN)/python benchmarks/controller/bench.py
+
 images: cluster-up ## build the images that have changed and load them into the cluster
 	$(PYTHON) images/build.py --load embedded
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import platform
@@ -47,7 +48,12 @@ def main() -> None:
         subjects["argo-rollouts"] = ArgoRollouts(Path(options.argo_rollouts))
     chosen = {name: subject for name, subject in subjects.items() if name in (options.subjects or subjects)}
     began = time.monotonic()
-    result = asyncio.run(_measure(chosen, options))
+    with (Path(tempfile.gettempdir()) / "steeltown-bench-controller.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit("another run of this benchmark is under way")
+        result = asyncio.run(_measure(chosen, options))
     result["seconds"] = round(time.monotonic() - began)
     path = _write(result, Path(options.out) if options.out else RESULTS)
     print(f"\n{path}\n\n{report.table_of([result])}")

@@ -60,6 +60,7 @@ class Nature:
     def copy(self, cluster: Cluster) -> Nature:
         other = Nature(cluster)
         other.counts, other.trained = dict(self.counts), dict(self.trained)
+        other.requests_per_tick = self.requests_per_tick
         return other
 
     def tick(self) -> None:

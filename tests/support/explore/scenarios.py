@@ -48,7 +48,7 @@ def model(behaviour: Behaviour, *, stage: str = "Production", replicas: int = 2,
 
 def create(behaviour: Behaviour, **more: object) -> Step:
     def act(x: Explorer) -> None:
-        obj = model(behaviour, replicas=x.scenario.replicas, **more)  # type: ignore[arg-type]
+        obj = model(behaviour, **{"replicas": x.scenario.replicas, **more})  # type: ignore[arg-type]
         x.cluster.put({**obj, "metadata": {**obj["metadata"], "namespace": x.cluster.namespace}})
 
     return Step(when=lambda x: True, act=act)

@@ -18,7 +18,7 @@ DIGEST = "sha256:" + "a" * 64
 def kubectl() -> Iterator[Kubectl]:
     config = kubeconfig(control_plane=True)
     everywhere = Kubectl(config=config)
-    everywhere.run("apply", "--server-side", "-k", str(REPOSITORY / "crds"))
+    everywhere.run("apply", "--server-side", "--force-conflicts", "-k", str(REPOSITORY / "crds"))
     everywhere.wait("crd/mlmodels.steeltown.dev", "condition=Established")
     everywhere.wait("crd/trainingruns.steeltown.dev", "condition=Established")
     with namespace(config, "crds") as own:

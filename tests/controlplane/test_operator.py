@@ -60,7 +60,7 @@ def kubelet(config: str, kubectl: Kubectl) -> Iterator[Kubelet]:
         yield Kubelet(cluster)
 
 
-def with_pods(kubelet: Kubelet, look: Callable[[], T], *, seconds: float = 60) -> T:
+def with_pods(kubelet: Kubelet, look: Callable[[], T], *, seconds: float = 120) -> T:
     """`eventually`, while Pods start and end. Waits longer than the operator needs: the controllers may be busy."""
 
     def next_look() -> T:
@@ -124,7 +124,7 @@ def test_created_model_gets_its_run_and_job_at_once(kubectl: Kubectl) -> None:
     kubectl.apply(model(GOOD))
     eventually(exists(kubectl, "trainingrun", "m-v1"), seconds=10)
     eventually(exists(kubectl, "job", "m-v1-run"), seconds=10)
-    told = eventually(ready(kubectl, "trainingrun", "m-v1", "Unschedulable"))
+    told = eventually(ready(kubectl, "trainingrun", "m-v1", "Unschedulable"), seconds=120)
     assert "no nodes available to schedule pods" in told["message"]
     eventually(lambda: told["message"] in condition(kubectl, "mlmodel", "m").get("message", ""), seconds=10)
 
@@ -197,7 +197,7 @@ def test_foreign_webhook_that_refuses_a_child_is_named_in_the_status_asked_rarel
     assert min(gaps) >= REFUSED_AGAIN_SECONDS
     dead_webhook()
     eventually(exists(kubectl, "job", "m-v1-run"), seconds=HEALED_SECONDS)
-    eventually(ready(kubectl, "trainingrun", "m-v1", "Unschedulable"))
+    eventually(ready(kubectl, "trainingrun", "m-v1", "Unschedulable"), seconds=120)
 
 
 @pytest.mark.usefixtures("operator")
@@ -232,7 +232,7 @@ def test_run_of_a_missing_model_says_so_and_starts_when_the_model_appears(kubect
     del without_template["spec"]["training"]
     kubectl.apply(without_template)
     eventually(exists(kubectl, "job", "r-run"), seconds=5)
-    eventually(ready(kubectl, "trainingrun", "r", "Unschedulable"))
+    eventually(ready(kubectl, "trainingrun", "r", "Unschedulable"), seconds=120)
 
 
 @pytest.mark.usefixtures("operator")

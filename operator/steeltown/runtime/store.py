@@ -8,9 +8,10 @@ that a late answer cannot bring an object back. Objects are shared, never copied
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Iterator
-from typing import Final
+from typing import Any, Final
 
 from ..contract.evidence import Evidence
 from ..core.ownership import ROOT_KINDS, roots
@@ -27,6 +28,16 @@ def version_of(obj: Obj) -> int:
 def target_of(obj: Obj) -> Target:
     metadata = obj["metadata"]
     return Target(obj["kind"], metadata["namespace"], metadata["name"])
+
+
+def _shared_keys(value: Any) -> Any:
+    """The same JSON with its keys shared between all objects of the cache: each decoded event brings its own copies
+    of "metadata", "containers" and a hundred more, which together outweigh the values."""
+    if isinstance(value, dict):
+        return {sys.intern(key): _shared_keys(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_shared_keys(each) for each in value]
+    return value
 
 
 def _slim(obj: Obj) -> Obj:
@@ -67,7 +78,7 @@ class Store:
             return []
         if known is not None and version <= version_of(known):
             return []
-        return self._stored(target, _slim(obj), known)
+        return self._stored(target, _shared_keys(_slim(obj)), known)
 
     def write_through(self, obj: Obj) -> list[Key]:
         """The same for the answer to one of our writes."""

@@ -85,11 +85,11 @@ class Subject(ABC):
 
     def edit(self, value: int) -> Obj:
         """A merge patch of the object that changes a child."""
-        raise NotImplementedError
+        raise AssertionError(f"{type(self).__name__} is created only: set whole and say what an edit is")
 
     def shows(self, kind: str, obj: Obj, value: int) -> bool:
         """Whether it is the child that has the edit."""
-        raise NotImplementedError
+        raise AssertionError(f"{type(self).__name__} is created only: set whole and say what an edit is")
 
 
 class Steeltown(Subject):

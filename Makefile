@@ -41,7 +41,7 @@ test-e2e: $(VENV)/.installed ## the tests on a whole cluster
 	$(BIN)/python tests/support/environment.py
 	$(PYTEST) -q tests/e2e
 
-bench-controller: $(VENV)/.installed ## what the operator costs, on a control plane without nodes (10 minutes)
+bench-controller: $(VENV)/.installed ## what the operator costs, on a control plane without nodes (10 to 14 minutes)
 	$(PYTHON) tests/cluster up --control-plane
 	$(BIN)/python benchmarks/controller/bench.py
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+import controlplane
 import layout
 import lifecycle
 import machine
@@ -26,6 +27,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         ("status", "tell what runs; exit code 0 if and only if it is healthy"),
         ("kubeconfig", "print the path of its kubeconfig"),
         ("audit-log", "print the path of the API server's audit log"),
+        ("compact", "drop the history of its objects, as an API server does every five minutes"),
     ):
         command = commands.add_parser(name, help=what)
         command.add_argument("--control-plane", action="store_true", help="the API and its controllers without a node")
@@ -74,6 +76,8 @@ def _lifecycle(command: str, cluster: layout.Layout) -> int:
             print(cluster.kubeconfig)
         case "audit-log":
             print(cluster.logs / "audit.log")
+        case "compact":
+            controlplane.compact(cluster)
         case "status":
             healthy, table = lifecycle.status(cluster)
             print(table)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -280,7 +280,8 @@ async def test_list_continued_after_its_history_is_dropped_is_expired(client: Cl
     pages = Lister(client, page_size=1).pages("Service", namespace)
     await anext(pages)
     await applier.run(Apply(service(namespace, "newer")))
-    subprocess.run([sys.executable, str(CLUSTER), "compact", "--control-plane"], check=True)
+    drop = await asyncio.create_subprocess_exec(sys.executable, str(CLUSTER), "compact", "--control-plane")
+    assert await drop.wait() == 0
     with pytest.raises(Expired):
         await anext(pages)
 

@@ -180,6 +180,9 @@ def serve() -> Iterator[Callable[[Answer], str]]:
     servers: list[ThreadingHTTPServer] = []
 
     def start(answer: Answer) -> str:
+        class Server(ThreadingHTTPServer):
+            request_queue_size = 256  # with the usual 5, a connection of a burst waits for its second SYN, 1 s later
+
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True
@@ -203,7 +206,7 @@ def serve() -> Iterator[Callable[[Answer], str]]:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server = Server(("127.0.0.1", 0), Handler)
         servers.append(server)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return f"http://127.0.0.1:{server.server_port}"

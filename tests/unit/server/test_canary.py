@@ -44,10 +44,14 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+class BurstServer(ThreadingHTTPServer):
+    request_queue_size = 256  # with the usual 5, a connection of a burst waits for its second SYN, 1 s later
+
+
 @pytest.fixture
 def canary() -> Iterator[Any]:
     """A canary that does what `behaviour` says; `seen` holds what reached it."""
-    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server: Any = BurstServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     server.seen = []
     server.url = f"http://127.0.0.1:{server.server_port}"

@@ -67,6 +67,11 @@ class Load:
         return len(head) + 4 + int(line.split()[1])
 
 
+def has_read(server: Any) -> None:
+    """The server has one loop: once it answers this, it has seen what other connections brought before."""
+    assert httpx.get(f"{server.url}/v2/health/live", timeout=10).status_code == 200
+
+
 def test_no_request_is_lost_under_load_and_clients_are_told_to_leave(serve: Any, scaled: Any, row: Any) -> None:
     server = serve(scaled, drain_seconds=0.6)
     body = json.dumps(row).encode()
@@ -75,13 +80,15 @@ def test_no_request_is_lost_under_load_and_clients_are_told_to_leave(serve: Any,
     threads = [threading.Thread(target=c.run) for c in clients]
     for thread in threads:
         thread.start()
-    time.sleep(0.3)
+    deadline = time.monotonic() + 10
+    while sum(c.answered for c in clients) < 50 and time.monotonic() < deadline:
+        time.sleep(0.01)
     before = sum(c.answered for c in clients)
     server.terminate()
     for thread in threads:
         thread.join(15)
     assert [c.lost for c in clients] == [[]] * 8
-    assert sum(c.answered for c in clients) > before > 0, "it went on serving after the signal"
+    assert sum(c.answered for c in clients) > before >= 50, "it went on serving after the signal"
     assert all(c.closed_by_header for c in clients)
     assert server.process.wait(timeout=10) == 0
 
@@ -105,7 +112,7 @@ def test_long_run_under_way_is_answered_before_the_end(serve: Any, make_folder: 
     clients = [HTTPConnection("127.0.0.1", server.port, timeout=20) for _ in range(4)]
     for client in clients:
         client.request("POST", "/v2/models/m/infer", json.dumps(row))
-    time.sleep(0.05)
+    has_read(server)
     server.terminate()
     answers = [json.load(client.getresponse()) for client in clients]
     assert [a["outputs"][0]["data"] for a in answers] == [[1, 2, 3]] * 4
@@ -119,7 +126,7 @@ def test_request_of_which_half_has_arrived_is_finished(serve: Any, scaled: Any, 
     idle = socket.create_connection(("127.0.0.1", server.port), timeout=10)
     half = socket.create_connection(("127.0.0.1", server.port), timeout=10)
     half.sendall(b"POST /v2/models/m/infer HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body[:9])
-    time.sleep(0.1)
+    has_read(server)
     server.terminate()
     assert idle.recv(1) == b"", "an idle connection ends at once"
     half.sendall(body[9:])
@@ -134,7 +141,7 @@ def test_grace_period_ends_even_a_request_that_never_completes(serve: Any, scale
     server = serve(scaled, drain_seconds=0, grace_seconds=0.5)
     stuck = socket.create_connection(("127.0.0.1", server.port), timeout=10)
     stuck.sendall(b"POST /v2/models/m/infer HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n")
-    time.sleep(0.1)
+    has_read(server)
     start = time.monotonic()
     server.terminate()
     assert server.process.wait(timeout=10) == 0
@@ -143,7 +150,7 @@ def test_grace_period_ends_even_a_request_that_never_completes(serve: Any, scale
 
 
 def test_second_signal_changes_nothing(serve: Any, scaled: Any, row: Any) -> None:
-    server = serve(scaled, drain_seconds=0.5)
+    server = serve(scaled, drain_seconds=1.5)
     server.terminate()
     time.sleep(0.1)
     server.terminate()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
-from steeltown.kube.client import APPLY_PATCH, JSON, MERGE_PATCH, Login, read_login
+import yaml
+from steeltown.kube.client import APPLY_PATCH, JSON, MERGE_PATCH, Session, open_session
 
 Obj = dict[str, Any]
 Seen = Callable[[float, str, Obj], None]
@@ -25,23 +26,16 @@ class Missing(Exception):
 
 
 class Plane:
-    def __init__(self, session: aiohttp.ClientSession, login: Login) -> None:
-        self._session = session
-        self.login = login
+    def __init__(self, session: Session, cluster: Obj) -> None:
+        self._server, self._session = session
+        self.cluster = cluster
+        """Where it is and how to trust it, as a kubeconfig says it."""
 
     @classmethod
     async def connect(cls, kubeconfig: str) -> Plane:
-        login = await read_login(kubeconfig)
-        context = ssl.create_default_context(cafile=login.ca_path)
-        if login.certificate_path:
-            context.load_cert_chain(login.certificate_path, login.private_key_path)
-        headers = {"Authorization": login.authorization} if login.authorization else {}
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=context, limit=64),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
-            headers=headers,
-        )
-        return cls(session, login)
+        text = await asyncio.to_thread(Path(kubeconfig).read_text)
+        (cluster,) = yaml.safe_load(text)["clusters"]
+        return cls(await open_session(kubeconfig), cluster["cluster"])
 
     async def close(self) -> None:
         await self._session.close()
@@ -49,7 +43,7 @@ class Plane:
     async def request(self, method: str, path: str, body: Obj | None = None, content_type: str = JSON) -> Obj:
         """Raises Missing on 404, RuntimeError on any other refusal."""
         data = None if body is None else json.dumps(body)
-        url = self.login.server + path
+        url = self._server + path
         async with self._session.request(method, url, data=data, headers={"Content-Type": content_type}) as answer:
             text = await answer.text()
             if answer.status == 404:
@@ -72,7 +66,8 @@ class Plane:
         """Until cancelled: tells what happens after now. The time is that of arrival, before any decoding."""
         listed = await self.request("GET", f"{collection}?limit=1")
         query = {"watch": "1", "resourceVersion": listed["metadata"]["resourceVersion"]}
-        async with self._session.get(self.login.server + collection, params=query, read_bufsize=1 << 22) as answer:
+        url, forever = self._server + collection, aiohttp.ClientTimeout(total=None)
+        async with self._session.get(url, params=query, read_bufsize=1 << 22, timeout=forever) as answer:
             async for line in answer.content:
                 now = time.monotonic()
                 event = json.loads(line)

@@ -235,11 +235,10 @@ async def _kubeconfig(plane: Plane, account: str, folder: Path) -> str:
     """Of the ServiceAccount, so that the audit log tells its requests from all others."""
     path = f"{NAMESPACES}/{SYSTEM}/serviceaccounts/{account}/token"
     answer = await plane.create(path, {"spec": {"expirationSeconds": 3600}})
-    cluster = {"server": plane.login.server, "certificate-authority": plane.login.ca_path}
     config = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "plane", "cluster": cluster}],
+        "clusters": [{"name": "plane", "cluster": plane.cluster}],
         "users": [{"name": account, "user": {"token": answer["status"]["token"]}}],
         "contexts": [{"name": "plane", "context": {"cluster": "plane", "user": account}}],
         "current-context": "plane",

@@ -97,7 +97,6 @@ class Steeltown(Subject):
 
     account = "steeltown-operator"
     kind = "MLModel"
-    settle_seconds = 19.0  # it lists again 2 s and 17 s after its start
 
     async def install(self, plane: Plane) -> None:
         for name in ("mlmodels", "trainingruns"):

@@ -21,6 +21,7 @@ from steeltown.kube.client import MERGE_PATCH, Client
 from steeltown.kube.resources import Resources
 from steeltown.shell.main import Operator
 from steeltown.shell.settings import Settings
+from steeltown.shell.watches import WatchFailed, watch
 
 Eventually = Callable[..., Any]
 
@@ -274,16 +275,16 @@ async def test_feed_that_ends_is_started_again(
     bench: Bench, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As kopf does on an error inside a watch stream, such as a change of the etcd leader."""
-    original, failures = Operator._watch, 0
+    failures = 0
 
-    async def fail_once(self: Operator, deliver: Any) -> None:
+    async def fail_once(**arguments: Any) -> None:
         nonlocal failures
         if failures == 0:
             failures += 1
-            raise ConnectionError("Error in the watch-stream: etcdserver: leader changed")
-        await original(self, deliver)
+            raise WatchFailed("Error in the watch-stream: etcdserver: leader changed")
+        await watch(**arguments)
 
-    monkeypatch.setattr(Operator, "_watch", fail_once)
+    monkeypatch.setattr("steeltown.shell.main.watch", fail_once)
     async with bench.running() as operator:
         await eventually(lambda: failures == 1)
         await bench.create("m")

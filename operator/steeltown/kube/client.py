@@ -12,13 +12,13 @@ import asyncio
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
 import aiohttp
 from kubernetes.aio import client as kubernetes_client
 from kubernetes.aio import config as kubernetes_config
+from kubernetes.aio.client.rest import RESTClientObject
 
 from .errors import ApiError, Transient, from_status
 
@@ -35,16 +35,11 @@ _SERVER_MARGIN_SECONDS: Final = 1.0
 _USER_AGENT: Final = "steeltown-operator"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Login:
-    """What any other client needs to reach the same API server as the same user."""
+class Session(NamedTuple):
+    """A connection pool of one's own to the same API server as the same user. `http` is the caller's to close."""
 
     server: str
-    ca_path: str | None
-    certificate_path: str | None
-    private_key_path: str | None
-    authorization: str | None
-    verify: bool
+    http: aiohttp.ClientSession
 
 
 async def _configuration(kubeconfig: str | None) -> Any:
@@ -60,17 +55,21 @@ async def _configuration(kubeconfig: str | None) -> Any:
     return configuration
 
 
-async def read_login(kubeconfig: str | None = None) -> Login:
-    """The credentials as they are now; read them again when the server answers 401."""
+async def open_session(kubeconfig: str | None = None) -> Session:
+    """For whoever speaks to the API server without `Client`. Each request carries the token that is valid then."""
     configuration = await _configuration(kubeconfig)
-    auth = (await configuration.auth_settings()).get("BearerToken") or {}
-    return Login(
-        server=configuration.host,
-        ca_path=configuration.ssl_ca_cert,
-        certificate_path=configuration.cert_file,
-        private_key_path=configuration.key_file,
-        authorization=auth.get("value"),
-        verify=bool(configuration.verify_ssl),
+
+    async def authorize(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        if token := (await configuration.auth_settings()).get("BearerToken"):
+            request.headers["Authorization"] = token["value"]
+        return await send(request)
+
+    connector = aiohttp.TCPConnector(limit=0, ssl=RESTClientObject(configuration).ssl_context)
+    return Session(
+        configuration.host,
+        aiohttp.ClientSession(
+            connector=connector, middlewares=(authorize,), trust_env=False, headers={"User-Agent": _USER_AGENT}
+        ),
     )
 
 

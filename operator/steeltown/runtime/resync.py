@@ -1,6 +1,6 @@
-"""Lists every kind: once before the first reconcile, and again and again to find what the watch has missed.
+"""Lists every kind: once before the first reconcile, again after the watches have, and then every few minutes.
 
-A watch that restarts does not tell which objects were deleted meanwhile (kopf, as many informers, never
+A watch that lists anew does not tell which objects were deleted meanwhile (kopf, as many informers, never
 compares), so such ghosts would stay in the cache for good. A list is complete at one resourceVersion: what
 the cache holds at or below that version and the list does not is a ghost; what is newer was created since.
 Afterwards all roots are reconciled, behind everything that really happened.
@@ -9,6 +9,7 @@ Afterwards all roots are reconciled, behind everything that really happened.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Sequence
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 _FIRST_RETRY_SECONDS: Final = 1.0
 _LAST_RETRY_SECONDS: Final = 30.0
+_GATHER_SECONDS: Final = 1.0
+"""The watches list their kinds at about the same time: one answer for all of them."""
 
 
 class Resync:
@@ -51,6 +54,7 @@ class Resync:
         self._on_pruned = on_pruned or (lambda kind, count: None)
         self._rng = rng or random.Random()  # noqa: S311 (jitter, not secrets)
         self._missing = set(kinds)
+        self._due = asyncio.Event()
         self.filled = asyncio.Event()
 
     @property
@@ -67,10 +71,18 @@ class Resync:
         self.filled.set()
         self._wake_all()
 
+    def soon(self) -> None:
+        """A watch has just listed its kind: something may be gone that it will not tell about."""
+        self._due.set()
+
     async def run(self) -> None:
-        """Lists all again every period, until cancelled."""
+        """Lists all again every period and whenever it was asked to, until cancelled."""
         while True:
-            await asyncio.sleep(self._period_seconds * self._rng.uniform(0.9, 1.1))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._period_seconds * self._rng.uniform(0.9, 1.1)):
+                    await self._due.wait()
+                    await asyncio.sleep(_GATHER_SECONDS)
+            self._due.clear()
             await self.fill()
 
     async def list_kind(self, kind: str) -> None:

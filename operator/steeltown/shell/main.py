@@ -9,7 +9,6 @@ nothing is lost, since nothing in memory is authoritative.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
 import signal
@@ -45,14 +44,12 @@ from ..runtime.recorder import EventRecorder
 from ..runtime.resync import Resync
 from ..runtime.store import Store
 from ..runtime.worker import Workers
-from .feed import Feed
-from .handlers import watch
 from .http import HttpServer
 from .settings import Settings
+from .watches import watch
 
 logger = logging.getLogger(__name__)
 
-_SETTLE_SECONDS: Final = (2.0, 15.0)
 _FEED_RETRY_SECONDS: Final = (1.0, 30.0)
 _FEED_HEALTHY_SECONDS: Final = 60.0
 
@@ -113,35 +110,28 @@ class Operator:
         finally:
             for task in {*parts, stopping}:
                 task.cancel()
-            # Leadership is handed over while the feed's thread winds down.
             await asyncio.gather(*parts, stopping, return_exceptions=True)
         for task in done - {stopping}:
             logger.error("%s ended", task.get_name())
             task.result()
 
     async def _keep_fed(self, resync: Resync) -> None:
-        """Fills the cache, then runs the feed, again and again."""
-        feed = Feed(watch=self._watch, deliver=self._deliver)
+        """Fills the cache, then watches, again and again."""
         delay, longest = _FEED_RETRY_SECONDS
         while True:
-            # Also after a failure: kopf passes over kinds that are not there when it starts.
             await resync.fill()
             started = time.monotonic()
-            run = asyncio.create_task(feed.run(), name="kopf")
             try:
-                # What was deleted between our list and kopf's own is in neither, and kopf does not tell when it
-                # has listed: look again soon, and once more in case it was slow.
-                for seconds in _SETTLE_SECONDS:
-                    if not (await asyncio.wait({run}, timeout=seconds))[0]:
-                        await resync.fill()
-                await run
-                logger.warning("the event feed ended")
+                await watch(
+                    resources=self._resources,
+                    deliver=self._deliver,
+                    # What was deleted between our list and that of the watch is in neither.
+                    listed=resync.soon,
+                    namespaces=self._settings.namespaces,
+                    kubeconfig=self._settings.kubeconfig or None,
+                )
             except Exception as error:
                 logger.warning("the event feed failed: %r", error)
-            finally:
-                run.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await run
             self.metrics.feed_restarted()
             delay = _FEED_RETRY_SECONDS[0] if time.monotonic() - started > _FEED_HEALTHY_SECONDS else delay
             await asyncio.sleep(delay)
@@ -182,14 +172,6 @@ class Operator:
                 group.create_task(recorder.run())
 
         await elector.run(lead)
-
-    def _watch(self, deliver: Any) -> Any:
-        return watch(
-            resources=self._resources,
-            deliver=deliver,
-            namespaces=self._settings.namespaces,
-            kubeconfig=self._settings.kubeconfig or None,
-        )
 
     def _deliver(self, type: str | None, obj: Obj) -> None:
         self._last_event[obj["kind"]] = time.monotonic()

@@ -117,3 +117,16 @@ async def test_everything_is_listed_again_every_period(bench: Bench, objects: An
     await asyncio.sleep(2000.0)
     running.cancel()
     assert [kind for kind, _ in bench.lists.calls].count("Pod") == 3
+
+
+@pytest.mark.looptime
+async def test_lists_of_watches_are_answered_by_one_round_of_ours(bench: Bench) -> None:
+    running = asyncio.create_task(bench.resync.run())
+    await asyncio.sleep(10)
+    assert bench.lists.calls == []
+    bench.resync.soon()
+    await asyncio.sleep(0.5)
+    bench.resync.soon()
+    await asyncio.sleep(10)
+    assert [kind for kind, _ in bench.lists.calls] == ["MLModel", "Pod"]
+    running.cancel()

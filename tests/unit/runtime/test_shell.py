@@ -1,4 +1,4 @@
-"""Settings, logs, probes and the thread that feeds events: what surrounds the machine."""
+"""Settings, logs, probes and the watches: what surrounds the machine."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import asyncio
 import io
 import json
 import logging
-import threading
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry
 from steeltown.core.plan import Obj
 from steeltown.kube.resources import MANAGED_SELECTOR, WATCHED
 from steeltown.shell import logs
-from steeltown.shell.feed import Deliver, Feed
-from steeltown.shell.handlers import build_registry, build_settings
 from steeltown.shell.http import HttpServer
 from steeltown.shell.settings import Settings
+from steeltown.shell.watches import WatchFailed, build_settings, watch
 
 IMAGES = {"STEELTOWN_TRAINER_IMAGE": "t", "STEELTOWN_CHECKER_IMAGE": "c", "STEELTOWN_SERVER_IMAGE": "s"}
 
@@ -115,75 +115,152 @@ async def test_probes_and_metrics_answer_before_the_api_server_does() -> None:
     await http.stop()
 
 
-async def test_events_cross_from_the_feeds_thread_in_order() -> None:
-    seen: list[tuple[str | None, Obj]] = []
-    here = threading.current_thread()
+class ApiServer:
+    """Lists and watches as an API server sends them: `lines[plural]` are the answers to its watches, in turn."""
 
-    async def watch(deliver: Deliver) -> None:
-        assert threading.current_thread() is not here
-        for number in range(2000):
-            deliver("ADDED", {"number": number})
-            if number % 100 == 0:
-                await asyncio.sleep(0)
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, str]]] = []
+        self.tokens: list[str | None] = []
+        self.items: dict[str, list[Obj]] = {}
+        self.lines: dict[str, list[list[Obj]]] = {}
+        self.refuse: set[str] = set()
 
-    def take(type: str | None, obj: Obj) -> None:
-        assert threading.current_thread() is here
-        seen.append((type, obj))
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        plural = request.path.rpartition("/")[2]
+        self.asked.append((request.path, dict(request.query)))
+        self.tokens.append(request.headers.get("Authorization"))
+        if plural in self.refuse:
+            status = {"kind": "Status", "code": 404, "message": "no such kind"}
+            return web.json_response(status, status=404)
+        if "watch" not in request.query:
+            items = self.items.get(plural, [])
+            return web.json_response({"kind": "PodList", "metadata": {"resourceVersion": "7"}, "items": items})
+        response = web.StreamResponse()
+        await response.prepare(request)
+        batches = self.lines.get(plural)
+        for line in batches.pop(0) if batches else []:
+            await response.write(json.dumps(line).encode() + b"\n")
+        if not batches:
+            await asyncio.sleep(3600)
+        return response
 
-    await Feed(watch=watch, deliver=take).run()
-    for _ in range(10):  # five batches, each of which ends by asking for the next
-        await asyncio.sleep(0)
-    assert [obj["number"] for _, obj in seen] == list(range(2000))
+    def watches(self, plural: str) -> list[str | None]:
+        return [q.get("resourceVersion") for path, q in self.asked if path.endswith(plural) and "watch" in q]
 
 
-async def test_event_that_is_not_understood_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
-    seen: list[Obj] = []
+@pytest.fixture
+async def api(tmp_path: Path) -> AsyncIterator[tuple[ApiServer, str]]:
+    """A server and the kubeconfig for it."""
+    api = ApiServer()
+    app = web.Application()
+    app.router.add_get("/{path:.*}", api.answer)
+    server = TestServer(app)
+    await server.start_server()
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": str(server.make_url(""))}}],
+        "users": [{"name": "u", "user": {"token": "secret"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    file = tmp_path / "kubeconfig"
+    file.write_text(json.dumps(config))
+    yield api, str(file)
+    await server.close()
 
-    async def watch(deliver: Deliver) -> None:
-        deliver("ADDED", {})
-        deliver("ADDED", {"kind": "Pod"})
 
-    def take(type: str | None, obj: Obj) -> None:
-        seen.append({"kind": obj["kind"]})
+class Seen:
+    def __init__(self, kubeconfig: str, *kinds: str) -> None:
+        self.events: list[tuple[str | None, str]] = []
+        self.listed = 0
+        self._kubeconfig = kubeconfig
+        self._kinds = kinds or ("Pod",)
 
-    await Feed(watch=watch, deliver=take).run()
-    await asyncio.sleep(0.01)
-    assert seen == [{"kind": "Pod"}]
+    def _deliver(self, type: str | None, obj: Obj) -> None:
+        self.events.append((type, obj["metadata"]["name"]))
+
+    def _listed(self) -> None:
+        self.listed += 1
+
+    async def watching(self) -> None:
+        resources = {kind: WATCHED[kind] for kind in self._kinds}
+        await watch(
+            resources=resources,
+            deliver=self._deliver,
+            listed=self._listed,
+            namespaces=("a",),
+            kubeconfig=self._kubeconfig,
+        )
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        task = asyncio.create_task(self.watching())
+        async with asyncio.timeout(10):
+            while not condition() and not task.done():  # noqa: ASYNC110 (conditions of several makes)
+                await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait({task})
+        assert condition()
+
+
+def pod(name: str, version: int = 8) -> Obj:
+    return {"kind": "Pod", "metadata": {"name": name, "namespace": "a", "resourceVersion": str(version)}}
+
+
+BOOKMARK = {"type": "BOOKMARK", "object": {"kind": "Pod", "metadata": {"resourceVersion": "20"}}}
+EXPIRED = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old resource version"}}
+
+
+async def test_what_is_listed_comes_before_what_is_watched(api: tuple[ApiServer, str]) -> None:
+    server, kubeconfig = api
+    server.items["pods"] = [pod("old")]
+    server.lines["pods"] = [[{"type": "ADDED", "object": pod("new")}, {"type": "DELETED", "object": pod("old", 9)}]]
+    seen = Seen(kubeconfig)
+    await seen.until(lambda: len(seen.events) == 3)
+    assert seen.events == [(None, "old"), ("ADDED", "new"), ("DELETED", "old")]
+    assert seen.listed == 1
+    assert {path for path, _ in server.asked} == {"/api/v1/namespaces/a/pods"}
+    assert {query["labelSelector"] for _, query in server.asked} == {MANAGED_SELECTOR}
+    assert set(server.tokens) == {"Bearer secret"}
+
+
+async def test_watch_that_ends_goes_on_where_its_last_bookmark_was(api: tuple[ApiServer, str]) -> None:
+    server, kubeconfig = api
+    server.lines["pods"] = [[{"type": "ADDED", "object": pod("a")}, BOOKMARK], [{"type": "ADDED", "object": pod("b")}]]
+    seen = Seen(kubeconfig)
+    await seen.until(lambda: len(seen.events) == 2)
+    assert seen.events == [("ADDED", "a"), ("ADDED", "b")]
+    assert server.watches("pods") == ["7", "20"]
+    assert seen.listed == 1
+
+
+async def test_expired_version_is_listed_anew_and_told(api: tuple[ApiServer, str]) -> None:
+    server, kubeconfig = api
+    server.lines["pods"] = [[EXPIRED], [{"type": "ADDED", "object": pod("a")}]]
+    seen = Seen(kubeconfig)
+    await seen.until(lambda: len(seen.events) == 1)
+    assert seen.listed == 2
+
+
+async def test_event_that_is_not_understood_does_not_stop_the_others(
+    api: tuple[ApiServer, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    server, kubeconfig = api
+    server.lines["pods"] = [[{"type": "ADDED", "object": {"kind": "Pod"}}, {"type": "ADDED", "object": pod("a")}]]
+    seen = Seen(kubeconfig)
+    await seen.until(lambda: len(seen.events) == 1)
     assert "event not understood" in caplog.text
 
 
-async def test_feed_that_fails_tells_why() -> None:
-    async def watch(deliver: Deliver) -> None:
-        raise ConnectionError("watch ended")
-
-    with pytest.raises(ConnectionError, match="watch ended"):
-        await Feed(watch=watch, deliver=lambda type, obj: None).run()
-
-
-async def test_cancelled_feed_ends_its_thread() -> None:
-    async def watch(deliver: Deliver) -> None:
-        await asyncio.sleep(3600)
-
-    running = asyncio.create_task(Feed(watch=watch, deliver=lambda type, obj: None).run())
-    await asyncio.sleep(0.05)
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
-    for thread in threading.enumerate():
-        if thread.name == "event feed":
-            thread.join(timeout=1.0)
-            assert not thread.is_alive()
+async def test_kind_that_is_not_served_ends_all_watches_and_says_why(api: tuple[ApiServer, str]) -> None:
+    server, kubeconfig = api
+    server.refuse = {"jobs"}
+    with pytest.raises(WatchFailed, match=r"watch of jobs in a: .*no such kind.*404"):
+        async with asyncio.timeout(10):
+            await Seen(kubeconfig, "Pod", "Job").watching()
 
 
-def test_kopf_watches_every_kind_and_children_by_label() -> None:
-    def deliver(type: str | None, obj: Obj) -> None: ...
-
-    registry: Any = build_registry(resources=WATCHED, deliver=deliver, kubeconfig=None)
-    watched = {(h.selector.group, h.selector.plural) for h in registry._watching.get_all_handlers()}
-    assert watched == {(resource.group, resource.plural) for resource in WATCHED.values()}
+def test_children_are_watched_by_label() -> None:
     settings = build_settings(WATCHED)
     assert set(settings.watching.label_selectors.values()) == {MANAGED_SELECTOR}
     assert len(settings.watching.label_selectors) == 4
-    assert settings.scanning.disabled
-    assert not settings.posting.enabled
-    assert settings.peering.standalone

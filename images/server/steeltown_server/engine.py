@@ -17,9 +17,10 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
+from steeltown.contract.histogram import bucket
 
 from . import log
 from .model import Model
@@ -32,9 +33,13 @@ SMOOTHING: Final = 0.1
 
 
 class Job(Protocol):
-    """A call that waits for its outputs. Exactly one of the two methods is called, on the event loop."""
+    """A call that waits for its outputs. Exactly one of the two methods is called, on the event loop.
+
+    submitted: perf_counter_ns of the submission, set by the engine.
+    """
 
     call: Call
+    submitted: int
 
     def finish(self, outputs: Sequence[Array], finite: bool) -> None:
         """finite: no output of the run holds NaN or infinity (if False, this job's own may still be clean)."""
@@ -53,21 +58,64 @@ class _Outcome:
         self.error = error
 
 
-class Engine:
-    """runs, rows, jobs: done so far, for metrics (jobs / runs is the mean batch)."""
+class _Run(NamedTuple):
+    """started, ended: perf_counter_ns."""
 
-    def __init__(self, model: Model, *, max_batch_rows: int, run_seconds: float) -> None:
+    outcomes: list[_Outcome]
+    started: int
+    ended: int
+
+
+class RunStatistics:
+    """Over the life of the process.
+
+    batches: log-linear bucket of a run's rows -> (runs, nanoseconds). waits: bucket of microseconds -> requests.
+    """
+
+    __slots__ = ("batches", "jobs", "last_run", "queue_nanoseconds", "rows", "run_nanoseconds", "runs", "waits")
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.rows = 0
+        self.jobs = 0
+        self.run_nanoseconds = 0
+        self.queue_nanoseconds = 0
+        self.last_run = 0  # perf_counter_ns of its end
+        self.batches: dict[int, tuple[int, int]] = {}
+        self.waits: dict[int, int] = {}
+
+    def add(self, run: _Run, rows: int) -> None:
+        took = run.ended - run.started
+        self.runs += 1
+        self.rows += rows
+        self.jobs += len(run.outcomes)
+        self.run_nanoseconds += took
+        self.last_run = run.ended
+        size = bucket(rows)
+        runs, nanoseconds = self.batches.get(size, (0, 0))
+        self.batches[size] = (runs + 1, nanoseconds + took)
+        waits = self.waits
+        for outcome in run.outcomes:
+            waited = run.started - outcome.job.submitted
+            self.queue_nanoseconds += waited
+            index = bucket(waited // 1000)
+            waits[index] = waits.get(index, 0) + 1
+
+
+class Engine:
+    """done: what the runs so far were like, for metrics and statistics."""
+
+    def __init__(self, model: Model, *, max_batch_rows: int, run_seconds: float, batches: bool = True) -> None:
         self._model = model
-        self._max_batch_rows = max_batch_rows
+        self.max_batch_rows = max_batch_rows
+        self.batches = batches
         self._pending: deque[Job] = deque()
         self._scheduled = False
         self._loop = asyncio.get_running_loop()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="onnxruntime")
         self._seconds_per_run = run_seconds
         self._seconds_per_row = 0.0
-        self.runs = 0
-        self.rows = 0
-        self.jobs = 0
+        self.done = RunStatistics()
 
     @property
     def pending(self) -> int:
@@ -75,6 +123,7 @@ class Engine:
 
     def submit(self, job: Job) -> None:
         """Answers later, never from within this call."""
+        job.submitted = time.perf_counter_ns()
         self._pending.append(job)
         if not self._scheduled:
             self._scheduled = True
@@ -87,12 +136,10 @@ class Engine:
         """One group a turn, so that sockets are served between the groups of a long queue."""
         jobs, rows = self._take()
         if max(self._seconds_per_run, self._seconds_per_row * rows) < INLINE_SECONDS:
-            start = time.perf_counter()
-            outcomes = self._run(jobs)
-            self._done(outcomes, rows, time.perf_counter() - start)
+            self._done(self._run_timed(jobs), rows)
         else:
             future = self._loop.run_in_executor(self._worker, self._run_timed, jobs)
-            future.add_done_callback(lambda f: self._done(f.result()[0], rows, f.result()[1]))
+            future.add_done_callback(lambda f: self._done(f.result(), rows))
 
     def _take(self) -> tuple[list[Job], int]:
         pending = self._pending
@@ -102,30 +149,30 @@ class Engine:
         if rows:
             while pending:
                 call = pending[0].call
-                if not call.rows or call.group != first.group or rows + call.rows > self._max_batch_rows:
+                if not call.rows or call.group != first.group or rows + call.rows > self.max_batch_rows:
                     break
                 rows += call.rows
                 jobs.append(pending.popleft())
         return jobs, max(rows, 1)
 
-    def _done(self, outcomes: list[_Outcome], rows: int, seconds: float) -> None:
+    def _done(self, run: _Run, rows: int) -> None:
+        seconds = (run.ended - run.started) * 1e-9
         self._seconds_per_run += SMOOTHING * (seconds - self._seconds_per_run)
         self._seconds_per_row += SMOOTHING * (seconds / rows - self._seconds_per_row)
-        self.runs += 1
-        self.rows += rows
-        self.jobs += len(outcomes)
+        self.done.add(run, rows)
         if self._pending:
             self._loop.call_soon(self._flush)
         else:
             self._scheduled = False
-        for outcome in outcomes:
+        for outcome in run.outcomes:
             _deliver(outcome)
 
     # -- from here on also in the worker thread: no event loop, no shared state
 
-    def _run_timed(self, jobs: list[Job]) -> tuple[list[_Outcome], float]:
-        start = time.perf_counter()
-        return self._run(jobs), time.perf_counter() - start
+    def _run_timed(self, jobs: list[Job]) -> _Run:
+        started = time.perf_counter_ns()
+        outcomes = self._run(jobs)
+        return _Run(outcomes, started, time.perf_counter_ns())
 
     def _run(self, jobs: list[Job]) -> list[_Outcome]:
         if len(jobs) > 1:

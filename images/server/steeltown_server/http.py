@@ -28,7 +28,14 @@ TEXT: Final = b"text/plain; version=0.0.4; charset=utf-8"
 PIPELINE: Final = 32  # exchanges under way on one connection before we stop reading it
 LINGER_SECONDS: Final = 2.0
 KEPT_HEADERS: Final = frozenset(
-    (b"content-type", b"content-length", b"content-encoding", b"inference-header-content-length", b"expect")
+    (
+        b"content-type",
+        b"content-length",
+        b"content-encoding",
+        b"accept-encoding",
+        b"inference-header-content-length",
+        b"expect",
+    )
 )
 REASONS: Final = {
     200: b"OK",
@@ -40,6 +47,7 @@ REASONS: Final = {
     415: b"Unsupported Media Type",
     431: b"Request Header Fields Too Large",
     500: b"Internal Server Error",
+    501: b"Not Implemented",
     503: b"Service Unavailable",
 }
 

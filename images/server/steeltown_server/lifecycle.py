@@ -101,7 +101,7 @@ async def _serve(settings: Settings, model: Model, warm: WarmUp, started: float)
     """False if something was still in flight at the end of the grace period."""
     loop = asyncio.get_running_loop()
     ledger = Ledger(settings.model_digest)
-    engine = Engine(model, max_batch_rows=settings.max_batch_rows, run_seconds=warm.run_seconds)
+    engine = Engine(model, max_batch_rows=settings.max_batch_rows, run_seconds=warm.run_seconds, batches=warm.batches)
     router = Router(ledger, max_in_flight=settings.canary_in_flight, body_limit_bytes=settings.body_limit_bytes)
     service = Service(
         name=settings.model_name,
@@ -111,6 +111,7 @@ async def _serve(settings: Settings, model: Model, warm: WarmUp, started: float)
         engine=engine,
         router=router,
         ledger=ledger,
+        body_limit_bytes=settings.body_limit_bytes,
     )
     limits = Limits(
         body_bytes=settings.body_limit_bytes,

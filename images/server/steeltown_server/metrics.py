@@ -7,7 +7,7 @@ the evidence end, so both tell the same story exactly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -17,7 +17,8 @@ from steeltown.contract.histogram import lower_bound
 from .engine import Engine
 from .tally import Ledger
 
-POWERS = range(4, 25)  # 16 us to 16.8 s
+MICROSECONDS = range(4, 25)  # 16 us to 16.8 s
+ROWS = range(1, 13)
 
 
 class Metrics:
@@ -50,10 +51,36 @@ class _Steeltown(Collector):
             "result",
             ledger.canary_results,
         )
-        yield self._latency()
-        yield self._plain_counter("model_runs", "Runs of the model.", engine.runs)
-        yield self._plain_counter("model_run_rows", "Rows that these runs held.", engine.rows)
-        yield self._plain_counter("model_run_requests", "Requests that these runs answered.", engine.jobs)
+        yield self._histogram(
+            "latency_seconds",
+            "From the complete request to the live model's good answer.",
+            ledger.latency,
+            powers=MICROSECONDS,
+            unit=1e-6,
+            total=ledger.latency_microseconds,
+        )
+        done = engine.done
+        yield self._plain_counter("model_runs", "Runs of the model.", done.runs)
+        yield self._plain_counter("model_run_rows", "Rows that these runs held.", done.rows)
+        yield self._plain_counter("model_run_requests", "Requests that these runs answered.", done.jobs)
+        yield self._plain_counter("model_run_seconds", "Time that these runs took.", done.run_nanoseconds / 1e9)
+        yield self._histogram(
+            "batch_rows",
+            "Rows of one run of the model.",
+            {size: runs for size, (runs, _) in done.batches.items()},
+            powers=ROWS,
+            unit=1,
+            total=done.rows,
+            whole=1,  # fewer than 8 rows are at most 7
+        )
+        yield self._histogram(
+            "queue_seconds",
+            "From a decoded request to the begin of the run that answers it.",
+            done.waits,
+            powers=MICROSECONDS,
+            unit=1e-6,
+            total=done.queue_nanoseconds / 1000,
+        )
         errors = CounterMetricFamily("steeltown_route_errors", "Route files that could not be read.")
         errors.add_metric((), ledger.route_errors)
         yield errors
@@ -61,22 +88,29 @@ class _Steeltown(Collector):
         yield self._gauge("pending_requests", "Requests that wait for the model.", engine.pending)
         yield self._gauge("ready", "1 if this process answers ready.", int(self._ready()))
 
-    def _latency(self) -> Metric:
-        counts = sorted(self._ledger.latency.items())
+    def _histogram(
+        self,
+        name: str,
+        text: str,
+        counts: Mapping[int, int],
+        *,
+        powers: range,
+        unit: float,
+        total: float,
+        whole: int = 0,
+    ) -> Metric:
+        """counts: by log-linear bucket, whose bounds the powers of two are."""
+        ordered = sorted(counts.items())
         buckets: list[tuple[str, float]] = []
-        total, at = 0, 0
-        for power in POWERS:
-            while at < len(counts) and lower_bound(counts[at][0]) < 1 << power:
-                total += counts[at][1]
+        seen, at = 0, 0
+        for power in powers:
+            while at < len(ordered) and lower_bound(ordered[at][0]) < 1 << power:
+                seen += ordered[at][1]
                 at += 1
-            buckets.append((str((1 << power) / 1e6), total))
-        buckets.append(("+Inf", total + sum(n for _, n in counts[at:])))
-        family = HistogramMetricFamily(
-            "steeltown_server_latency_seconds",
-            "From the complete request to the live model's good answer.",
-            labels=self._names,
-        )
-        family.add_metric(self._values, buckets, self._ledger.latency_microseconds / 1e6)
+            buckets.append((str(((1 << power) - whole) * unit), seen))
+        buckets.append(("+Inf", seen + sum(n for _, n in ordered[at:])))
+        family = HistogramMetricFamily(f"steeltown_server_{name}", text, labels=self._names)
+        family.add_metric(self._values, buckets, total * unit)
         return family
 
     def _counter(self, name: str, text: str, label: str, values: dict[int, int] | dict[str, int]) -> Metric:

@@ -11,17 +11,21 @@ the comparison: it has no part in the share and none in the evidence.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
+import msgspec
 import orjson
 from steeltown.contract.evidence import EVIDENCE_PATH
 
 from . import __version__, log
 from .canary import CanaryAnswer
+from .encoding import LEAST_BYTES, SUPPORTED, Encoder, TooLarge, UnsupportedEncoding, decode, negotiate
 from .engine import Engine
+from .extensions import SUPPORTED_EXTENSIONS, Extensions
 from .http import JSON, OCTETS, TEXT, Answer, Exchange, Request, error_answer
 from .metrics import Metrics
 from .request import Call, RequestDecoder
@@ -33,20 +37,25 @@ from .tally import Ledger, Tally
 Endpoint = Callable[[Exchange, Request], None]
 
 PLATFORM: Final = "onnx_onnxv1"
-EXTENSIONS: Final = ("binary_tensor_data",)
+INLINE_BYTES: Final = 64 << 10
+"""A larger answer is compressed in a thread: at 100 MB/s it would hold up everybody else."""
 
 
 class InferJob:
     """An infer request from decoding to its answer. counts: whether the live model is judged by it."""
 
-    __slots__ = ("call", "counts", "exchange", "service", "started", "tally")
+    __slots__ = ("call", "counts", "exchange", "request", "service", "started", "submitted", "tally")
 
-    def __init__(self, service: Service, exchange: Exchange, call: Call, tally: Tally, started: int) -> None:
+    def __init__(
+        self, service: Service, exchange: Exchange, request: Request, call: Call, tally: Tally, started: int
+    ) -> None:
         self.service = service
         self.exchange = exchange
+        self.request = request
         self.call = call
         self.tally = tally
         self.started = started
+        self.submitted = started
         self.counts = True
 
     def finish(self, outputs: Sequence[Array], finite: bool) -> None:
@@ -85,7 +94,14 @@ class InferJob:
 
     def _answer(self, answer: Answer) -> None:
         self.service.ledger.count_answer(answer.status)
-        self.exchange.answer(answer)
+        accepted = self.request.headers.get(b"accept-encoding")
+        if accepted is None or len(answer.body) < LEAST_BYTES or (chosen := negotiate(accepted)) is None:
+            self.exchange.answer(answer)
+        elif len(answer.body) < INLINE_BYTES:
+            self.exchange.answer(_encoded(answer, *chosen))
+        else:
+            work = asyncio.get_running_loop().run_in_executor(None, _encoded, answer, *chosen)
+            work.add_done_callback(lambda encoded: self.exchange.answer(encoded.result()))
 
     # -- router.HandedOver
 
@@ -116,6 +132,7 @@ class Service:
         engine: Engine,
         router: Router,
         ledger: Ledger,
+        body_limit_bytes: int,
     ) -> None:
         self.encoder = ResponseEncoder(signature, name, version)
         self.engine = engine
@@ -127,6 +144,7 @@ class Service:
         self._signature = signature
         self._decoder = decoder
         self._router = router
+        self._body_limit_bytes = body_limit_bytes
         labels = {"model": name, "version": version, "digest": ledger.digest}
         self._metrics = Metrics(labels, ledger, engine, lambda: self.ready)
         self._endpoints = self._table()
@@ -155,9 +173,17 @@ class Service:
             f"{model}/infer": _post(self._infer),
             f"{versioned}/infer": _post(self._infer_version),
         }
+        extensions = Extensions(self._name, self._version, self._signature, self.engine, self.ledger)
+        statistics = _get(lambda: _json(extensions.statistics()))
+        table["/v2/models/stats"] = statistics
+        table["/v2/repository/index"] = _post(self._index)
+        for verb in ("load", "unload"):
+            table[f"/v2/repository/models/{self._name}/{verb}"] = _post(_immutable)
         for prefix in (model, versioned):
             table[prefix] = _get(lambda: _json(metadata))
             table[f"{prefix}/ready"] = _get(lambda: self._readiness({"name": self._name, "ready": True}))
+            table[f"{prefix}/stats"] = statistics
+            table[f"{prefix}/config"] = _get(lambda: _json(extensions.config()))
         return {path.encode(): endpoint for path, endpoint in table.items()}
 
     def _resolve(self, target: bytes) -> Endpoint:
@@ -183,7 +209,7 @@ class Service:
         return _json(body) if self.ready else error_answer(503, "the server is draining")
 
     def _server_metadata(self) -> Answer:
-        return _json({"name": "steeltown-server", "version": __version__, "extensions": EXTENSIONS})
+        return _json({"name": "steeltown-server", "version": __version__, "extensions": SUPPORTED_EXTENSIONS})
 
     def _model_metadata(self) -> dict[str, Any]:
         return {
@@ -194,6 +220,18 @@ class Service:
             "outputs": [s.metadata() for s in self._signature.outputs.values()],
         }
 
+    def _index(self, exchange: Exchange, request: Request) -> None:
+        """What is here; `{"ready": true}` asks for what is ready."""
+        try:
+            body = _IndexRequest() if not request.body else _decode_index_request(request.body)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            exchange.answer(error_answer(400, f"request is not valid: {error}"))
+            return
+        state = "READY" if self.ready else "UNAVAILABLE"
+        reason = "" if self.ready else "the server is draining"
+        entry = {"name": self._name, "version": self._version, "state": state, "reason": reason}
+        exchange.answer(_json([] if body.ready and not self.ready else [entry]))
+
     # -- inference
 
     def _infer(self, exchange: Exchange, request: Request) -> None:
@@ -201,7 +239,7 @@ class Service:
         if job is None:
             return
         if self._router.weight and self._router.takes_next():
-            self._router.hand_over(job, request)
+            self._router.hand_over(job, job.request)
         else:
             self.engine.submit(job)
 
@@ -215,21 +253,47 @@ class Service:
         """None if the request was the client's mistake and is answered already."""
         started = time.perf_counter_ns()
         headers = request.headers
-        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            self._refuse(
-                exchange, 415, f"content-encoding {_show(headers[b'content-encoding'])} is not supported: send identity"
-            )
-            return None
         try:
+            if b"content-encoding" in headers:
+                request = _without_encoding(request, self._body_limit_bytes)
             call = self._decoder.decode(request.body, _json_length(headers))
         except BadRequest as error:
             self._refuse(exchange, 400, str(error))
             return None
-        return InferJob(self, exchange, call, self.ledger.current, started)
+        except UnsupportedEncoding as error:
+            self._refuse(exchange, 415, str(error), b"accept-encoding: %b\r\n" % SUPPORTED.encode())
+            return None
+        except TooLarge as error:
+            self._refuse(exchange, 413, str(error))
+            return None
+        return InferJob(self, exchange, request, call, self.ledger.current, started)
 
-    def _refuse(self, exchange: Exchange, status: int, message: str) -> None:
+    def _refuse(self, exchange: Exchange, status: int, message: str, headers: bytes = b"") -> None:
         self.ledger.count_answer(status)
-        exchange.answer(error_answer(status, message, self.digest_header))
+        exchange.answer(error_answer(status, message, self.digest_header + headers))
+
+
+class _IndexRequest(msgspec.Struct):
+    ready: bool = False
+
+
+_decode_index_request = msgspec.json.Decoder(_IndexRequest).decode
+
+
+def _immutable(exchange: Exchange, request: Request) -> None:
+    message = "this server serves one version for as long as it lives: change the MLModel to serve another"
+    exchange.answer(error_answer(501, message))
+
+
+def _without_encoding(request: Request, limit: int) -> Request:
+    headers = dict(request.headers)
+    body = decode(headers.pop(b"content-encoding"), request.body, limit)
+    return request._replace(headers=headers, body=body)
+
+
+def _encoded(answer: Answer, name: bytes, encode: Encoder) -> Answer:
+    headers = b"%bcontent-encoding: %b\r\nvary: accept-encoding\r\n" % (answer.headers, name)
+    return answer._replace(body=encode(answer.body), headers=headers)
 
 
 def _get(answer: Callable[[], Answer]) -> Endpoint:

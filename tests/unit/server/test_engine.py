@@ -24,6 +24,7 @@ class Job:
         self.outputs: Sequence[np.ndarray] = ()
         self.finite: bool | None = None
         self.error: str | None = None
+        self.submitted = 0
         self.end = asyncio.Event()
 
     def finish(self, outputs: Sequence[np.ndarray], finite: bool) -> None:
@@ -66,7 +67,7 @@ async def run(model: CountingModel, jobs: list[Job], run_seconds: float = 0.0, m
     assert not any(job.ended for job in jobs), "an answer never comes from within submit"
     async with asyncio.timeout(20):
         await asyncio.gather(*(job.end.wait() for job in jobs))
-    assert engine.jobs == len(jobs)
+    assert engine.done.jobs == len(jobs)
     engine.close()
 
 

@@ -1,0 +1,82 @@
+"""Extensions of the protocol that only read: statistics and model configuration, in the words of their first server.
+
+Times are nanoseconds, counts are of requests unless they say otherwise. What this server does not have (a cache,
+input and output stages of their own) is absent or zero, never invented.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from steeltown.contract.histogram import lower_bound
+
+from .engine import Engine
+from .signature import Signature, TensorSpec
+from .tally import Ledger
+
+SUPPORTED_EXTENSIONS: Final = ("binary_tensor_data", "statistics", "model_configuration")
+"""Not model_repository: of it only the index is here, since nothing can be loaded or unloaded."""
+
+
+class Extensions:
+    def __init__(self, name: str, version: str, signature: Signature, engine: Engine, ledger: Ledger) -> None:
+        self._name = name
+        self._version = version
+        self._signature = signature
+        self._engine = engine
+        self._ledger = ledger
+        self._batch_rows = engine.max_batch_rows if engine.batches else 0
+
+    def statistics(self) -> dict[str, Any]:
+        """Of the one version there is, over the life of the process."""
+        done, ledger = self._engine.done, self._ledger
+        good = sum(ledger.latency.values())
+        stages = {
+            "success": _duration(good, ledger.latency_microseconds * 1000),
+            "fail": _duration(sum(n for status, n in ledger.answers.items() if status >= 400), 0),
+            "queue": _duration(done.jobs, done.queue_nanoseconds),
+            "compute_input": _duration(0, 0),
+            "compute_infer": _duration(done.runs, done.run_nanoseconds),
+            "compute_output": _duration(0, 0),
+        }
+        batches = [
+            {"batch_size": lower_bound(size), "compute_infer": _duration(runs, nanoseconds)}
+            for size, (runs, nanoseconds) in sorted(done.batches.items())
+        ]
+        age = (time.perf_counter_ns() - done.last_run) // 1_000_000
+        model = {
+            "name": self._name,
+            "version": self._version,
+            "last_inference": time.time_ns() // 1_000_000 - age if done.runs else 0,
+            "inference_count": done.rows,
+            "execution_count": done.runs,
+            "inference_stats": stages,
+            "batch_stats": batches,
+        }
+        return {"model_stats": [model]}
+
+    def config(self) -> dict[str, Any]:
+        """max_batch_size above 0 says that the first axis of every tensor, left out of dims, is the batch."""
+        batched = self._batch_rows > 0
+        config: dict[str, Any] = {
+            "name": self._name,
+            "platform": "onnxruntime_onnx",
+            "backend": "onnxruntime",
+            "max_batch_size": self._batch_rows,
+            "version_policy": {"specific": {"versions": [self._version]}},
+            "input": [_tensor(s, batched) for s in self._signature.inputs.values()],
+            "output": [_tensor(s, batched) for s in self._signature.outputs.values()],
+        }
+        if batched:
+            config["dynamic_batching"] = {"max_queue_delay_microseconds": 0}
+        return config
+
+
+def _duration(count: int, nanoseconds: int) -> dict[str, int]:
+    return {"count": count, "ns": nanoseconds}
+
+
+def _tensor(spec: TensorSpec, batched: bool) -> dict[str, Any]:
+    datatype = "STRING" if spec.datatype.is_bytes else spec.datatype.name
+    return {"name": spec.name, "data_type": f"TYPE_{datatype}", "dims": list(spec.dims[batched:])}

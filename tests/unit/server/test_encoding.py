@@ -1,0 +1,143 @@
+"""Bodies in gzip and deflate, both ways, and what must not unfold."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from steeltown_server.encoding import TooLarge, UnsupportedEncoding, decode, negotiate
+from steeltown_server.signature import BadRequest
+
+INFER = "/v2/models/m/infer"
+TEXT = b"the same again and again " * 100
+
+
+def raw_deflate(body: bytes) -> bytes:
+    encoder = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return encoder.compress(body) + encoder.flush()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        (b"gzip", gzip.compress(TEXT)),
+        (b"x-gzip", gzip.compress(TEXT)),
+        (b"GZIP", gzip.compress(TEXT)),
+        (b"gzip", gzip.compress(TEXT[:100]) + gzip.compress(TEXT[100:])),  # RFC 1952 2.2: members in a row
+        (b"deflate", zlib.compress(TEXT)),
+        (b"deflate", raw_deflate(TEXT)),
+        (b"identity", TEXT),
+        (b"gzip, deflate", zlib.compress(gzip.compress(TEXT))),  # in the order in which they were applied
+    ],
+)
+def test_body_is_what_it_was(encoding: bytes, body: bytes) -> None:
+    assert decode(encoding, body, len(TEXT)) == TEXT
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "message"),
+    [
+        (b"gzip", b"no gzip at all", "not gzip"),
+        (b"gzip", gzip.compress(TEXT)[:-3], "ends too early"),
+        (b"gzip", gzip.compress(TEXT) + b"more", "not gzip"),
+        (b"deflate", zlib.compress(TEXT) + b"more", "4 bytes follow its end"),
+        (b"deflate", b"\x78\x9c" + b"x" * 40, "not deflate"),
+    ],
+)
+def test_body_that_is_not_what_it_says_is_refused(encoding: bytes, body: bytes, message: str) -> None:
+    with pytest.raises(BadRequest, match=message):
+        decode(encoding, body, 10_000)
+
+
+@pytest.mark.parametrize(
+    "body", [gzip.compress(bytes(1 << 30 >> 4)), gzip.compress(bytes(600)) * 2], ids=["one", "two"]
+)
+def test_bomb_is_refused_at_the_limit(body: bytes) -> None:
+    with pytest.raises(TooLarge, match="limit of 1000 bytes"):
+        decode(b"gzip", body, 1000)
+
+
+def test_unknown_encoding_names_the_known_ones() -> None:
+    with pytest.raises(UnsupportedEncoding, match="content-encoding br is not supported: send gzip, deflate, identity"):
+        decode(b"br", b"", 10)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "name"),
+    [
+        (b"gzip", b"gzip"),
+        (b"deflate", b"deflate"),
+        (b"deflate, gzip", b"gzip"),
+        (b"deflate, gzip;q=0.5", b"deflate"),
+        (b"gzip;q=0, deflate;q=0.1", b"deflate"),
+        (b"*", b"gzip"),
+        (b"br, zstd", None),
+        (b"identity", None),
+        (b"gzip;q=0", None),
+        (b"gzip;q=x", None),
+        (b"", None),
+    ],
+)
+def test_best_liked_encoding_is_chosen(accepted: bytes, name: bytes | None) -> None:
+    chosen = negotiate(accepted)
+    assert (chosen and chosen[0]) == name
+    if chosen:
+        assert decode(chosen[0], chosen[1](TEXT), len(TEXT)) == TEXT
+
+
+@pytest.fixture(scope="module")
+def server(serve: Any, make_folder: Any, models: Any) -> Any:
+    return serve(make_folder(models["scale"](), x=np.array([[1, 2, 3]], np.float32)), body_limit_bytes=1 << 20)
+
+
+def post(server: Any, body: bytes, **headers: str) -> httpx.Response:
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.post(server.url + INFER, content=body, headers={"accept-encoding": "identity", **names}, timeout=20)
+
+
+@pytest.mark.parametrize("name", ["gzip", "deflate"])
+@pytest.mark.parametrize("rows", [200, 20_000], ids=["inline", "in a thread"])
+def test_both_ways_over_http(server: Any, name: str, rows: int) -> None:
+    """The JSON's length is that before the encoding."""
+    array = np.arange(3 * rows, dtype=np.float32).reshape(rows, 3)
+    head = json.dumps(
+        {
+            "inputs": [
+                {"name": "x", "shape": [rows, 3], "datatype": "FP32", "parameters": {"binary_data_size": array.nbytes}}
+            ],
+            "parameters": {"binary_data_output": True},
+        }
+    ).encode()
+    packed = gzip.compress(head + array.tobytes()) if name == "gzip" else zlib.compress(head + array.tobytes())
+    length = str(len(head))
+    answer = post(server, packed, content_encoding=name, accept_encoding=name, inference_header_content_length=length)
+    assert answer.status_code == 200
+    assert answer.headers["content-encoding"] == name
+    assert answer.headers["vary"] == "accept-encoding"
+    assert int(answer.headers["content-length"]) < len(answer.content)  # httpx has decoded it
+    tail = answer.content[int(answer.headers["inference-header-content-length"]) :]
+    assert np.array_equal(np.frombuffer(tail, np.float32).reshape(rows, 3), array * 2)
+
+
+def test_small_answer_is_not_encoded(server: Any, row: Any) -> None:
+    answer = post(server, json.dumps(row).encode(), accept_encoding="gzip")
+    assert answer.status_code == 200
+    assert "content-encoding" not in answer.headers
+
+
+def test_faults_have_their_status(server: Any) -> None:
+    bomb = gzip.compress(bytes(2 << 20))
+    for body, encoding, status, message in [
+        (bomb, "gzip", 413, "unfolds to more than the limit of 1048576 bytes"),
+        (b"x", "gzip", 400, "the body is not gzip"),
+        (b"x", "br", 415, "send gzip, deflate, identity"),
+    ]:
+        answer = post(server, body, content_encoding=encoding)
+        assert (answer.status_code, list(answer.json())) == (status, ["error"])
+        assert message in answer.json()["error"]
+    assert answer.headers["accept-encoding"] == "gzip, deflate, identity"

@@ -18,6 +18,8 @@ from ..core.ownership import ROOT_KINDS, roots
 from ..core.plan import MLMODEL, TRAINING_RUN, Key, Obj, Observe, Refusal, Snapshot, Target
 
 _TOMBSTONES: Final = 10_000
+_TEXTS: Final = 5_000
+_SHORT: Final = 80
 _LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 
 
@@ -30,13 +32,18 @@ def target_of(obj: Obj) -> Target:
     return Target(obj["kind"], metadata["namespace"], metadata["name"])
 
 
-def _shared_keys(value: Any) -> Any:
-    """The same JSON with its keys shared between all objects of the cache: each decoded event brings its own copies
-    of "metadata", "containers" and a hundred more, which together outweigh the values."""
+def _shared(value: Any, texts: dict[str, str]) -> Any:
+    """The same JSON, with its keys and short strings shared between all objects of the cache.
+
+    Each decoded event brings its own copies of "metadata", "containers", "True" and a hundred more, which together
+    outweigh all else.
+    """
     if isinstance(value, dict):
-        return {sys.intern(key): _shared_keys(each) for key, each in value.items()}
+        return {sys.intern(key): _shared(each, texts) for key, each in value.items()}
     if isinstance(value, list):
-        return [_shared_keys(each) for each in value]
+        return [_shared(each, texts) for each in value]
+    if isinstance(value, str) and len(value) <= _SHORT:
+        return texts.setdefault(value, value)
     return value
 
 
@@ -60,6 +67,7 @@ class Store:
         self._members: dict[Key, dict[str, dict[str, Obj]]] = {}
         self._tombstones: OrderedDict[str, int] = OrderedDict()  # uid -> resourceVersion of its deletion
         self._counts: Counter[str] = Counter()
+        self._texts: dict[str, str] = {}
         self._observed: dict[Key, tuple[Observe, ...]] = {}
         self._evidence: dict[str, Evidence] = {}
 
@@ -78,7 +86,9 @@ class Store:
             return []
         if known is not None and version <= version_of(known):
             return []
-        return self._stored(target, _shared_keys(_slim(obj)), known)
+        if len(self._texts) > _TEXTS:
+            self._texts.clear()  # most are names and uids; what is shared already stays so
+        return self._stored(target, _shared(_slim(obj), self._texts), known)
 
     def write_through(self, obj: Obj) -> list[Key]:
         """The same for the answer to one of our writes."""

@@ -191,3 +191,17 @@ def test_evidence_is_kept_for_pods_that_the_standing_plan_observes(objects: Any)
     snapshot = store.snapshot(MODEL)
     assert snapshot is not None
     assert snapshot.evidence == {}
+
+
+def test_equal_keys_and_short_texts_are_held_once_and_the_table_stays_small(objects: Any) -> None:
+    store = Store()
+    for number in range(6000):
+        spec = {"".join(["im", "age"]): "".join(["registry/", "server"]), "name": f"unique-{number}"}
+        store.apply_event("ADDED", objects.child("Pod", f"p{number}", version=number + 1, spec=spec))
+    first, last = (store.get(Target("Pod", "team", f"p{number}")) for number in (5000, 5001))
+    assert first is not None and last is not None
+    (key,), (same,) = ([key for key in pod["spec"] if key == "image"] for pod in (first, last))
+    assert key is same
+    assert first["spec"]["image"] is last["spec"]["image"]
+    assert first["spec"]["name"] == "unique-5000"
+    assert len(store._texts) <= 5100

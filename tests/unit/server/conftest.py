@@ -182,6 +182,7 @@ def environment_of(folder: Folder, **more: Any) -> dict[str, str]:
         "TERMINATION_LOG": folder.path / "termination-log",
         "HOST": "127.0.0.1",
         "PORT": 0,
+        "GRPC_PORT": "off",
         "DRAIN_SECONDS": 0.1,
     }
     values |= {k.upper(): v for k, v in more.items()}
@@ -195,6 +196,7 @@ class Server:
     folder: Path
     lines: list[dict[str, Any]] = field(default_factory=list)
     port: int = 0
+    grpc_port: int = 0
 
     @property
     def url(self) -> str:
@@ -268,6 +270,7 @@ def launch() -> Iterator[Callable[..., Server]]:
                 entry = json.loads(line)
                 server.lines.append(entry)
                 if entry["msg"] == "serving":
+                    server.grpc_port = entry["grpcPort"] or 0
                     ports.put(entry["port"])
             ports.put(0)
 

@@ -1,4 +1,4 @@
-"""The operator dies before and after every single write of every scenario, and at sampled pairs of writes.
+"""The operator dies before and after every write of every scenario, and dies or loses its Lease at sampled pairs.
 
 After each death it starts from nothing. At every intermediate state the invariants of `explore.schedule`
 hold, and the end is that of the undisturbed run: a world whose whole state, time included, has come to be that of
@@ -49,12 +49,12 @@ def test_a_crash_at_every_single_write_changes_nothing_in_the_end(scenario: Scen
 
 
 @by_name
-def test_two_crashes_change_nothing_in_the_end(scenario: Scenario) -> None:
+def test_two_crashes_or_lost_leases_change_nothing_in_the_end(scenario: Scenario) -> None:
     plain = undisturbed(scenario)
     generator = random.Random(f"{SEED} {scenario.name}")
     for _ in range(PAIRS):
         first, second = sorted(generator.sample(range(1, plain.applier.count + 3), 2))
-        crash_at = {w: generator.choice(("before", "after")) for w in (first, second)}
+        crash_at = {w: generator.choice(("before", "after", "lost")) for w in (first, second)}
         explorer = Explorer(scenario, crash_at=crash_at)
         try:
             assert explorer.rejoins(plain) or explorer.final() == plain.final()

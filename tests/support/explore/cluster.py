@@ -176,7 +176,10 @@ def _same_controller(known: Obj, body: Obj) -> bool:
 
 
 class Applier:
-    """The operator's door: counts its writes, dies before or after the k-th, checks every write as it happens."""
+    """The operator's door: counts its writes, dies before or after the k-th, checks every write as it happens.
+
+    crash_at: write -> "before", "after", or "lost": the Lease expires before it and the process lives on.
+    """
 
     def __init__(
         self,
@@ -192,6 +195,22 @@ class Applier:
         self._around = around
         self._crash_at = crash_at
         self._written = written
+        self._fenced = False
+        self._survived: set[int] = set()
+        self.lost = False
+
+    def fence(self) -> None:
+        """As the elector's: asked before each write, it tells whether the Lease is still ours."""
+        next_write = self.count + 1
+        if self.lost or (self._crash_at.get(next_write) == "lost" and next_write not in self._survived):
+            self.lost = True
+            raise ports.LostLease("another replica holds the Lease")
+        self._fenced = True
+
+    def take_over(self) -> None:
+        """From now on it is the new leader who asks."""
+        self._survived.add(self.count + 1)
+        self.lost = False
 
     async def run(self, action: Action) -> ports.Answer:
         kind = target(action).kind
@@ -209,6 +228,8 @@ class Applier:
         return answer
 
     async def _write(self, send: Callable[[], Coroutine[Any, Any, ports.Answer]], what: Action | Obj) -> ports.Answer:
+        assert self._fenced, f"I9: a write without the Lease: {_describe(what)}"
+        self._fenced = False
         self.count += 1
         moment = self._crash_at.get(self.count)
         if self._around:

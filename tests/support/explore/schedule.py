@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +15,7 @@ from steeltown.core.plan import Action, Annotate, Key, Obj, Target, target
 from steeltown.core.planners import PLANNERS
 from steeltown.core.policy import Policy
 from steeltown.core.world import OUTCOME_ANNOTATION, Outcome
+from steeltown.runtime.ports import LostLease
 from steeltown.runtime.reconciler import Reconciler
 from steeltown.runtime.store import Store
 
@@ -41,7 +43,7 @@ class Operator:
             policy=POLICY,
             applier=applier,
             recorder=Recorder(),
-            fence=lambda: None,
+            fence=applier.fence,
             wake=self._add,
             now=lambda: cluster.now,
             clock=lambda: cluster.now.timestamp(),
@@ -231,6 +233,18 @@ class Explorer:
                 return self.operator.run()
             except Crash:
                 self.operator = Operator(self.cluster, self.nature, self.applier)
+            except LostLease:
+                self._outlive()
+
+    def _outlive(self) -> None:
+        """I9: whatever an old leader still tries, it writes nothing. Then another one starts from nothing."""
+        before = self.applier.count
+        for key in (*self.operator.queue, *self.operator.store.all_roots()):
+            with contextlib.suppress(LostLease):
+                self.cluster.drive(self.operator.reconciler.reconcile(key))
+        assert self.applier.count == before, f"I9: {self.cluster.log[before - self.applier.count :]}"
+        self.applier.take_over()
+        self.operator = Operator(self.cluster, self.nature, self.applier)
 
     def _check_rest(self) -> None:
         """I8: at rest nothing is written, not even after a restart that lists everything anew."""

@@ -30,6 +30,7 @@ class Route:
     weight: percent 0..100 of requests sent to `canary_url`; exact over any 100 consecutive requests.
     canary_url: base URL ("http://host:port") or "" while weight is 0.
     canary_digest: digest of the model behind it; a canary that answers with another digest counts as an error.
+    mirror: percent 0..100 of the other requests of which the canary gets a copy; the live model answers the user.
     timeout_milliseconds: after this the live model answers and the canary's attempt counts as an error.
     """
 
@@ -37,20 +38,20 @@ class Route:
     weight: int = 0
     canary_url: str = ""
     canary_digest: str = ""
+    mirror: int = 0
     timeout_milliseconds: int = 1000
 
     def to_json(self) -> str:
-        return json.dumps(
-            {
-                "epoch": self.epoch,
-                "weight": self.weight,
-                "canaryURL": self.canary_url,
-                "canaryDigest": self.canary_digest,
-                "timeoutMilliseconds": self.timeout_milliseconds,
-            },
-            separators=(",", ":"),
-            sort_keys=True,
-        )
+        raw = {
+            "epoch": self.epoch,
+            "weight": self.weight,
+            "canaryURL": self.canary_url,
+            "canaryDigest": self.canary_digest,
+            "timeoutMilliseconds": self.timeout_milliseconds,
+        }
+        if self.mirror:
+            raw["mirror"] = self.mirror
+        return json.dumps(raw, separators=(",", ":"), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Route | None:
@@ -65,12 +66,14 @@ class Route:
             weight=int(raw.get("weight", 0)),
             canary_url=str(raw.get("canaryURL", "")),
             canary_digest=str(raw.get("canaryDigest", "")),
+            mirror=int(raw.get("mirror", 0)),
             timeout_milliseconds=int(raw.get("timeoutMilliseconds", 1000)),
         )
-        if not 0 <= route.weight <= 100:
-            raise ValueError(f"route.weight {route.weight} must be 0..100")
-        if route.weight and not route.canary_url:
-            raise ValueError("route.canaryURL must be set when weight is above 0")
+        for name, share in (("weight", route.weight), ("mirror", route.mirror)):
+            if not 0 <= share <= 100:
+                raise ValueError(f"route.{name} {share} must be 0..100")
+            if share and not route.canary_url:
+                raise ValueError(f"route.canaryURL must be set when {name} is above 0")
         return route
 
 
@@ -107,12 +110,55 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pairs:
+    """Requests that both models answered, compared answer by answer.
+
+    compared: pairs of good answers. agreed: those within the tolerance of golden rows, texts and whole numbers equal.
+    failed: copies that the canary did not answer well. difference: of the worst element of each compared pair, in
+    millionths; |a - b| / max(1, |a|, |b|) for a float, 1 for anything else that differs, also a shape.
+    """
+
+    compared: int = 0
+    agreed: int = 0
+    failed: int = 0
+    difference: Histogram = field(default_factory=Histogram)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "compared": self.compared,
+            "agreed": self.agreed,
+            "failed": self.failed,
+            "difference": self.difference.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Pairs:
+        return cls(
+            compared=int(raw["compared"]),
+            agreed=int(raw["agreed"]),
+            failed=int(raw["failed"]),
+            difference=Histogram.from_json(raw["difference"]),
+        )
+
+    @classmethod
+    def merged(cls, parts: Iterable[Pairs]) -> Pairs:
+        seen = list(parts)
+        return cls(
+            compared=sum(p.compared for p in seen),
+            agreed=sum(p.agreed for p in seen),
+            failed=sum(p.failed for p in seen),
+            difference=Histogram.merged(p.difference for p in seen),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """What one server process saw within its current epoch.
 
     digest: of the model that this process serves. epoch, weight: of the route in force ("" and 0 without one).
     live: requests answered by this process's own model as first choice (fall-backs are not in it).
-    canary: requests handed to the canary, judged by what the canary did, not by what the user got.
+    canary: requests handed to the canary or copied to it, judged by what the canary did, not by what the user got.
+    pairs: of the copied ones.
     instance: changes when the process restarts, so that a reset of counters can be told from a decrease.
     """
 
@@ -122,6 +168,7 @@ class Evidence:
     weight: int
     live: Counts
     canary: Counts
+    pairs: Pairs = field(default_factory=Pairs)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -131,6 +178,7 @@ class Evidence:
             "weight": self.weight,
             "live": self.live.to_json(),
             "canary": self.canary.to_json(),
+            "pairs": self.pairs.to_json(),
         }
 
     @classmethod
@@ -142,4 +190,5 @@ class Evidence:
             weight=int(raw["weight"]),
             live=Counts.from_json(raw["live"]),
             canary=Counts.from_json(raw["canary"]),
+            pairs=Pairs.from_json(raw["pairs"]) if "pairs" in raw else Pairs(),
         )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from steeltown.contract.checks import Check, Verdict, worst
-from steeltown.contract.evidence import Counts, Evidence, Route
+from steeltown.contract.evidence import Counts, Evidence, Pairs, Route
 from steeltown.contract.files import model_prefix
 from steeltown.contract.golden import Golden
 from steeltown.contract.histogram import Histogram, bucket, lower_bound
@@ -80,7 +80,9 @@ def test_bad_plan_is_refused_by_name(text: str, message: str) -> None:
     ("text", "message"),
     [
         ('{"epoch": "e", "weight": 101}', "must be 0..100"),
-        ('{"epoch": "e", "weight": 5}', "canaryURL must be set"),
+        ('{"epoch": "e", "weight": 5}', "canaryURL must be set when weight is above 0"),
+        ('{"epoch": "e", "mirror": -1}', "route.mirror -1 must be 0..100"),
+        ('{"epoch": "e", "mirror": 5}', "canaryURL must be set when mirror is above 0"),
         ("[]", "must be a JSON object"),
     ],
 )
@@ -91,12 +93,15 @@ def test_bad_route_is_refused_by_name(text: str, message: str) -> None:
 
 
 def test_route_and_evidence_survive_the_journey() -> None:
-    route = Route(epoch="e", weight=5, canary_url="http://c:8080", canary_digest="d", timeout_milliseconds=7)
+    route = Route(epoch="e", weight=5, canary_url="http://c:8080", canary_digest="d", mirror=9, timeout_milliseconds=7)
     assert Route.from_json(route.to_json()) == route
     assert Route.from_json(" \n") is None
     counts = Counts(requests=3, errors=1, latency=Histogram({5: 2}))
-    seen = Evidence(instance="i", digest="d", epoch="e", weight=5, live=counts, canary=Counts())
+    pairs = Pairs(compared=2, agreed=1, failed=3, difference=Histogram({7: 2}))
+    seen = Evidence(instance="i", digest="d", epoch="e", weight=5, live=counts, canary=Counts(), pairs=pairs)
     assert Evidence.from_json(json.loads(json.dumps(seen.to_json()))) == seen
+    both = Pairs.merged([pairs, pairs])
+    assert both == Pairs(compared=4, agreed=2, failed=6, difference=Histogram({7: 4}))
 
 
 @given(st.integers(0, 10**9))

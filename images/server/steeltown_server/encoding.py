@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable
 from typing import Final
 
-from .signature import BadRequest
+from .signature import BadRequest, TooLarge
 
 GZIP: Final = 16 + zlib.MAX_WBITS
 ZLIB: Final = zlib.MAX_WBITS
@@ -23,10 +23,6 @@ SUPPORTED: Final = "gzip, deflate, identity"
 
 class UnsupportedEncoding(Exception):
     """415; the message names what was asked for and what is possible."""
-
-
-class TooLarge(Exception):
-    """413: the body unfolds to more than the limit."""
 
 
 def decode(encoding: bytes, body: bytes, limit: int) -> bytes:

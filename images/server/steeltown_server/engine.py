@@ -2,8 +2,9 @@
 
 Requests that arrive in one turn of the event loop run together (no timer, so an idle server adds no delay): the
 first one schedules `_flush` for the end of the turn, and what is pending then is taken by groups of equal shape.
-A request alone runs alone. If a joint run fails, each of its requests runs again by itself, so one request can
-never fail another.
+A model that is slow and gains from batches can be told to wait for more rows first, for a bounded time.
+A request alone runs alone, and on the only connection there is it runs at once. If a joint run fails, each of its
+requests runs again by itself, so one request can never fail another.
 
 Runs that are expected to stay under a millisecond happen inline, since a thread costs more than they do; longer
 ones go to the one worker thread (onnxruntime releases the GIL), and health checks stay quick. While the worker is
@@ -15,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -105,28 +106,63 @@ class RunStatistics:
 class Engine:
     """done: what the runs so far were like, for metrics and statistics."""
 
-    def __init__(self, model: Model, *, max_batch_rows: int, run_seconds: float, batches: bool = True) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        max_batch_rows: int,
+        run_seconds: float,
+        batches: bool = True,
+        max_queue_seconds: float = 60.0,
+        batch_wait_seconds: float = 0.0,
+    ) -> None:
         self._model = model
         self.max_batch_rows = max_batch_rows
         self.batches = batches
+        self._batch_wait_seconds = batch_wait_seconds if batches else 0.0
         self._pending: deque[Job] = deque()
+        self._pending_rows = 0
+        self._gathering: asyncio.TimerHandle | None = None
         self._scheduled = False
         self._loop = asyncio.get_running_loop()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="onnxruntime")
         self._seconds_per_run = run_seconds
         self._seconds_per_row = 0.0
+        self._seconds_per_job = run_seconds
+        self.max_queue_seconds = max_queue_seconds
+        self.alone: Callable[[], bool] = lambda: False
         self.done = RunStatistics()
 
     @property
     def pending(self) -> int:
         return len(self._pending)
 
+    @property
+    def wait_seconds(self) -> float:
+        """How long a request that comes now will wait, as far as the last runs tell."""
+        return len(self._pending) * self._seconds_per_job
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether it is kinder to refuse a request than to let it and all behind it wait."""
+        return self.wait_seconds > self.max_queue_seconds
+
     def submit(self, job: Job) -> None:
-        """Answers later, never from within this call."""
+        """Answers later; or within this call, if nobody else can come meanwhile and the run is short."""
         job.submitted = time.perf_counter_ns()
         self._pending.append(job)
-        if not self._scheduled:
-            self._scheduled = True
+        self._pending_rows += job.call.rows or 1
+        if self._scheduled:
+            if self._gathering is not None and self._pending_rows >= self.max_batch_rows:
+                self._gathering.cancel()
+                self._flush()
+            return
+        self._scheduled = True
+        if self._batch_wait_seconds and self._pending_rows < self.max_batch_rows:
+            self._gathering = self._loop.call_later(self._batch_wait_seconds, self._flush)
+        elif self.alone() and self._seconds_per_run < INLINE_SECONDS:
+            self._flush()
+        else:
             self._loop.call_soon(self._flush)
 
     def close(self) -> None:
@@ -134,6 +170,7 @@ class Engine:
 
     def _flush(self) -> None:
         """One group a turn, so that sockets are served between the groups of a long queue."""
+        self._gathering = None
         jobs, rows = self._take()
         if max(self._seconds_per_run, self._seconds_per_row * rows) < INLINE_SECONDS:
             self._done(self._run_timed(jobs), rows)
@@ -153,12 +190,15 @@ class Engine:
                     break
                 rows += call.rows
                 jobs.append(pending.popleft())
-        return jobs, max(rows, 1)
+        rows = max(rows, 1)
+        self._pending_rows -= rows
+        return jobs, rows
 
     def _done(self, run: _Run, rows: int) -> None:
         seconds = (run.ended - run.started) * 1e-9
         self._seconds_per_run += SMOOTHING * (seconds - self._seconds_per_run)
         self._seconds_per_row += SMOOTHING * (seconds / rows - self._seconds_per_row)
+        self._seconds_per_job += SMOOTHING * (seconds / len(run.outcomes) - self._seconds_per_job)
         self.done.add(run, rows)
         if self._pending:
             self._loop.call_soon(self._flush)

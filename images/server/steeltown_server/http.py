@@ -78,13 +78,29 @@ def error_answer(status: int, message: str, headers: bytes = b"") -> Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
+    """What clients can make the process hold, and for how long.
+
+    held_bytes: bodies of all requests that are not answered yet. request_seconds: from the first byte of a request
+    to its last; idle_seconds: without any byte.
+    """
+
     body_bytes: int
     header_bytes: int
+    held_bytes: int
+    connections: int
+    request_seconds: float
     idle_seconds: float
 
 
+class Answering(Protocol):
+    """What a handler needs of an exchange, whoever speaks with the client."""
+
+    def answer(self, answer: Answer) -> None:
+        """The first answer stands."""
+
+
 class Handler(Protocol):
-    def handle(self, exchange: Exchange, request: Request) -> None:
+    def handle(self, exchange: Answering, request: Request) -> None:
         """Answers the exchange, now or later."""
 
 
@@ -96,6 +112,7 @@ class HttpServer:
         self.limits = limits
         self.closing = False
         self.connections: set[Connection] = set()
+        self.held_bytes = 0
         self.now = 0.0
         self._heads: dict[tuple[int, bytes, bool], bytes] = {}
         self._loop = asyncio.get_running_loop()
@@ -128,7 +145,10 @@ class HttpServer:
         for connection in tuple(self.connections):
             if self.now - connection.active > self.limits.idle_seconds:
                 connection.expire()
-        self._sweeper = self._loop.call_later(min(1.0, self.limits.idle_seconds / 4), self._sweep)
+            elif self.now - connection.began > self.limits.request_seconds:
+                connection.hurry()
+        shortest = min(self.limits.idle_seconds, self.limits.request_seconds)
+        self._sweeper = self._loop.call_later(min(1.0, shortest / 4), self._sweep)
 
     def stop(self) -> None:
         self._sweeper.cancel()
@@ -139,18 +159,22 @@ class HttpServer:
 class Exchange:
     """One request's place in the answers of its connection."""
 
-    __slots__ = ("_connection", "answered", "keep_alive", "without_body")
+    __slots__ = ("_connection", "answered", "held_bytes", "keep_alive", "without_body")
 
-    def __init__(self, connection: Connection, keep_alive: bool, without_body: bool = False) -> None:
+    def __init__(
+        self, connection: Connection, keep_alive: bool, without_body: bool = False, held_bytes: int = 0
+    ) -> None:
         self._connection = connection
         self.keep_alive = keep_alive
         self.without_body = without_body
+        self.held_bytes = held_bytes
         self.answered: Answer | None = None
 
     def answer(self, answer: Answer) -> None:
         """The first answer stands."""
         if self.answered is None:
             self.answered = answer
+            self._connection.release(self.held_bytes)
             self._connection.flush()
 
 
@@ -168,7 +192,7 @@ class Connection(asyncio.Protocol):
         self._half_closed = False
         self._write_paused = False
         self._read_paused = False
-        self.active = server.now
+        self.active = self.began = server.now
         self._begin()
 
     def _begin(self) -> None:
@@ -187,9 +211,12 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._parser = httptools.HttpRequestParser(self)
         self._server.connections.add(self)
+        if len(self._server.connections) > self._server.limits.connections:
+            self._refuse_busy(f"more than {self._server.limits.connections} connections, the limit")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._drop_partial()
         self._parser = None  # parser and connection hold each other
         self._server.connections.discard(self)
 
@@ -238,6 +265,7 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._begin()
         self._in_message = True
+        self.began = self._server.now
 
     def on_url(self, part: bytes) -> None:
         self._target += part
@@ -262,11 +290,15 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, part: bytes) -> None:
-        self._body_bytes += len(part)
         if self._deaf:
             return
-        if self._body_bytes > self._server.limits.body_bytes:
+        server = self._server
+        self._body_bytes += len(part)
+        server.held_bytes += len(part)
+        if self._body_bytes > server.limits.body_bytes:
             self._refuse_body()
+        elif server.held_bytes > server.limits.held_bytes:
+            self._refuse_busy(f"requests of more than {server.limits.held_bytes} bytes are under way, the limit")
         else:
             self._chunks.append(part)
 
@@ -283,9 +315,10 @@ class Connection(asyncio.Protocol):
             chunks[0] if len(chunks) == 1 else b"".join(chunks),
         )
         self._chunks = []
+        held_bytes, self._body_bytes = self._body_bytes, 0  # the exchange's from now on
         # HTTP/1.0 has keep-alive only by an old extension that would need a header of ours: close instead.
         keep_alive = parser.should_keep_alive() and parser.get_http_version() == "1.1" and not parser.should_upgrade()
-        exchange = Exchange(self, keep_alive, request.method == b"HEAD")
+        exchange = Exchange(self, keep_alive, request.method == b"HEAD", held_bytes)
         self._waiting.append(exchange)
         if not keep_alive:
             self._deaf = True
@@ -331,17 +364,29 @@ class Connection(asyncio.Protocol):
     def _refuse_body(self) -> None:
         self._refuse(413, f"the body is larger than the limit of {self._server.limits.body_bytes} bytes")
 
-    def _refuse(self, status: int, message: str) -> None:
+    def _refuse_busy(self, message: str) -> None:
+        self._refuse(503, f"the server is busy: {message}; try again", b"retry-after: 1\r\n")
+
+    def _refuse(self, status: int, message: str, headers: bytes = b"") -> None:
         """Answers after whatever is under way, then listens to nothing more."""
         if self._deaf:
             return
         self._deaf = True
         self._refused = True
         self._in_message = False
-        self._chunks = []
+        self._drop_partial()
         exchange = Exchange(self, keep_alive=False)
         self._waiting.append(exchange)
-        exchange.answer(error_answer(status, message))
+        exchange.answer(error_answer(status, message, headers))
+
+    def _drop_partial(self) -> None:
+        """What has arrived of a request that will not be handled."""
+        self.release(self._body_bytes)
+        self._body_bytes = 0
+        self._chunks = []
+
+    def release(self, held_bytes: int) -> None:
+        self._server.held_bytes -= held_bytes
 
     # -- the end of a connection
 
@@ -363,9 +408,17 @@ class Connection(asyncio.Protocol):
         if self._write_paused:
             self._transport.abort()  # a close would wait for a reader that does not read
         elif self._in_message and not self._deaf:
-            self._refuse(408, "the request did not arrive in time")
+            self._refuse_late()
         else:
             self._transport.close()
+
+    def hurry(self) -> None:
+        """A request that trickles in is never idle, and still must end."""
+        if self._in_message and not self._deaf:
+            self._refuse_late()
+
+    def _refuse_late(self) -> None:
+        self._refuse(408, "the request did not arrive in time")
 
     def abort(self) -> None:
         if self._transport is not None:

@@ -20,10 +20,10 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvloop
 from steeltown.contract.files import ExitCode
@@ -32,7 +32,7 @@ from steeltown.contract.reports import StepReport
 from . import __version__, log
 from .engine import Engine
 from .http import HttpServer, Limits
-from .model import Model, StartFailure, cpu_limit, load, verify
+from .model import Model, StartFailure, check_size, cpu_limit, load, memory_limit, verify
 from .request import RequestDecoder
 from .router import POLL_SECONDS, Router, RouteWatch
 from .service import Service
@@ -40,7 +40,11 @@ from .settings import Settings, UsageError
 from .tally import Ledger
 from .warmup import WarmUp, warm_up
 
+if TYPE_CHECKING:
+    from .rpc import GrpcServer
+
 BACKLOG: Final = 1024
+HELD_BYTES: Final = 256 << 20
 DRAIN_POLL_SECONDS: Final = 0.01
 
 
@@ -52,15 +56,19 @@ def main(environment: Mapping[str, str]) -> int:
     except UsageError as error:
         log.error(str(error))
         return ExitCode.USAGE
+    threads = settings.intra_op_threads or cpu_limit()
+    deadline = threading.Timer(settings.load_seconds, _give_up, (settings,))
+    deadline.daemon = True
+    deadline.start()
     try:
         verify(settings.model_dir, settings.model_digest)
-        threads = settings.intra_op_threads or cpu_limit()
+        check_size(settings.model_dir, memory_limit())
         model = load(settings.model_dir, threads)
         warm = warm_up(model, settings.model_dir)
     except StartFailure as failure:
-        log.error("the model must not serve", reason=failure.reason, error=str(failure))
-        _report(settings.termination_log, failure, settings.model_digest)
-        return ExitCode.DATA
+        return _refuse(settings, failure)
+    finally:
+        deadline.cancel()
     log.info(
         "the model answers its golden rows",
         model=settings.model_name,
@@ -72,18 +80,35 @@ def main(environment: Mapping[str, str]) -> int:
         threads=threads,
         server=__version__,
     )
+    if settings.grpc_port is not None:
+        from . import rpc  # noqa: F401  (before the freeze; not at the top, since it costs memory even where it is off)
     gc.collect()
     gc.freeze()  # what the imports and the model made lives for ever: the collector need not visit it again
-    finished = uvloop.run(_serve(settings, model, warm, started))
+    try:
+        finished = uvloop.run(_serve(settings, model, warm, started))
+    except UsageError as error:
+        log.error(str(error))
+        return ExitCode.USAGE
     if not finished:
         sys.stdout.flush()
         os._exit(ExitCode.OK)  # a run of the model that does not end would hold up an orderly exit
     return ExitCode.OK
 
 
-def _report(path: Path, failure: StartFailure, digest: str) -> None:
-    if path.exists():
-        path.write_text(StepReport(reason=failure.reason, message=str(failure), digest=digest).encode())
+def _refuse(settings: Settings, failure: StartFailure) -> int:
+    log.error("the model must not serve", reason=failure.reason, error=str(failure))
+    if settings.termination_log.exists():
+        report = StepReport(reason=failure.reason, message=str(failure), digest=settings.model_digest)
+        settings.termination_log.write_text(report.encode())
+    return ExitCode.DATA
+
+
+def _give_up(settings: Settings) -> None:
+    """In a thread of its own: a model may hold the main one for ever."""
+    message = f"the model did not load and answer its golden rows within {settings.load_seconds:g} s"
+    code = _refuse(settings, StartFailure("ModelDoesNotLoad", message))
+    sys.stdout.flush()
+    os._exit(code)
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -101,13 +126,20 @@ async def _serve(settings: Settings, model: Model, warm: WarmUp, started: float)
     """False if something was still in flight at the end of the grace period."""
     loop = asyncio.get_running_loop()
     ledger = Ledger(settings.model_digest)
-    engine = Engine(model, max_batch_rows=settings.max_batch_rows, run_seconds=warm.run_seconds, batches=warm.batches)
+    engine = Engine(
+        model,
+        max_batch_rows=settings.max_batch_rows,
+        run_seconds=warm.run_seconds,
+        batches=warm.batches,
+        max_queue_seconds=settings.max_queue_seconds,
+        batch_wait_seconds=settings.batch_wait_milliseconds / 1000,
+    )
     router = Router(ledger, max_in_flight=settings.canary_in_flight, body_limit_bytes=settings.body_limit_bytes)
     service = Service(
         name=settings.model_name,
         version=settings.model_version,
         signature=model.signature,
-        decoder=RequestDecoder(model.signature, batching=warm.batches),
+        decoder=RequestDecoder(model.signature, batching=warm.batches, json_limit_bytes=settings.json_limit_bytes),
         engine=engine,
         router=router,
         ledger=ledger,
@@ -116,19 +148,29 @@ async def _serve(settings: Settings, model: Model, warm: WarmUp, started: float)
     limits = Limits(
         body_bytes=settings.body_limit_bytes,
         header_bytes=settings.header_limit_bytes,
+        held_bytes=settings.held_limit_bytes or min(HELD_BYTES, memory_limit() // 4),
+        connections=settings.max_connections,
+        request_seconds=settings.request_timeout_seconds,
         idle_seconds=settings.idle_timeout_seconds,
     )
     http = HttpServer(service, limits)
+    engine.alone = lambda: len(http.connections) == 1
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     watch = _watch_route(settings, router, ledger)
+    grpc = _grpc_server(settings, service, limits)
     listener = listening_socket(settings.host, settings.port)
     listener.setblocking(False)
     server = await loop.create_server(http.connection, sock=listener)
-    log.info("serving", port=listener.getsockname()[1], startSeconds=round(time.monotonic() - started, 3))
+    log.info(
+        "serving",
+        port=listener.getsockname()[1],
+        grpcPort=grpc.port if grpc else None,
+        startSeconds=round(time.monotonic() - started, 3),
+    )
     await stop.wait()
-    finished = await _drain(settings, service, http, server, listener)
+    finished = await _drain(settings, service, http, server, listener, grpc)
     if watch is not None:
         watch.cancel()
     router.close()
@@ -136,6 +178,16 @@ async def _serve(settings: Settings, model: Model, warm: WarmUp, started: float)
     engine.close()
     log.info("stopped", finished=finished)
     return finished
+
+
+def _grpc_server(settings: Settings, service: Service, limits: Limits) -> GrpcServer | None:
+    if settings.grpc_port is None:
+        return None
+    from .rpc import GrpcServer
+
+    server = GrpcServer(service, settings, asyncio.get_running_loop(), held_limit_bytes=limits.held_bytes)
+    server.start()
+    return server
 
 
 def _watch_route(settings: Settings, router: Router, ledger: Ledger) -> asyncio.Task[None] | None:
@@ -161,13 +213,17 @@ async def _drain(
     http: HttpServer,
     server: asyncio.AbstractServer,
     listener: socket.socket,
+    grpc: GrpcServer | None,
 ) -> bool:
     deadline = time.monotonic() + settings.grace_seconds
     service.ready = False
+    if grpc:
+        grpc.drain()
     log.info("draining", seconds=settings.drain_seconds, connections=len(http.connections))
     await asyncio.sleep(settings.drain_seconds / 2)
     http.announce_close()
     await asyncio.sleep(settings.drain_seconds / 2)
+    grpc_end = asyncio.create_task(grpc.stop(deadline)) if grpc else None
     # Only the kernel knows whether connections wait to be accepted; there is no event to wait for.
     while select.select([listener], [], [], 0)[0] and time.monotonic() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(0)
@@ -177,4 +233,5 @@ async def _drain(
     while http.connections and time.monotonic() < deadline:
         await asyncio.sleep(DRAIN_POLL_SECONDS)
         http.close_idle()
-    return not http.connections
+    grpc_finished = grpc_end is None or await grpc_end
+    return grpc_finished and not http.connections

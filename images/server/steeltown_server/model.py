@@ -8,6 +8,7 @@ be throttled by the kernel. Spinning is off, because a spinning thread burns the
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -54,6 +55,17 @@ def verify(folder: Path, digest: str) -> None:
         raise StartFailure("DigestMismatch", f"{path} has digest {found}, expected {digest}")
 
 
+def check_size(folder: Path, memory_bytes: int) -> None:
+    """StartFailure(ModelDoesNotLoad) if the file alone would fill the memory: the kernel would end us wordlessly."""
+    size = (folder / MODEL_OBJECT).stat().st_size
+    if size > memory_bytes:
+        raise StartFailure(
+            "ModelDoesNotLoad",
+            f"{MODEL_OBJECT} has {size} bytes, the memory limit is {memory_bytes}: "
+            "raise spec.serving.resources.limits.memory",
+        )
+
+
 def load(folder: Path, threads: int) -> Model:
     """StartFailure(ModelDoesNotLoad) with what onnxruntime says."""
     onnxruntime.disable_telemetry_events()
@@ -86,6 +98,13 @@ def cpu_limit(root: Path = CGROUP) -> int:
         if quota > 0 and period > 0:
             return max(1, quota // period)
     return 1
+
+
+def memory_limit(root: Path = CGROUP) -> int:
+    """Bytes of this container's limit (cgroup v2, else v1), else the machine's memory."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = (_int(_read(root / "memory.max")), _int(_read(root / "memory/memory.limit_in_bytes")))
+    return min([machine, *(limit for limit in limits if limit > 0)])
 
 
 def _version_2(root: Path) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -25,6 +26,7 @@ from steeltown.contract.evidence import Route
 from . import log
 from .canary import Address, CanaryAnswer, CanaryFailure, CanaryPool, Outcome
 from .http import JSON, Request
+from .pairs import Pair
 from .tally import Ledger, Tally
 
 POLL_SECONDS: Final = 0.25
@@ -54,17 +56,30 @@ class Router:
         self._max_in_flight = max_in_flight
         self._body_limit_bytes = body_limit_bytes
         self._accumulated = 0
+        self._mirrored = 0
         self._pool: CanaryPool | None = None
         self._faults_logged: set[str] = set()
         self.route = NO_ROUTE
-        self.weight = 0
+        self.active = False
+
+    @property
+    def weight(self) -> int:
+        return self.route.weight
 
     def takes_next(self) -> bool:
         """Whether the next request is the canary's. Asking consumes the turn."""
-        self._accumulated += self.weight
+        self._accumulated += self.route.weight
         if self._accumulated < 100:
             return False
         self._accumulated -= 100
+        return True
+
+    def mirrors_next(self) -> bool:
+        """Whether the canary gets a copy of the next request that it does not take."""
+        self._mirrored += self.route.mirror
+        if self._mirrored < 100:
+            return False
+        self._mirrored -= 100
         return True
 
     def apply(self, route: Route | None) -> None:
@@ -72,19 +87,22 @@ class Router:
         route = NO_ROUTE if route is None else route
         if route == self.route:
             return
-        if route.weight and route.timeout_milliseconds < 1:
+        active = bool(route.weight or route.mirror)
+        if active and route.timeout_milliseconds < 1:
             raise ValueError(f"route.timeoutMilliseconds {route.timeout_milliseconds} must be at least 1")
-        self._aim(Address.of(route.canary_url) if route.weight else None)
+        self._aim(Address.of(route.canary_url) if active else None)
         if route.epoch != self.route.epoch:
             self._ledger.begin_epoch(route.epoch)
-            self._accumulated = 0
+            self._accumulated = self._mirrored = 0
             self._faults_logged.clear()
         self.route = route
-        self.weight = self._ledger.weight = route.weight
+        self.active = active
+        self._ledger.weight = route.weight
         log.info(
             "route applied",
             epoch=route.epoch,
             weight=route.weight,
+            mirror=route.mirror,
             canary=route.canary_url,
             canaryDigest=route.canary_digest,
         )
@@ -102,26 +120,51 @@ class Router:
 
     def hand_over(self, job: HandedOver, request: Request) -> None:
         """Only for a request that is valid for the live model, so that a 4xx of the canary is the canary's fault."""
+
+        def done(answer: CanaryAnswer | None) -> None:
+            if answer is None:
+                job.answer_live()
+            else:
+                job.answer_from_canary(answer)
+
+        self._ask(request, job.tally, done)
+
+    def copy(self, request: Request, tally: Tally) -> Pair:
+        """The same question to the canary, beside the live model."""
+        pair = Pair(tally.pairing)
+
+        def done(answer: CanaryAnswer | None) -> None:
+            if answer is None:
+                pair.canary_failed()
+            else:
+                json_length = answer.headers.get(b"inference-header-content-length")
+                pair.canary(answer.body, None if json_length is None else int(json_length))
+
+        self._ask(request, tally, done)
+        return pair
+
+    def _ask(self, request: Request, tally: Tally, done: Callable[[CanaryAnswer | None], None]) -> None:
+        """Counts what the canary did, and hands on its answer if it is good."""
         pool = self._pool
-        assert pool is not None, "takes_next() is true only while weight > 0, and then there is a pool"
+        assert pool is not None, "a turn is only given while the route is active, and then there is a pool"
         route = self.route
         started = time.perf_counter_ns()
 
-        def done(outcome: Outcome) -> None:
+        def judge(outcome: Outcome) -> None:
             microseconds = (time.perf_counter_ns() - started) // 1000
             failure = _fault(outcome, route.canary_digest)
             if failure is None:
                 assert isinstance(outcome, CanaryAnswer)
-                job.tally.canary.ok(microseconds)
+                tally.canary.ok(microseconds)
                 self._ledger.count_canary("ok")
-                job.answer_from_canary(outcome)
+                done(outcome)
             else:
-                job.tally.canary.error()
+                tally.canary.error()
                 self._ledger.count_canary(failure.kind)
                 self._log_once(route, failure)
-                job.answer_live()
+                done(None)
 
-        pool.send(_message(request, pool.address), route.timeout_milliseconds / 1000, done)
+        pool.send(_message(request, pool.address), route.timeout_milliseconds / 1000, judge)
 
     def _log_once(self, route: Route, failure: CanaryFailure) -> None:
         """The first fault of each kind in an epoch: a failing canary must not fill the log."""

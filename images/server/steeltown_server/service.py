@@ -23,15 +23,17 @@ from steeltown.contract.evidence import EVIDENCE_PATH
 
 from . import __version__, log
 from .canary import CanaryAnswer
-from .encoding import LEAST_BYTES, SUPPORTED, Encoder, TooLarge, UnsupportedEncoding, decode, negotiate
+from .encoding import LEAST_BYTES, SUPPORTED, Encoder, UnsupportedEncoding, decode, negotiate
 from .engine import Engine
 from .extensions import SUPPORTED_EXTENSIONS, Extensions
-from .http import JSON, OCTETS, TEXT, Answer, Exchange, Request, error_answer
+from .http import JSON, OCTETS, TEXT, Answer, Request, error_answer
+from .http import Answering as Exchange
 from .metrics import Metrics
+from .pairs import Pair
 from .request import Call, RequestDecoder
 from .response import ResponseEncoder, non_finite
 from .router import DIGEST_HEADER, NON_FINITE_HEADER, Router
-from .signature import Array, BadRequest, Signature
+from .signature import Array, BadRequest, Signature, TooLarge
 from .tally import Ledger, Tally
 
 Endpoint = Callable[[Exchange, Request], None]
@@ -44,7 +46,7 @@ INLINE_BYTES: Final = 64 << 10
 class InferJob:
     """An infer request from decoding to its answer. counts: whether the live model is judged by it."""
 
-    __slots__ = ("call", "counts", "exchange", "request", "service", "started", "submitted", "tally")
+    __slots__ = ("call", "counts", "exchange", "pair", "request", "service", "started", "submitted", "tally")
 
     def __init__(
         self, service: Service, exchange: Exchange, request: Request, call: Call, tally: Tally, started: int
@@ -57,6 +59,7 @@ class InferJob:
         self.started = started
         self.submitted = started
         self.counts = True
+        self.pair: Pair | None = None
 
     def finish(self, outputs: Sequence[Array], finite: bool) -> None:
         call = self.call
@@ -75,6 +78,8 @@ class InferJob:
             if self.counts:
                 self.tally.live.ok(microseconds)
             self.service.ledger.count_latency(microseconds)
+        if self.pair is not None:
+            self.pair.live(body, json_length)
         headers = self.service.digest_header
         if json_length is None:
             self._answer(Answer(200, body, JSON, headers))
@@ -87,6 +92,15 @@ class InferJob:
     def fail(self, message: str) -> None:
         self._count_error()
         self._answer(error_answer(500, message, self.service.digest_header))
+
+    def shed(self, engine: Engine) -> None:
+        """Refused for those that are accepted: they keep their latency."""
+        self._count_error()
+        message = (
+            f"the server is busy: {engine.pending} requests wait for the model, about {engine.wait_seconds:.1f} s; "
+            f"the limit is {engine.max_queue_seconds:g} s; try again"
+        )
+        self._answer(error_answer(503, message, self.service.digest_header + b"retry-after: 1\r\n"))
 
     def _count_error(self) -> None:
         if self.counts:
@@ -238,8 +252,18 @@ class Service:
         job = self._job(exchange, request)
         if job is None:
             return
-        if self._router.weight and self._router.takes_next():
-            self._router.hand_over(job, job.request)
+        router = self._router
+        if router.active:
+            if router.takes_next():
+                router.hand_over(job, job.request)
+                return
+            if router.mirrors_next():
+                job.pair = router.copy(job.request, job.tally)
+        self._submit(job)
+
+    def _submit(self, job: InferJob) -> None:
+        if self.engine.overloaded:
+            job.shed(self.engine)
         else:
             self.engine.submit(job)
 
@@ -247,7 +271,7 @@ class Service:
         job = self._job(exchange, request)
         if job is not None:
             job.counts = False
-            self.engine.submit(job)
+            self._submit(job)
 
     def _job(self, exchange: Exchange, request: Request) -> InferJob | None:
         """None if the request was the client's mistake and is answered already."""

@@ -17,6 +17,7 @@ from steeltown.contract.files import MODEL_DIR, Env
 from steeltown.contract.reports import TERMINATION_LOG
 
 N = TypeVar("N", int, float)
+D = TypeVar("D")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -33,13 +34,27 @@ class Settings:
     route_file: downward API file with the route to a canary; None where no rollout can reach this process.
     termination_log: where the reason of a failed start goes; written only if it exists, as the kubelet makes it.
     host, port: "" listens on every address of the pod; port 0 takes a free one and logs it.
+    load_seconds: from the start to the answered golden rows; a model that takes longer is refused.
     drain_seconds: after SIGTERM, how long to go on serving so that endpoints and kube-proxy learn of it.
     grace_seconds: from SIGTERM to the end, whatever is still in flight; below terminationGracePeriodSeconds.
     body_limit_bytes, header_limit_bytes: what one request may make the process hold.
+    json_limit_bytes: of the JSON part of a request, which takes many times its size before it is tensors.
+    held_limit_bytes: bodies of all requests that are not answered yet; None = a quarter of the cgroup's memory limit,
+      at most 256 MiB.
+    max_connections: beyond, a connection is told so and closed.
+    request_timeout_seconds: from a request's first byte to its last.
+    max_queue_seconds: a request that would wait longer for the model is answered 503 at once.
     idle_timeout_seconds: a connection on which nothing happens is closed; above the usual 60 s of proxies, so
       that the proxy closes first and never writes into a closing connection.
     intra_op_threads: of onnxruntime; None = from the cgroup CPU limit.
     max_batch_rows: rows that run together; more gains little and makes the first one wait.
+    grpc_port: of the gRPC front end, 0 as for port; None (the word off) = none, which saves what grpcio costs.
+    grpc_threads: calls that are under way at a time; most of their time they wait, for the model or the canary.
+    grpc_timeout_seconds: how long a call waits whose client has set no deadline.
+    grpc_connection_age_seconds: then a client is told to open another connection, so that load reaches new Pods and
+      leaves old ones; drain_seconds and this together stay well below grace_seconds.
+    batch_wait_milliseconds: how long the first request of a batch waits for others; 0: only those of the same turn of
+      the event loop run together, and nobody waits.
     canary_in_flight: requests that may wait for the canary; beyond, the live model answers at once.
     """
 
@@ -51,13 +66,24 @@ class Settings:
     termination_log: Path = Path(TERMINATION_LOG)
     host: str = ""
     port: int = 8080
+    load_seconds: float = 300.0
     drain_seconds: float = 3.0
     grace_seconds: float = 20.0
     body_limit_bytes: int = 64 << 20
     header_limit_bytes: int = 16 << 10
+    json_limit_bytes: int = 16 << 20
+    held_limit_bytes: int | None = None
+    max_connections: int = 10_000
+    request_timeout_seconds: float = 60.0
+    max_queue_seconds: float = 1.0
     idle_timeout_seconds: float = 75.0
     intra_op_threads: int | None = None
     max_batch_rows: int = 64
+    grpc_port: int | None = 9000
+    grpc_threads: int = 32
+    grpc_timeout_seconds: float = 60.0
+    grpc_connection_age_seconds: float = 5.0
+    batch_wait_milliseconds: float = 0.0
     canary_in_flight: int = 64
 
     @classmethod
@@ -77,13 +103,30 @@ class Settings:
             termination_log=Path(environment.get("STEELTOWN_TERMINATION_LOG", TERMINATION_LOG)),
             host=environment.get("STEELTOWN_HOST", cls.host),
             port=read.number(Env.PORT, cls.port, int, 0),
+            load_seconds=read.number("STEELTOWN_LOAD_SECONDS", cls.load_seconds, float, 0.01),
             drain_seconds=read.number("STEELTOWN_DRAIN_SECONDS", cls.drain_seconds, float, 0),
             grace_seconds=read.number("STEELTOWN_GRACE_SECONDS", cls.grace_seconds, float, 0),
             body_limit_bytes=read.number("STEELTOWN_BODY_LIMIT_BYTES", cls.body_limit_bytes, int, 1),
             header_limit_bytes=read.number("STEELTOWN_HEADER_LIMIT_BYTES", cls.header_limit_bytes, int, 256),
+            json_limit_bytes=read.number("STEELTOWN_JSON_LIMIT_BYTES", cls.json_limit_bytes, int, 1),
+            held_limit_bytes=read.number("STEELTOWN_HELD_LIMIT_BYTES", 0, int, 0) or None,
+            max_connections=read.number("STEELTOWN_MAX_CONNECTIONS", cls.max_connections, int, 1),
+            request_timeout_seconds=read.number(
+                "STEELTOWN_REQUEST_TIMEOUT_SECONDS", cls.request_timeout_seconds, float, 0.1
+            ),
+            max_queue_seconds=read.number("STEELTOWN_MAX_QUEUE_SECONDS", cls.max_queue_seconds, float, 0.001),
             idle_timeout_seconds=read.number("STEELTOWN_IDLE_TIMEOUT_SECONDS", cls.idle_timeout_seconds, float, 0.1),
             intra_op_threads=read.number("STEELTOWN_INTRA_OP_THREADS", 0, int, 0) or None,
             max_batch_rows=read.number("STEELTOWN_MAX_BATCH_ROWS", cls.max_batch_rows, int, 1),
+            grpc_port=read.port_or_off("STEELTOWN_GRPC_PORT", cls.grpc_port),
+            grpc_threads=read.number("STEELTOWN_GRPC_THREADS", cls.grpc_threads, int, 1),
+            grpc_timeout_seconds=read.number("STEELTOWN_GRPC_TIMEOUT_SECONDS", cls.grpc_timeout_seconds, float, 0.001),
+            grpc_connection_age_seconds=read.number(
+                "STEELTOWN_GRPC_CONNECTION_AGE_SECONDS", cls.grpc_connection_age_seconds, float, 0.01
+            ),
+            batch_wait_milliseconds=read.number(
+                "STEELTOWN_BATCH_WAIT_MILLISECONDS", cls.batch_wait_milliseconds, float, 0
+            ),
             canary_in_flight=read.number("STEELTOWN_CANARY_IN_FLIGHT", cls.canary_in_flight, int, 1),
         )
 
@@ -98,7 +141,10 @@ class _Reader:
             raise UsageError(f"{name.value} is not set: the operator sets it on the server's container")
         return value
 
-    def number(self, name: str, default: N, kind: Callable[[str], N], least: float) -> N:
+    def port_or_off(self, name: str, default: int | None) -> int | None:
+        return None if self.environment.get(name) == "off" else self.number(name, default, int, 0)
+
+    def number(self, name: str, default: D, kind: Callable[[str], N], least: float) -> N | D:
         text = self.environment.get(name, "")
         if not text:
             return default

@@ -25,6 +25,10 @@ class BadRequest(Exception):
     """The client's mistake: 400, with a message that names the tensor, what was expected and what came."""
 
 
+class TooLarge(Exception):
+    """413: the request is, or unfolds to, more than a limit that the message names."""
+
+
 class UnservableModel(Exception):
     """The model has inputs or outputs that the protocol cannot carry."""
 
@@ -70,6 +74,7 @@ DATATYPES: Final = tuple(
     )
 )
 BY_ONNX: Final = {d.onnx: d for d in DATATYPES}
+BY_NAME: Final = {d.name: d for d in DATATYPES}
 
 
 @dataclass(frozen=True)

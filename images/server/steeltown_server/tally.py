@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import uuid
 
-from steeltown.contract.evidence import Counts, Evidence
+from steeltown.contract.evidence import Counts, Evidence, Pairs
 from steeltown.contract.histogram import Histogram, bucket
 
 
@@ -37,15 +37,39 @@ class Side:
         return Counts(requests=self.requests, errors=self.errors, latency=Histogram(self.buckets))
 
 
+class Pairing:
+    """Copied requests, compared."""
+
+    __slots__ = ("agreed", "compared", "differences", "failed")
+
+    def __init__(self) -> None:
+        self.compared = 0
+        self.agreed = 0
+        self.failed = 0
+        self.differences: dict[int, int] = {}
+
+    def add(self, difference: float, agreed: bool) -> None:
+        self.compared += 1
+        self.agreed += agreed
+        index = bucket(round(difference * 1e6))
+        self.differences[index] = self.differences.get(index, 0) + 1
+
+    def pairs(self) -> Pairs:
+        return Pairs(
+            compared=self.compared, agreed=self.agreed, failed=self.failed, difference=Histogram(self.differences)
+        )
+
+
 class Tally:
     """What this process saw in one epoch."""
 
-    __slots__ = ("canary", "epoch", "live")
+    __slots__ = ("canary", "epoch", "live", "pairing")
 
     def __init__(self, epoch: str = "") -> None:
         self.epoch = epoch
         self.live = Side()
         self.canary = Side()
+        self.pairing = Pairing()
 
 
 class Ledger:
@@ -85,4 +109,5 @@ class Ledger:
             weight=self.weight,
             live=current.live.counts(),
             canary=current.canary.counts(),
+            pairs=current.pairing.pairs(),
         )

@@ -37,6 +37,10 @@ V2_NAMES = {
     "int32": "INT32",
     "uint8": "UINT8",
     "uint64": "UINT64",
+    "int8": "INT8",
+    "int16": "INT16",
+    "uint16": "UINT16",
+    "uint32": "UINT32",
     "bool": "BOOL",
     "object": "BYTES",
 }
@@ -183,6 +187,7 @@ def environment_of(folder: Folder, **more: Any) -> dict[str, str]:
         "HOST": "127.0.0.1",
         "PORT": 0,
         "GRPC_PORT": "off",
+        "GRPC_CONNECTION_AGE_SECONDS": 0.5,
         "DRAIN_SECONDS": 0.1,
     }
     values |= {k.upper(): v for k, v in more.items()}

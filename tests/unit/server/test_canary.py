@@ -73,11 +73,16 @@ class Live:
         self._epochs = 0
         self.epoch = ""
 
-    def route(self, weight: int = 0, url: str = "", digest: str = DIGEST, timeout: int = 2000) -> None:
+    def route(self, weight: int = 0, url: str = "", digest: str = DIGEST, timeout: int = 2000, mirror: int = 0) -> None:
         self._epochs += 1
         self.epoch = f"epoch-{self._epochs}"
         route = Route(
-            epoch=self.epoch, weight=weight, canary_url=url, canary_digest=digest, timeout_milliseconds=timeout
+            epoch=self.epoch,
+            weight=weight,
+            canary_url=url,
+            canary_digest=digest,
+            mirror=mirror,
+            timeout_milliseconds=timeout,
         )
         beside = self._path.with_suffix(".new")
         beside.write_text(route.to_json())
@@ -149,6 +154,65 @@ def test_real_canary_answers_binary_requests_unchanged(live: Live, tripling: Any
         assert through.headers[name] == direct.headers[name]
     assert through.content == direct.content
     assert numbers(live.evidence())["canary"] == (1, 0, 1)
+
+
+def settled(live: Live, requests: int) -> Evidence:
+    """Copies are answered after the user is."""
+    deadline = time.monotonic() + 5
+    while (evidence := live.evidence()).canary.requests < requests and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return evidence
+
+
+def test_copied_requests_are_compared_and_the_user_sees_the_live_answer(live: Live, tripling: Any, row: Any) -> None:
+    live.route(0, tripling.url, tripling.digest, mirror=50)
+    assert outputs(live.infer(row, 100)) == [[2, 4, 6]] * 100
+    evidence = settled(live, 50)
+    assert numbers(evidence) == {"live": (100, 0, 100), "canary": (50, 0, 50)}
+    pairs = evidence.pairs
+    assert (pairs.compared, pairs.agreed, pairs.failed) == (50, 0, 0)
+    assert pairs.difference.total == 50
+    third = pairs.difference.quantile(0.5)
+    assert third is not None
+    assert third == pytest.approx(1e6 / 3, rel=0.07)  # |2 - 3| / 3, in every element
+
+
+def test_copies_to_the_same_model_agree_also_in_binary(live: Live, serve: Any, scaled: Any, row: Any) -> None:
+    twin = serve(scaled)
+    live.route(0, twin.url, twin.digest, mirror=100)
+    binary = row | {"parameters": {"binary_data_output": True}}
+    for body in (row, binary, row | {"id": "x"}):
+        live.infer(body, 2)
+    pairs = settled(live, 6).pairs
+    assert (pairs.compared, pairs.agreed, pairs.failed, pairs.difference.counts) == (6, 6, 0, {0: 6})
+
+
+def test_share_and_copies_stand_beside_each_other(live: Live, tripling: Any, row: Any) -> None:
+    live.route(20, tripling.url, tripling.digest, mirror=50)
+    assert outputs(live.infer(row, 100)).count([3, 6, 9]) == 20
+    evidence = settled(live, 60)
+    assert numbers(evidence) == {"live": (80, 0, 80), "canary": (60, 0, 60)}
+    assert evidence.pairs.compared == 40
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_copy_that_fails_is_the_canarys_error_and_nobody_elses(live: Live, canary: Any, row: Any, status: int) -> None:
+    """200: an answer that has another digest."""
+    canary.behaviour = (lambda h: h.reply(200)) if status == 200 else with_digest(500)
+    live.route(0, canary.url, mirror=100)
+    assert outputs(live.infer(row, 5)) == [[2, 4, 6]] * 5
+    evidence = settled(live, 5)
+    assert numbers(evidence) == {"live": (5, 0, 5), "canary": (5, 5, 0)}
+    assert (evidence.pairs.compared, evidence.pairs.failed) == (0, 5)
+
+
+def test_canary_that_hangs_holds_no_user_of_a_copy(live: Live, canary: Any, row: Any) -> None:
+    canary.behaviour = hang
+    live.route(0, canary.url, timeout=30_000, mirror=100)
+    assert outputs(live.infer(row, 20)) == [[2, 4, 6]] * 20
+    evidence = live.evidence()
+    assert evidence.live.requests == 20
+    assert evidence.canary.errors == 16, "4 are under way, the bound; the others were not sent"
 
 
 def hang(handler: Handler) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from steeltown_server.encoding import TooLarge, UnsupportedEncoding, decode, negotiate
-from steeltown_server.signature import BadRequest
+from steeltown_server.encoding import UnsupportedEncoding, decode, negotiate
+from steeltown_server.signature import BadRequest, TooLarge
 
 INFER = "/v2/models/m/infer"
 TEXT = b"the same again and again " * 100

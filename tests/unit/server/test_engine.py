@@ -95,6 +95,40 @@ async def test_requests_of_one_turn_run_together_and_each_gets_its_own_rows(
     assert [job.outputs[0][:, 0].tolist() for job in jobs] == [[2], [4, 6], [8]]
 
 
+async def test_request_on_the_only_connection_runs_at_once(doubling: CountingModel) -> None:
+    engine = Engine(doubling, max_batch_rows=64, run_seconds=0.0)  # type: ignore[arg-type]
+    alone = True
+    engine.alone = lambda: alone
+    first, second = Job(np.ones((1, 3), np.float32)), Job(np.ones((1, 3), np.float32))
+    engine.submit(first)
+    assert first.ended
+    alone = False
+    engine.submit(second)
+    assert not second.ended
+    await asyncio.wait_for(second.end.wait(), 5)
+    engine.close()
+
+
+@pytest.mark.looptime
+async def test_batch_waits_for_rows_but_not_for_ever(doubling: CountingModel) -> None:
+    """Times are those of a simulated clock."""
+    engine = Engine(doubling, max_batch_rows=4, run_seconds=0.0, batch_wait_seconds=10.0)  # type: ignore[arg-type]
+    loop = asyncio.get_running_loop()
+
+    async def submit(after: float) -> float:
+        await asyncio.sleep(after)
+        job = Job(np.ones((1, 3), np.float32))
+        engine.submit(job)
+        await job.end.wait()
+        return loop.time()
+
+    start = loop.time()
+    ends = await asyncio.gather(*(submit(after) for after in (0, 3, 20, 21, 22, 23, 24)))
+    assert [round(end - start) for end in ends] == [10, 10, 23, 23, 23, 23, 34]
+    assert doubling.runs == [2, 4, 1]
+    engine.close()
+
+
 async def test_batch_ends_at_the_row_limit_and_at_another_group(doubling: CountingModel) -> None:
     jobs = [Job(rows(1, 2)), Job(rows(3, 4)), Job(rows(5)), Job(rows(6), group=1), Job(rows(7), rows=0)]
     await run(doubling, jobs, max_batch_rows=4)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from steeltown_server import request
 from steeltown_server.request import RequestDecoder
 from steeltown_server.signature import BadRequest, Signature, TensorSpec
 
@@ -263,3 +264,62 @@ def test_any_finite_array_comes_through_json_flat_or_nested(array: np.ndarray, n
 def test_random_bytes_are_refused_and_nothing_else_happens(body: bytes, json_length: int | None) -> None:
     with pytest.raises(BadRequest):
         one("float", ["N", 2, 5, 7]).decode(body, json_length if json_length else None)
+
+
+LONG = {
+    "float": ("FP32", st.floats(width=32, allow_nan=False, allow_infinity=False) | st.integers(-(2**70), 2**70)),
+    "double": ("FP64", st.floats(allow_nan=False, allow_infinity=False)),
+    "int8": ("INT8", st.integers(-128, 127)),
+    "int64": ("INT64", st.integers(-(2**63), 2**63 - 1)),
+    "uint16": ("UINT16", st.integers(0, 2**16 - 1)),
+    "uint64": ("UINT64", st.integers(0, 2**64 - 1)),
+}
+
+
+@pytest.mark.parametrize("onnx", LONG)
+@given(data=st.data(), nested=st.booleans())
+def test_both_ways_through_an_array_agree_to_the_bit(onnx: str, data: st.DataObject, nested: bool) -> None:
+    """Long arrays take a parser that makes no Python objects."""
+    datatype, elements = LONG[onnx]
+    rows = data.draw(st.lists(st.tuples(elements, elements), max_size=6))
+    body, length = encode(x([len(rows), 2], datatype, rows if nested else [v for row in rows for v in row]))
+    decoded = []
+    for least in (0, 1 << 20):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(request, "VECTORISED_BYTES", least)
+            decoded.append(one(onnx, ["N", 2]).decode(body, length).feed["x"])
+    fast, slow = decoded
+    assert fast.dtype == slow.dtype
+    assert fast.shape == slow.shape
+    assert fast.tobytes() == slow.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("onnx", "datatype", "values", "message"),
+    [
+        ("float", "FP32", [1] * 399 + [1e39], "a number in data does not fit FP32"),
+        ("float", "FP32", [1] * 399 + [None], "Expected `float`, got `null`"),
+        ("float", "FP32", [1] * 399, "expected 400 elements for shape [200, 2], got 399"),
+        ("float", "FP32", [[1, 2]] * 199 + [[1]], "expected 2 elements on axis 1 of nested data, got 1"),
+        ("float", "FP32", [[1, 2]] * 198 + [[1, 2, 3], [1]], "expected 2 elements on axis 1 of nested data, got 3"),
+        ("float", "FP32", [[1, 2]] * 199 + [[1, [2]]], "Expected `float`, got `array`"),
+        ("int8", "INT8", [1] * 399 + [128], "a number in data does not fit INT8"),
+        ("uint8", "UINT8", [1] * 399 + [-1], "a number in data does not fit UINT8"),
+        ("int64", "INT64", [1] * 399 + [1.5], "data is not INT64: Expected `int`, got `float`"),
+        ("uint64", "UINT64", [1] * 399 + [2**64], "a number in data does not fit UINT64"),
+    ],
+)
+def test_long_array_is_refused_in_the_same_words(onnx: str, datatype: str, values: list[Any], message: str) -> None:
+    with pytest.raises(BadRequest) as refusal:
+        one(onnx, ["N", 2]).decode(*encode(x([200, 2], datatype, values)))
+    assert message in str(refusal.value)
+
+
+def test_nested_long_array_of_three_axes() -> None:
+    array = np.arange(600, dtype=np.float32).reshape(10, 3, 20)
+    decoder = one("float", ["N", 3, 20])
+    decoded = decoder.decode(*encode(x([10, 3, 20], "FP32", array.tolist()))).feed["x"]
+    np.testing.assert_array_equal(decoded, array)
+    wrong = array.reshape(10, 4, 15).tolist()
+    with pytest.raises(BadRequest, match="expected 3 elements on axis 1"):
+        decoder.decode(*encode(x([10, 3, 20], "FP32", wrong)))

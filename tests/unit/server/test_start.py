@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from steeltown.contract.golden import Golden
 from steeltown.contract.reports import StepReport
 from steeltown_server.lifecycle import main
-from steeltown_server.model import cpu_limit
+from steeltown_server.model import StartFailure, check_size, cpu_limit, memory_limit
 from steeltown_server.settings import Settings, UsageError
 from steeltown_server.warmup import first_difference
 
@@ -231,3 +231,71 @@ def test_threads_follow_the_cgroup_limit(tmp_path: Path, files: dict[str, str], 
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     assert cpu_limit(tmp_path) == cpus
+
+
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        ({"memory.max": "123\n"}, 123),
+        ({"memory/memory.limit_in_bytes": "456\n"}, 456),
+    ],
+)
+def test_memory_follows_the_cgroup_limit(tmp_path: Path, files: dict[str, str], limit: int) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert memory_limit(tmp_path) == limit
+
+
+def test_without_a_memory_limit_the_machine_is_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("max\n")
+    machine = int(Path("/proc/meminfo").read_text().split()[1]) * 1024
+    assert memory_limit(tmp_path) == machine
+
+
+def test_model_that_alone_fills_the_memory_is_refused_before_the_kernel_does_it(scaled: Any) -> None:
+    size = (scaled.path / "model.onnx").stat().st_size
+    check_size(scaled.path, size)
+    with pytest.raises(StartFailure, match=r"raise spec\.serving\.resources\.limits\.memory"):
+        check_size(scaled.path, size - 1)
+
+
+def endless() -> bytes:
+    """Goes round for some centuries before it answers."""
+    keep = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Identity", ["a"], ["b"])],
+        "keep",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("a", TensorProto.FLOAT, ["N", 3]),
+        ],
+        [
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("b", TensorProto.FLOAT, ["N", 3]),
+        ],
+    )
+    graph = helper.make_graph(
+        [helper.make_node("Loop", ["rounds", "yes", "x"], ["y"], body=keep)],
+        "endless",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3])],
+        [
+            helper.make_tensor("rounds", TensorProto.INT64, [], [2**62]),
+            helper.make_tensor("yes", TensorProto.BOOL, [], [True]),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return bytes(model.SerializeToString())
+
+
+def test_model_that_does_not_come_to_an_end_is_refused_in_time(launch: Any, make_folder: Any) -> None:
+    folder = make_folder(endless())
+    row = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
+    folder.write_golden({"inputs": [row], "outputs": [row | {"name": "y"}], "atol": 0.0, "rtol": 0.0})
+    server = launch(folder, load_seconds=1.5)
+    assert server.process.wait(timeout=30) == 65
+    report = StepReport.decode((folder.path / "termination-log").read_text())
+    assert report is not None
+    assert report.reason == "ModelDoesNotLoad"
+    assert report.message == "the model did not load and answer its golden rows within 1.5 s"

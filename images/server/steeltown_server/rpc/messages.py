@@ -1,0 +1,214 @@
+"""Protobuf to REST and back: a message becomes a `Request` with binary tensors, an `Answer` becomes a message.
+
+Nothing is checked here that the core checks. What stays is what only gRPC can get wrong: raw and typed contents in
+one request, a typed value that its datatype cannot hold, contents in the field of another datatype.
+
+Answers carry raw contents always, also to typed requests: the most widespread client decodes no typed numbers at
+all, and every client decodes raw.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import prod
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+import numpy as np
+import orjson
+
+from ..http import OCTETS, Answer, Request
+from ..request import LENGTH
+from ..signature import DATATYPES, BadRequest, TooLarge
+from . import inference_pb2 as pb
+
+FIELDS: Final = {
+    "BOOL": "bool_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+DTYPES: Final = {d.name: d.dtype for d in DATATYPES}
+SHARED_FIELDS: Final = frozenset(("int_contents", "uint_contents"))
+CHUNK: Final = 16384
+"""Values converted in one step: between steps other threads get their turn, above all the event loop's."""
+
+
+class _Size(msgspec.Struct, gc=False):
+    binary_data_size: int
+
+
+class _Output(msgspec.Struct, gc=False):
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: _Size
+
+
+class _Head(msgspec.Struct, gc=False):
+    model_name: str
+    model_version: str
+    outputs: list[_Output]
+    id: str = ""
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
+
+
+@lru_cache(256)
+def model_path(name: str, version: str) -> bytes:
+    """Path of a model, or of one version of it. What is no segment of a path is none that the server has."""
+    path = f"/v2/models/{_segment(name)}"
+    return (f"{path}/versions/{_segment(version)}" if version else path).encode()
+
+
+def _segment(name: str) -> str:
+    return quote(name.replace("/", "%2F"), safe="")
+
+
+# -- requests
+
+
+def infer_request(message: Any, limit_bytes: int) -> Request:
+    """message: ModelInferRequest. BadRequest, TooLarge: what the client did wrong in terms of gRPC."""
+    raws = _raw_contents(message) if message.raw_input_contents else _typed_contents(message, limit_bytes)
+    head: dict[str, Any] = {
+        "inputs": [
+            {
+                "name": tensor.name,
+                "shape": list(tensor.shape),
+                "datatype": tensor.datatype,
+                "parameters": {"binary_data_size": len(raw)},
+            }
+            for tensor, raw in zip(message.inputs, raws, strict=True)
+        ],
+        "parameters": {"binary_data_output": True},
+    }
+    if message.id:
+        head["id"] = message.id
+    if message.outputs:
+        head["outputs"] = [{"name": o.name, "parameters": _output_parameters(o)} for o in message.outputs]
+    json_part = orjson.dumps(head)
+    headers = {b"content-type": OCTETS, b"inference-header-content-length": b"%d" % len(json_part)}
+    target = model_path(message.model_name, message.model_version) + b"/infer"
+    return Request(b"POST", target, headers, b"".join((json_part, *raws)))
+
+
+def _output_parameters(output: Any) -> dict[str, Any]:
+    given = {name: getattr(p, p.WhichOneof("parameter_choice") or "", None) for name, p in output.parameters.items()}
+    return given | {"binary_data": True}
+
+
+def _raw_contents(message: Any) -> list[bytes]:
+    inputs, raws = message.inputs, message.raw_input_contents
+    for tensor in inputs:
+        if tensor.HasField("contents") and tensor.contents.ListFields():
+            raise BadRequest(
+                f"input {tensor.name!r} has contents beside raw_input_contents: "
+                "send all inputs of a request raw or all of them typed"
+            )
+    if len(raws) != len(inputs):
+        raise BadRequest(f"raw_input_contents: expected one for each of the {len(inputs)} inputs, got {len(raws)}")
+    return list(raws)
+
+
+def _typed_contents(message: Any, limit_bytes: int) -> list[bytes]:
+    raws: list[bytes] = []
+    left = limit_bytes
+    for tensor in message.inputs:
+        raws.append(_raw(tensor, left, limit_bytes))
+        left -= len(raws[-1])
+    return raws
+
+
+def _raw(tensor: Any, left: int, limit_bytes: int) -> bytes:
+    """The values as raw contents; b"" for a datatype that the core will refuse. left: bytes of the limit."""
+    name, datatype, contents = tensor.name, tensor.datatype, tensor.contents
+    if datatype == "FP16":
+        raise BadRequest(f"input {name!r} is FP16, which has no typed contents: send raw_input_contents")
+    if datatype not in FIELDS:
+        return b""
+    field = FIELDS[datatype]
+    for used, _ in contents.ListFields():
+        if used.name != field:
+            raise BadRequest(f"input {name!r}: {datatype} values are expected in {field}, got {used.name}")
+    values = getattr(contents, field)
+    shape = list(tensor.shape)
+    if min(shape, default=0) >= 0 and len(values) != prod(shape):
+        raise BadRequest(f"input {name!r}: expected {prod(shape)} elements for shape {shape}, got {len(values)}")
+    dtype = DTYPES[datatype]
+    size = LENGTH.size if datatype == "BYTES" else dtype.itemsize
+    if len(values) * size > left:
+        raise TooLarge(f"input {name!r}: the values are larger than the limit of {limit_bytes} bytes")
+    if datatype == "BYTES":
+        return b"".join(part for value in values for part in (LENGTH.pack(len(value)), value))
+    narrow = np.iinfo(dtype) if field in SHARED_FIELDS and dtype.itemsize < 4 else None
+    parts: list[bytes] = []
+    for start in range(0, len(values), CHUNK):
+        part = np.array(values[start : start + CHUNK], np.int64 if narrow else dtype)
+        if narrow:
+            outside = part[(part < narrow.min) | (part > narrow.max)]
+            if outside.size:
+                raise BadRequest(f"input {name!r}: {outside[0]} does not fit {datatype}")
+            part = part.astype(dtype)
+        parts.append(part.tobytes())
+    return b"".join(parts)
+
+
+# -- answers
+
+
+def infer_response(answer: Answer, json_length: int) -> Any:
+    """ModelInferResponse of an answer with status 200. ValueError (msgspec's errors are): not a binary answer."""
+    body = answer.body
+    head = _decode_head(memoryview(body)[:json_length])
+    raws: list[bytes] = []
+    start = json_length
+    for output in head.outputs:
+        end = start + output.parameters.binary_data_size
+        raws.append(body[start:end])
+        start = end
+    if start != len(body):
+        raise ValueError(f"the answer has {len(body)} bytes, its head says {start}")
+    return pb.ModelInferResponse(
+        model_name=head.model_name,
+        model_version=head.model_version,
+        id=head.id,
+        outputs=[
+            pb.ModelInferResponse.InferOutputTensor(name=o.name, datatype=o.datatype, shape=o.shape)
+            for o in head.outputs
+        ],
+        raw_output_contents=raws,
+    )
+
+
+def model_metadata(answer: Answer, digest: str) -> Any:
+    """ModelMetadataResponse."""
+    body = orjson.loads(answer.body)
+    return pb.ModelMetadataResponse(**body, properties={"digest": digest})
+
+
+def server_metadata(answer: Answer) -> Any:
+    """ServerMetadataResponse. The extensions that REST names are REST's: no call here has them."""
+    body = orjson.loads(answer.body)
+    return pb.ServerMetadataResponse(name=body["name"], version=body["version"])
+
+
+def error_text(answer: Answer) -> str:
+    text: str = orjson.loads(answer.body)["error"]
+    return text
+
+
+def headers(answer: Answer) -> dict[str, str]:
+    """The further headers of an answer."""
+    lines = answer.headers.decode("latin-1").split("\r\n")
+    return {name: value for name, _, value in (line.partition(": ") for line in lines if line)}

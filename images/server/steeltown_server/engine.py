@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -28,6 +28,7 @@ from .model import Model
 from .request import Call
 from .response import all_finite
 from .signature import Array
+from .tally import added
 
 INLINE_SECONDS: Final = 0.001
 SMOOTHING: Final = 0.1
@@ -101,6 +102,23 @@ class RunStatistics:
             self.queue_nanoseconds += waited
             index = bucket(waited // 1000)
             waits[index] = waits.get(index, 0) + 1
+
+    # Between workers, as in tally.Ledger
+
+    def told(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def with_told(self, others: Sequence[Mapping[str, Any]]) -> RunStatistics:
+        both = RunStatistics()
+        for name in ("jobs", "queue_nanoseconds", "rows", "run_nanoseconds", "runs"):
+            setattr(both, name, getattr(self, name) + sum(o[name] for o in others))
+        both.last_run = max(self.last_run, *(o["last_run"] for o in others))  # one clock for all processes
+        both.waits = added(int, self.waits, *(o["waits"] for o in others))
+        for part in (self.batches, *(o["batches"] for o in others)):
+            for size, (runs, nanoseconds) in part.items():
+                before = both.batches.get(int(size), (0, 0))
+                both.batches[int(size)] = (before[0] + runs, before[1] + nanoseconds)
+        return both
 
 
 class Engine:

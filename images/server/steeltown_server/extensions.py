@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from steeltown.contract.histogram import lower_bound
 
-from .engine import Engine
+from .engine import RunStatistics
 from .signature import Signature, TensorSpec
 from .tally import Ledger
 
@@ -20,17 +20,16 @@ SUPPORTED_EXTENSIONS: Final = ("binary_tensor_data", "statistics", "model_config
 
 
 class Extensions:
-    def __init__(self, name: str, version: str, signature: Signature, engine: Engine, ledger: Ledger) -> None:
+    """batch_rows: the most rows of one run, 0 where requests do not share runs."""
+
+    def __init__(self, name: str, version: str, signature: Signature, batch_rows: int) -> None:
         self._name = name
         self._version = version
         self._signature = signature
-        self._engine = engine
-        self._ledger = ledger
-        self._batch_rows = engine.max_batch_rows if engine.batches else 0
+        self._batch_rows = batch_rows
 
-    def statistics(self) -> dict[str, Any]:
+    def statistics(self, ledger: Ledger, done: RunStatistics) -> dict[str, Any]:
         """Of the one version there is, over the life of the process."""
-        done, ledger = self._engine.done, self._ledger
         good = sum(ledger.latency.values())
         stages = {
             "success": _duration(good, ledger.latency_microseconds * 1000),

@@ -23,10 +23,11 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import uvloop
-from steeltown.contract.files import ExitCode
+from steeltown.contract.files import MODEL_OBJECT, ExitCode
 from steeltown.contract.reports import StepReport
 
 from . import __version__, log
@@ -39,6 +40,7 @@ from .service import Service
 from .settings import Settings, UsageError
 from .tally import Ledger
 from .warmup import WarmUp, warm_up
+from .workers import Siblings, count, supervise
 
 if TYPE_CHECKING:
     from .rpc import GrpcServer
@@ -56,7 +58,12 @@ def main(environment: Mapping[str, str]) -> int:
     except UsageError as error:
         log.error(str(error))
         return ExitCode.USAGE
-    threads = settings.intra_op_threads or cpu_limit()
+    cpus = cpu_limit()
+    if settings.worker is None:
+        workers = workers_for(settings, cpus)
+        if workers > 1:
+            return supervise(workers, settings, environment, cpus=cpus)
+    threads = settings.intra_op_threads or cpus
     deadline = threading.Timer(settings.load_seconds, _give_up, (settings,))
     deadline.daemon = True
     deadline.start()
@@ -95,6 +102,12 @@ def main(environment: Mapping[str, str]) -> int:
     return ExitCode.OK
 
 
+def workers_for(settings: Settings, cpus: int) -> int:
+    model = settings.model_dir / MODEL_OBJECT
+    size = model.stat().st_size if model.exists() else 0
+    return count(settings, cpus=cpus, memory_bytes=memory_limit(), model_bytes=size)
+
+
 def _refuse(settings: Settings, failure: StartFailure) -> int:
     log.error("the model must not serve", reason=failure.reason, error=str(failure))
     if settings.termination_log.exists():
@@ -111,21 +124,23 @@ def _give_up(settings: Settings) -> None:
     os._exit(code)
 
 
-def listening_socket(host: str, port: int) -> socket.socket:
-    """Both address families where the pod has them."""
+def listening_socket(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """Both address families where the pod has them. shared: other workers listen on the same port."""
+    create = partial(socket.create_server, backlog=BACKLOG, reuse_port=shared)
     if not host and socket.has_dualstack_ipv6():
         try:
-            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG)
+            return create(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
         except OSError:  # IPv6 exists in the kernel but not in this network namespace
-            return socket.create_server(("", port), backlog=BACKLOG)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=BACKLOG)
+            return create(("", port))
+    return create((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
 
 
 async def _serve(settings: Settings, model: Model, warm: WarmUp, started: float) -> bool:
     """False if something was still in flight at the end of the grace period."""
     loop = asyncio.get_running_loop()
-    ledger = Ledger(settings.model_digest)
+    worker = settings.worker
+    processes = worker.count if worker else 1
+    ledger = Ledger(settings.model_digest, worker.group if worker else "")
     engine = Engine(
         model,
         max_batch_rows=settings.max_batch_rows,
@@ -148,7 +163,7 @@ async def _serve(settings: Settings, model: Model, warm: WarmUp, started: float)
     limits = Limits(
         body_bytes=settings.body_limit_bytes,
         header_bytes=settings.header_limit_bytes,
-        held_bytes=settings.held_limit_bytes or min(HELD_BYTES, memory_limit() // 4),
+        held_bytes=(settings.held_limit_bytes or min(HELD_BYTES, memory_limit() // 4)) // processes,
         connections=settings.max_connections,
         request_seconds=settings.request_timeout_seconds,
         idle_seconds=settings.idle_timeout_seconds,
@@ -160,7 +175,10 @@ async def _serve(settings: Settings, model: Model, warm: WarmUp, started: float)
         loop.add_signal_handler(number, stop.set)
     watch = _watch_route(settings, router, ledger)
     grpc = _grpc_server(settings, service, limits)
-    listener = listening_socket(settings.host, settings.port)
+    if worker:
+        service.siblings = Siblings(worker, service.told)
+        await service.siblings.start()
+    listener = listening_socket(settings.host, settings.port, shared=worker is not None)
     listener.setblocking(False)
     server = await loop.create_server(http.connection, sock=listener)
     log.info(
@@ -173,6 +191,8 @@ async def _serve(settings: Settings, model: Model, warm: WarmUp, started: float)
     finished = await _drain(settings, service, http, server, listener, grpc)
     if watch is not None:
         watch.cancel()
+    if service.siblings is not None:
+        service.siblings.close()
     router.close()
     http.stop()
     engine.close()

@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from steeltown.contract.histogram import lower_bound
 
-from .engine import Engine
+from .engine import RunStatistics
 from .tally import Ledger
 
 MICROSECONDS = range(4, 25)  # 16 us to 16.8 s
@@ -24,26 +24,32 @@ ROWS = range(1, 13)
 class Metrics:
     """Renders the exposition text."""
 
-    def __init__(self, labels: dict[str, str], ledger: Ledger, engine: Engine, ready: Callable[[], bool]) -> None:
+    def __init__(self, labels: dict[str, str], ready: Callable[[], bool]) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Steeltown(labels, ledger, engine, ready))
+        self._collector = _Steeltown(labels, ready)
+        self._registry.register(self._collector)
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
 
-    def render(self) -> bytes:
-        return generate_latest(self._registry)
+    def render(self, ledger: Ledger, done: RunStatistics, pending: int) -> bytes:
+        self._collector.now = (ledger, done, pending)
+        try:
+            return generate_latest(self._registry)
+        finally:
+            self._collector.now = None
 
 
 class _Steeltown(Collector):
-    def __init__(self, labels: dict[str, str], ledger: Ledger, engine: Engine, ready: Callable[[], bool]) -> None:
+    def __init__(self, labels: dict[str, str], ready: Callable[[], bool]) -> None:
         self._names = tuple(labels)
         self._values = tuple(labels.values())
-        self._ledger = ledger
-        self._engine = engine
         self._ready = ready
+        self.now: tuple[Ledger, RunStatistics, int] | None = None
 
     def collect(self) -> Iterator[Metric]:
-        ledger, engine = self._ledger, self._engine
+        if self.now is None:  # when it is registered
+            return
+        ledger, done, pending = self.now
         yield self._counter("requests", "Infer requests answered, by HTTP status.", "code", ledger.answers)
         yield self._counter(
             "canary_requests",
@@ -59,7 +65,6 @@ class _Steeltown(Collector):
             unit=1e-6,
             total=ledger.latency_microseconds,
         )
-        done = engine.done
         yield self._plain_counter("model_runs", "Runs of the model.", done.runs)
         yield self._plain_counter("model_run_rows", "Rows that these runs held.", done.rows)
         yield self._plain_counter("model_run_requests", "Requests that these runs answered.", done.jobs)
@@ -85,7 +90,7 @@ class _Steeltown(Collector):
         errors.add_metric((), ledger.route_errors)
         yield errors
         yield self._gauge("route_weight", "Percent of requests handed to the canary.", ledger.weight)
-        yield self._gauge("pending_requests", "Requests that wait for the model.", engine.pending)
+        yield self._gauge("pending_requests", "Requests that wait for the model.", pending)
         yield self._gauge("ready", "1 if this process answers ready.", int(self._ready()))
 
     def _histogram(

@@ -24,7 +24,7 @@ from steeltown.contract.evidence import EVIDENCE_PATH
 from . import __version__, log
 from .canary import CanaryAnswer
 from .encoding import LEAST_BYTES, SUPPORTED, Encoder, UnsupportedEncoding, decode, negotiate
-from .engine import Engine
+from .engine import Engine, RunStatistics
 from .extensions import SUPPORTED_EXTENSIONS, Extensions
 from .http import JSON, OCTETS, TEXT, Answer, Request, error_answer
 from .http import Answering as Exchange
@@ -35,6 +35,7 @@ from .response import ResponseEncoder, non_finite
 from .router import DIGEST_HEADER, NON_FINITE_HEADER, Router
 from .signature import Array, BadRequest, Signature, TooLarge
 from .tally import Ledger, Tally
+from .workers import Siblings
 
 Endpoint = Callable[[Exchange, Request], None]
 
@@ -160,7 +161,9 @@ class Service:
         self._router = router
         self._body_limit_bytes = body_limit_bytes
         labels = {"model": name, "version": version, "digest": ledger.digest}
-        self._metrics = Metrics(labels, ledger, engine, lambda: self.ready)
+        self._metrics = Metrics(labels, lambda: self.ready)
+        self._asking: set[asyncio.Task[None]] = set()
+        self.siblings: Siblings | None = None
         self._endpoints = self._table()
 
     def handle(self, exchange: Exchange, request: Request) -> None:
@@ -182,13 +185,14 @@ class Service:
             "/v2/": _get(self._server_metadata),
             "/v2/health/live": _get(lambda: _json({"live": True})),
             "/v2/health/ready": _get(lambda: self._readiness({"ready": True})),
-            EVIDENCE_PATH: _get(lambda: _json(self.ledger.evidence().to_json())),
-            "/metrics": _get(lambda: Answer(200, self._metrics.render(), TEXT)),
+            EVIDENCE_PATH: self._counted(lambda ledger, done, pending: _json(ledger.evidence().to_json())),
+            "/metrics": self._counted(lambda *counts: Answer(200, self._metrics.render(*counts), TEXT)),
             f"{model}/infer": _post(self._infer),
             f"{versioned}/infer": _post(self._infer_version),
         }
-        extensions = Extensions(self._name, self._version, self._signature, self.engine, self.ledger)
-        statistics = _get(lambda: _json(extensions.statistics()))
+        batch_rows = self.engine.max_batch_rows if self.engine.batches else 0
+        extensions = Extensions(self._name, self._version, self._signature, batch_rows)
+        statistics = self._counted(lambda ledger, done, pending: _json(extensions.statistics(ledger, done)))
         table["/v2/models/stats"] = statistics
         table["/v2/repository/index"] = _post(self._index)
         for verb in ("load", "unload"):
@@ -216,6 +220,39 @@ class Service:
             if len(parts) > 5 and parts[4] == "versions" and parts[5] != self._version:
                 return f"model {self._name!r} has no version {parts[5]!r} here, this server has {self._version!r}"
         return f"no such path: {path}"
+
+    # -- what was counted, here and by siblings
+
+    def told(self) -> dict[str, Any]:
+        """For a sibling that answers for all."""
+        return {"ledger": self.ledger.told(), "done": self.engine.done.told(), "pending": self.engine.pending}
+
+    def _counted(self, answer: Callable[[Ledger, RunStatistics, int], Answer]) -> Endpoint:
+        def now() -> Answer:
+            return answer(self.ledger, self.engine.done, self.engine.pending)
+
+        def endpoint(exchange: Exchange, request: Request) -> None:
+            if self.siblings is None or request.method not in (b"GET", b"HEAD"):
+                _get(now)(exchange, request)
+                return
+            task = asyncio.get_running_loop().create_task(for_all(exchange, self.siblings))
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+
+        async def for_all(exchange: Exchange, siblings: Siblings) -> None:
+            try:
+                others = await siblings.ask()
+                if not others:
+                    exchange.answer(now())
+                    return
+                ledger = self.ledger.with_told([o["ledger"] for o in others])
+                done = self.engine.done.with_told([o["done"] for o in others])
+                exchange.answer(answer(ledger, done, self.engine.pending + sum(o["pending"] for o in others)))
+            except Exception as error:
+                log.error("the counts of all workers could not be told", error=repr(error))
+                exchange.answer(error_answer(500, "internal error"))
+
+        return endpoint
 
     # -- health and metadata
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from steeltown.contract.files import MODEL_DIR, Env
 from steeltown.contract.reports import TERMINATION_LOG
@@ -19,6 +19,29 @@ from steeltown.contract.reports import TERMINATION_LOG
 N = TypeVar("N", int, float)
 D = TypeVar("D")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+WORKER: Final = "STEELTOWN_WORKER"
+"""How the process that starts workers tells each of them what it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One of several processes on the port. group: a name that only they share."""
+
+    index: int
+    count: int
+    group: str
+
+    @classmethod
+    def from_text(cls, text: str) -> Worker | None:
+        if not text:
+            return None
+        index, count, group = text.split("/")
+        return cls(int(index), int(count), group)
+
+    def to_text(self) -> str:
+        return f"{self.index}/{self.count}/{self.group}"
 
 
 class UsageError(Exception):
@@ -46,7 +69,9 @@ class Settings:
     max_queue_seconds: a request that would wait longer for the model is answered 503 at once.
     idle_timeout_seconds: a connection on which nothing happens is closed; above the usual 60 s of proxies, so
       that the proxy closes first and never writes into a closing connection.
-    intra_op_threads: of onnxruntime; None = from the cgroup CPU limit.
+    worker: what this process is among them, None: the only one, or the one that starts them.
+    workers: processes on the port; 0 = one per whole CPU of the cgroup's limit, as far as memory allows.
+    intra_op_threads: of onnxruntime, in each worker; None = the cgroup's CPU limit, shared among them.
     max_batch_rows: rows that run together; more gains little and makes the first one wait.
     grpc_port: of the gRPC front end, 0 as for port; None (the word off) = none, which saves what grpcio costs.
     grpc_threads: calls that are under way at a time; most of their time they wait, for the model or the canary.
@@ -77,12 +102,14 @@ class Settings:
     request_timeout_seconds: float = 60.0
     max_queue_seconds: float = 1.0
     idle_timeout_seconds: float = 75.0
+    workers: int = 0
+    worker: Worker | None = None
     intra_op_threads: int | None = None
     max_batch_rows: int = 64
     grpc_port: int | None = 9000
     grpc_threads: int = 32
     grpc_timeout_seconds: float = 60.0
-    grpc_connection_age_seconds: float = 5.0
+    grpc_connection_age_seconds: float = 10.0
     batch_wait_milliseconds: float = 0.0
     canary_in_flight: int = 64
 
@@ -116,9 +143,11 @@ class Settings:
             ),
             max_queue_seconds=read.number("STEELTOWN_MAX_QUEUE_SECONDS", cls.max_queue_seconds, float, 0.001),
             idle_timeout_seconds=read.number("STEELTOWN_IDLE_TIMEOUT_SECONDS", cls.idle_timeout_seconds, float, 0.1),
+            workers=read.number("STEELTOWN_WORKERS", cls.workers, int, 0),
+            worker=Worker.from_text(environment.get(WORKER, "")),
             intra_op_threads=read.number("STEELTOWN_INTRA_OP_THREADS", 0, int, 0) or None,
             max_batch_rows=read.number("STEELTOWN_MAX_BATCH_ROWS", cls.max_batch_rows, int, 1),
-            grpc_port=read.port_or_off("STEELTOWN_GRPC_PORT", cls.grpc_port),
+            grpc_port=read.port_or_off(Env.GRPC_PORT, cls.grpc_port),
             grpc_threads=read.number("STEELTOWN_GRPC_THREADS", cls.grpc_threads, int, 1),
             grpc_timeout_seconds=read.number("STEELTOWN_GRPC_TIMEOUT_SECONDS", cls.grpc_timeout_seconds, float, 0.001),
             grpc_connection_age_seconds=read.number(

@@ -9,6 +9,9 @@ request is an error already, and a fast failure must not look like a fast model.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from steeltown.contract.evidence import Counts, Evidence, Pairs
 from steeltown.contract.histogram import Histogram, bucket
@@ -75,9 +78,9 @@ class Tally:
 class Ledger:
     """Every counter of the process. `current` is the tally that requests beginning now belong to."""
 
-    def __init__(self, digest: str) -> None:
+    def __init__(self, digest: str, instance: str = "") -> None:
         self.digest = digest
-        self.instance = uuid.uuid4().hex
+        self.instance = instance or uuid.uuid4().hex
         self.current = Tally()
         self.weight = 0
         self.answers: dict[int, int] = {}  # infer requests by HTTP status
@@ -85,6 +88,7 @@ class Ledger:
         self.latency_microseconds = 0
         self.canary_results: dict[str, int] = {}
         self.route_errors = 0
+        self._evidence: Evidence | None = None  # of several processes, already added up
 
     def begin_epoch(self, epoch: str) -> None:
         self.current = Tally(epoch)
@@ -101,6 +105,8 @@ class Ledger:
         self.canary_results[result] = self.canary_results.get(result, 0) + 1
 
     def evidence(self) -> Evidence:
+        if self._evidence is not None:
+            return self._evidence
         current = self.current
         return Evidence(
             instance=self.instance,
@@ -111,3 +117,50 @@ class Ledger:
             canary=current.canary.counts(),
             pairs=current.pairing.pairs(),
         )
+
+    # Between workers: what one tells and another adds to its own
+
+    def told(self) -> dict[str, Any]:
+        """All of it as JSON."""
+        return {
+            "evidence": self.evidence().to_json(),
+            "answers": self.answers,
+            "latency": self.latency,
+            "latencyMicroseconds": self.latency_microseconds,
+            "canaryResults": self.canary_results,
+            "routeErrors": self.route_errors,
+        }
+
+    def with_told(self, others: Sequence[Mapping[str, Any]]) -> Ledger:
+        """A ledger of this process and others. Its evidence is of this one's epoch: who is not there yet, or has moved
+        on, is counted when all are."""
+        both = Ledger(self.digest, self.instance)
+        both.weight = self.weight
+        both.latency_microseconds = self.latency_microseconds + sum(o["latencyMicroseconds"] for o in others)
+        both.route_errors = self.route_errors + sum(o["routeErrors"] for o in others)
+        both.answers = added(int, self.answers, *(o["answers"] for o in others))
+        both.latency = added(int, self.latency, *(o["latency"] for o in others))
+        both.canary_results = added(str, self.canary_results, *(o["canaryResults"] for o in others))
+        own = self.evidence()
+        told = [Evidence.from_json(o["evidence"]) for o in others]
+        seen = [own, *(e for e in told if e.epoch == own.epoch)]
+        both._evidence = replace(
+            own,
+            live=Counts.merged(e.live for e in seen),
+            canary=Counts.merged(e.canary for e in seen),
+            pairs=Pairs.merged(e.pairs for e in seen),
+        )
+        return both
+
+
+K = TypeVar("K", int, str)
+
+
+def added(key: type[K], *parts: Mapping[Any, int]) -> dict[K, int]:
+    """The sum of counts by key; keys that went through JSON are texts."""
+    total: dict[K, int] = {}
+    for part in parts:
+        for name, count in part.items():
+            own = key(name)
+            total[own] = total.get(own, 0) + count
+    return total

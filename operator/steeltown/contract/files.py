@@ -31,6 +31,7 @@ class Env(StrEnum):
     MODEL_DIGEST = "STEELTOWN_MODEL_DIGEST"  # "sha256:<hex>" of model.onnx
     ROUTE_FILE = "STEELTOWN_ROUTE_FILE"  # downward API file with evidence.Route as JSON, or empty
     PORT = "STEELTOWN_PORT"
+    GRPC_PORT = "STEELTOWN_GRPC_PORT"
 
 
 class ExitCode(IntEnum):

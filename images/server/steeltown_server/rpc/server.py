@@ -271,7 +271,8 @@ def _handler(
 
 def _options(settings: Settings) -> list[tuple[str, int]]:
     return [
-        ("grpc.so_reuseport", 0),  # two servers on one port would share its clients and nobody would know
+        # Else two servers on one port would share its clients and nobody would know.
+        ("grpc.so_reuseport", int(settings.worker is not None)),
         ("grpc.max_receive_message_length", settings.body_limit_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),

@@ -32,6 +32,7 @@ PREVIOUS_ANNOTATION: Final = "steeltown.dev/previous"
 CREATED_ANNOTATION: Final = "steeltown.dev/live-created"
 PROMOTED_ANNOTATION: Final = "steeltown.dev/promoted"
 PORT: Final = 8080
+GRPC_PORT: Final = 9000
 DEFAULT_RESOURCES: Final[Obj] = {"requests": {"cpu": "100m", "memory": "192Mi"}, "limits": {"memory": "1Gi"}}
 
 
@@ -118,7 +119,16 @@ def _service(root: Obj, model: str, name: str, version: Version, *, track: str, 
         "metadata": pods.metadata(root, name, "server", {MODEL_LABEL: model}, **more),
         "spec": {
             "selector": {MODEL_LABEL: model, VERSION_LABEL: version.id, TRACK_LABEL: track},
-            "ports": [{"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP"}],
+            "ports": [
+                {"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP", "appProtocol": "http"},
+                {
+                    "name": "grpc",
+                    "port": GRPC_PORT,
+                    "targetPort": "grpc",
+                    "protocol": "TCP",
+                    "appProtocol": "kubernetes.io/h2c",
+                },
+            ],
         },
     }
 
@@ -165,11 +175,15 @@ def _server_pod(spec: ServingSpec, version: Version, policy: Policy) -> Obj:
             Env.MODEL_DIR: files.MODEL_DIR,
             Env.ROUTE_FILE: files.ROUTE_FILE,
             Env.PORT: str(PORT),
+            Env.GRPC_PORT: str(GRPC_PORT),
         },
         mounts={"model": files.MODEL_DIR, "route": route[0]},
         read_only=frozenset({"model", "route"}),
         resources=pods.resources(spec.resources, DEFAULT_RESOURCES),
-        ports=[{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        ports=[
+            {"name": "http", "containerPort": PORT, "protocol": "TCP"},
+            {"name": "grpc", "containerPort": GRPC_PORT, "protocol": "TCP"},
+        ],
         startupProbe=_probe("/v2/health/live", period=1, failures=120),
         readinessProbe=_probe("/v2/health/ready", period=1, failures=2),
         livenessProbe=_probe("/v2/health/live", period=10, failures=3),

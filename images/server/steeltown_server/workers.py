@@ -12,7 +12,6 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Mapping
@@ -43,25 +42,29 @@ def supervise(workers: int, settings: Settings, environment: Mapping[str, str], 
     with contextlib.ExitStack() as stack:
         port = settings.port or stack.enter_context(_reserved(settings.host))
         shared = {**environment, "STEELTOWN_PORT": str(port), "STEELTOWN_INTRA_OP_THREADS": str(threads)}
-        children = {}
-        for index in range(workers):
-            own = {**shared, WORKER: Worker(index, workers, group).to_text()}
-            child = subprocess.Popen([sys.executable, "-m", "steeltown_server"], env=own)
-            children[child.pid] = child
-        log.info("workers started", workers=workers, threads=threads)
+        children: set[int] = set()
+        passed_on: list[int] = []
 
         def pass_on(number: int, _: Any) -> None:
-            for pid in children:  # not Popen's own way, which would take the end of a child from the loop below
+            passed_on.append(number)
+            for pid in children:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, pass_on)
+        for index in range(workers):
+            own = {**shared, WORKER: Worker(index, workers, group).to_text()}
+            children.add(os.posix_spawn(sys.executable, [sys.executable, "-m", "steeltown_server"], own))
+        log.info("workers started", workers=workers, threads=threads)
+        for early in tuple(passed_on):  # there were not all of them yet
+            pass_on(early, None)
         first: int | None = None
         while children:
             pid, status = os.wait()
-            if children.pop(pid, None) is None:
+            if pid not in children:
                 continue  # an orphan that the container's first process inherits
+            children.discard(pid)
             code = os.waitstatus_to_exitcode(status)
             if first is None:
                 first = code

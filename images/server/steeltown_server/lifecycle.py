@@ -169,12 +169,12 @@ async def _serve(settings: Settings, model: Model, warm: WarmUp, started: float)
         idle_seconds=settings.idle_timeout_seconds,
     )
     http = HttpServer(service, limits)
-    engine.alone = lambda: len(http.connections) == 1
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     watch = _watch_route(settings, router, ledger)
     grpc = _grpc_server(settings, service, limits)
+    engine.alone = lambda: len(http.connections) == 1 and (grpc is None or grpc.idle)
     if worker:
         service.siblings = Siblings(worker, service.told)
         await service.siblings.start()

@@ -26,8 +26,7 @@ from .canary import CanaryAnswer
 from .encoding import LEAST_BYTES, SUPPORTED, Encoder, UnsupportedEncoding, decode, negotiate
 from .engine import Engine, RunStatistics
 from .extensions import SUPPORTED_EXTENSIONS, Extensions
-from .http import JSON, OCTETS, TEXT, Answer, Request, error_answer
-from .http import Answering as Exchange
+from .http import JSON, OCTETS, TEXT, Answer, Answering, Request, error_answer
 from .metrics import Metrics
 from .pairs import Pair
 from .request import Call, RequestDecoder
@@ -37,7 +36,7 @@ from .signature import Array, BadRequest, Signature, TooLarge
 from .tally import Ledger, Tally
 from .workers import Siblings
 
-Endpoint = Callable[[Exchange, Request], None]
+Endpoint = Callable[[Answering, Request], None]
 
 PLATFORM: Final = "onnx_onnxv1"
 INLINE_BYTES: Final = 64 << 10
@@ -50,7 +49,7 @@ class InferJob:
     __slots__ = ("call", "counts", "exchange", "pair", "request", "service", "started", "submitted", "tally")
 
     def __init__(
-        self, service: Service, exchange: Exchange, request: Request, call: Call, tally: Tally, started: int
+        self, service: Service, exchange: Answering, request: Request, call: Call, tally: Tally, started: int
     ) -> None:
         self.service = service
         self.exchange = exchange
@@ -166,7 +165,7 @@ class Service:
         self.siblings: Siblings | None = None
         self._endpoints = self._table()
 
-    def handle(self, exchange: Exchange, request: Request) -> None:
+    def handle(self, exchange: Answering, request: Request) -> None:
         try:
             endpoint = self._endpoints.get(request.target) or self._resolve(request.target)
             endpoint(exchange, request)
@@ -231,7 +230,7 @@ class Service:
         def now() -> Answer:
             return answer(self.ledger, self.engine.done, self.engine.pending)
 
-        def endpoint(exchange: Exchange, request: Request) -> None:
+        def endpoint(exchange: Answering, request: Request) -> None:
             if self.siblings is None or request.method not in (b"GET", b"HEAD"):
                 _get(now)(exchange, request)
                 return
@@ -239,7 +238,7 @@ class Service:
             self._asking.add(task)
             task.add_done_callback(self._asking.discard)
 
-        async def for_all(exchange: Exchange, siblings: Siblings) -> None:
+        async def for_all(exchange: Answering, siblings: Siblings) -> None:
             try:
                 others = await siblings.ask()
                 if not others:
@@ -271,7 +270,7 @@ class Service:
             "outputs": [s.metadata() for s in self._signature.outputs.values()],
         }
 
-    def _index(self, exchange: Exchange, request: Request) -> None:
+    def _index(self, exchange: Answering, request: Request) -> None:
         """What is here; `{"ready": true}` asks for what is ready."""
         try:
             body = _IndexRequest() if not request.body else _decode_index_request(request.body)
@@ -285,7 +284,7 @@ class Service:
 
     # -- inference
 
-    def _infer(self, exchange: Exchange, request: Request) -> None:
+    def _infer(self, exchange: Answering, request: Request) -> None:
         job = self._job(exchange, request)
         if job is None:
             return
@@ -304,13 +303,13 @@ class Service:
         else:
             self.engine.submit(job)
 
-    def _infer_version(self, exchange: Exchange, request: Request) -> None:
+    def _infer_version(self, exchange: Answering, request: Request) -> None:
         job = self._job(exchange, request)
         if job is not None:
             job.counts = False
             self._submit(job)
 
-    def _job(self, exchange: Exchange, request: Request) -> InferJob | None:
+    def _job(self, exchange: Answering, request: Request) -> InferJob | None:
         """None if the request was the client's mistake and is answered already."""
         started = time.perf_counter_ns()
         headers = request.headers
@@ -329,7 +328,7 @@ class Service:
             return None
         return InferJob(self, exchange, request, call, self.ledger.current, started)
 
-    def _refuse(self, exchange: Exchange, status: int, message: str, headers: bytes = b"") -> None:
+    def _refuse(self, exchange: Answering, status: int, message: str, headers: bytes = b"") -> None:
         self.ledger.count_answer(status)
         exchange.answer(error_answer(status, message, self.digest_header + headers))
 
@@ -341,7 +340,7 @@ class _IndexRequest(msgspec.Struct):
 _decode_index_request = msgspec.json.Decoder(_IndexRequest).decode
 
 
-def _immutable(exchange: Exchange, request: Request) -> None:
+def _immutable(exchange: Answering, request: Request) -> None:
     message = "this server serves one version for as long as it lives: change the MLModel to serve another"
     exchange.answer(error_answer(501, message))
 
@@ -358,7 +357,7 @@ def _encoded(answer: Answer, name: bytes, encode: Encoder) -> Answer:
 
 
 def _get(answer: Callable[[], Answer]) -> Endpoint:
-    def endpoint(exchange: Exchange, request: Request) -> None:
+    def endpoint(exchange: Answering, request: Request) -> None:
         if request.method in (b"GET", b"HEAD"):
             exchange.answer(answer())
         else:
@@ -368,7 +367,7 @@ def _get(answer: Callable[[], Answer]) -> Endpoint:
 
 
 def _post(handle: Endpoint) -> Endpoint:
-    def endpoint(exchange: Exchange, request: Request) -> None:
+    def endpoint(exchange: Answering, request: Request) -> None:
         if request.method == b"POST":
             handle(exchange, request)
         else:

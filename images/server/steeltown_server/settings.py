@@ -74,7 +74,8 @@ class Settings:
     intra_op_threads: of onnxruntime, in each worker; None = the cgroup's CPU limit, shared among them.
     max_batch_rows: rows that run together; more gains little and makes the first one wait.
     grpc_port: of the gRPC front end, 0 as for port; None (the word off) = none, which saves what grpcio costs.
-    grpc_threads: calls that are under way at a time; most of their time they wait, for the model or the canary.
+    grpc_threads: calls that are under way at a time; each waits for its answer. Above canary_in_flight, so that a
+      canary that hangs leaves threads to the live model.
     grpc_timeout_seconds: how long a call waits whose client has set no deadline.
     grpc_connection_age_seconds: then a client is told to open another connection, so that load reaches new Pods and
       leaves old ones; drain_seconds and this together stay well below grace_seconds.
@@ -107,7 +108,7 @@ class Settings:
     intra_op_threads: int | None = None
     max_batch_rows: int = 64
     grpc_port: int | None = 9000
-    grpc_threads: int = 32
+    grpc_threads: int = 96
     grpc_timeout_seconds: float = 60.0
     grpc_connection_age_seconds: float = 10.0
     batch_wait_milliseconds: float = 0.0

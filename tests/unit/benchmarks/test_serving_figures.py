@@ -140,6 +140,14 @@ def test_a_generator_that_was_late_or_gave_up_is_noted(measured: dict[str, Any],
     assert figures.lag_note(measured) is noted
 
 
+def test_a_goal_judged_by_latency_that_may_be_lag_is_doubtful() -> None:
+    late, punctual = held(1000, lag_p99_us=400.0), held(1000)
+    verdicts = [
+        figures.judge(result({"steeltown": server(open={"5000": each})}), [QUICK])[0] for each in (late, punctual)
+    ]
+    assert [verdict.doubtful for verdict in verdicts] == [True, False]
+
+
 def test_every_failure_is_told_with_its_round_and_server() -> None:
     failed = server({"logreg-c8": {"invalid": "status 500"}}, failed="rf: the server ended with 1")
     assert figures.complaints(result({"kserve": failed})) == [

@@ -85,6 +85,11 @@ def test_self_time_belongs_to_the_innermost_function() -> None:
     assert [line.split() for line in table[1:]] == [["60.0%", "60.0%", "run"], ["30.0%", "30.0%", "decode"]]
 
 
+def test_threads_that_wait_for_work_are_no_part_of_a_profile() -> None:
+    table = profiling.self_times([f"main;{profiling.IDLE} 90", "main;run 10"]).splitlines()
+    assert [line.split() for line in table[1:]] == [["100.0%", "100.0%", "run"]]
+
+
 def test_the_newest_result_is_the_last_of_the_last_day(tmp_path: Path) -> None:
     for name in ("2026-01-02-2", "2026-01-02-10", "2026-01-01-30"):
         (tmp_path / f"{name}.json").write_text(json.dumps({"name": name}))

@@ -24,6 +24,7 @@ from onnx import TensorProto
 from steeltown.contract.evidence import Route
 from steeltown_server import rpc
 from steeltown_server.rpc import inference_pb2 as pb
+from steeltown_server.settings import Settings, UsageError
 
 SERVICE = "inference.GRPCInferenceService"
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -581,6 +582,27 @@ def test_failing_canary_costs_grpc_clients_nothing(live: Live) -> None:
     assert live.counts() == {"live": (4, 0), "canary": (4, 4)}
 
 
+def test_hanging_canary_leaves_threads_to_the_live_model(
+    serve: Any, make_folder: Any, models: Any, tmp_path: Path
+) -> None:
+    folder = make_folder(models["scale"](), x=ONE_ROW)
+    path = tmp_path / "route.json"
+    live = Live(serve(folder, route_file=path, grpc_port=0, grpc_threads=8, canary_in_flight=4), path)
+    took: list[float] = []
+
+    def call() -> None:
+        started = time.monotonic()
+        assert arrays(live.client.infer(raw(x=ONE_ROW)))["y"].tolist() == [[2, 4, 6]]
+        took.append(time.monotonic() - started)
+
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(24) as pool:
+        live.route(100, f"http://127.0.0.1:{silent.getsockname()[1]}", "sha256:" + "c" * 64, timeout=3000)
+        for future in [pool.submit(call) for _ in range(24)]:
+            future.result()
+    assert sorted(t > 2.5 for t in took) == [False] * 20 + [True] * 4
+    assert live.counts() == {"live": (0, 0), "canary": (24, 24)}
+
+
 # -- the end
 
 
@@ -693,6 +715,7 @@ def test_open_connections_are_served_after_the_listener_is_closed(serve: Any, sc
     assert client.check() == SERVING
     server.terminate()
     until(lambda: is_refused(server.grpc_port))
+    assert [said.status for said in client.watch()] == [NOT_SERVING], "a late watch ends too"
     for _ in range(20):
         assert arrays(client.infer(raw(x=ONE_ROW)))["y"].tolist() == [[2, 4, 6]]
     assert server.process.wait(timeout=10) == 0
@@ -748,6 +771,16 @@ def test_port_is_off_when_told_and_then_grpcio_is_not_even_imported(serve: Any, 
     libraries = Path(f"/proc/{server.process.pid}/maps").read_text()
     assert "onnxruntime" in libraries
     assert "cygrpc" not in libraries
+
+
+@pytest.mark.parametrize(("text", "port"), [("", 9000), ("0", 0), ("9001", 9001), ("off", None)])
+def test_port_is_a_number_or_off(environment: Any, scaled: Any, text: str, port: int | None) -> None:
+    assert Settings.from_environment(environment(scaled, grpc_port=text)).grpc_port == port
+
+
+def test_port_that_is_neither_is_named(environment: Any, scaled: Any) -> None:
+    with pytest.raises(UsageError, match="STEELTOWN_GRPC_PORT must be a number, got 'on'"):
+        Settings.from_environment(environment(scaled, grpc_port="on"))
 
 
 def test_port_that_is_taken_ends_the_start_with_a_sentence(launch: Any, serve: Any, scaled: Any, server: Any) -> None:

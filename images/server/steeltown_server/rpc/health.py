@@ -53,6 +53,7 @@ class Health:
     def __init__(self, *services: str) -> None:
         self._services = frozenset(("", *services))
         self._serving = True
+        self._ended = False
         self._watches: set[Watch] = set()
 
     def status(self, service: str) -> int:
@@ -73,6 +74,8 @@ class Health:
             self._watches.discard(watch)  # the client has left already
             return
         watch.tell()
+        if self._ended:  # it came over a connection that is still open
+            watch.end()
 
     def drain(self) -> None:
         """Check says NOT_SERVING from now on; who watches is told from another thread, since a send may wait."""
@@ -80,6 +83,7 @@ class Health:
         self._for_each(Watch.tell)
 
     def end_watches(self) -> None:
+        self._ended = True
         self._for_each(Watch.end)
 
     def _for_each(self, do: Callable[[Watch], None]) -> None:

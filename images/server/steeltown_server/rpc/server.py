@@ -74,6 +74,10 @@ class Held:
         self._bytes = 0
         self._lock = threading.Lock()
 
+    @property
+    def nothing(self) -> bool:
+        return self._bytes == 0
+
     @contextmanager
     def take(self, size: int) -> Iterator[bool]:
         """False: it would be too much."""
@@ -120,6 +124,11 @@ class GrpcServer:
             raise UsageError(
                 f"gRPC cannot listen on {address}, set STEELTOWN_GRPC_PORT to a free port or off: {error}"
             ) from None
+
+    @property
+    def idle(self) -> bool:
+        """No call is under way."""
+        return self._held.nothing
 
     def start(self) -> None:
         self._server.start()

@@ -25,6 +25,7 @@ from checks import (
     encoded,
     gives,
     has,
+    has_no_null,
     header,
     is_config,
     is_error,
@@ -36,7 +37,20 @@ from checks import (
 )
 from models import GOLDEN, TYPES, direct
 from target import BODY_LIMIT_BYTES
-from wire import JSON_LENGTH, Body, Tensor, binary, flat, infer, nested, strings, to_bytes
+from wire import (
+    JSON_LENGTH,
+    JSON_TYPE,
+    OCTETS_TYPE,
+    Body,
+    Tensor,
+    binary,
+    flat,
+    in_json,
+    infer,
+    nested,
+    strings,
+    to_bytes,
+)
 
 MUST, SHOULD, STEELTOWN = "MUST", "SHOULD", "STEELTOWN"
 OK: Final = (200,)
@@ -75,8 +89,8 @@ def get(path: str, clause: str, check: Check, **more: Any) -> None:
 
 
 def refused(name: str, clause: str, body: Body, exact: int = 400, **more: Any) -> None:
-    """The client's mistake: any 4xx with the error object, ours is `exact`."""
-    case(name, clause, is_error, body=body, **{"statuses": REFUSED, "exact": exact, **more})
+    """The client's mistake: the error object and, as we read the text's "typically 400", a 4xx; ours is `exact`."""
+    case(name, clause, is_error, body=body, **{"level": SHOULD, "statuses": REFUSED, "exact": exact, **more})
 
 
 # -- health and metadata
@@ -121,6 +135,7 @@ INFERENCE, DATA, BINARY_TEXT = "REST, Inference", "REST, Tensor Data", "Triton, 
 case("flat data", DATA, each(gives(y=Y), binary_outputs()), body=infer(FLAT))
 case("nested data", DATA, gives(y=Y), body=infer(NESTED))
 case("infer names the model", INFERENCE, has(model_name="single"), body=infer(FLAT))
+case("optional fields are not null", INFERENCE, has_no_null("id", "model_version", "parameters"), body=infer(FLAT))
 case("infer at a version", INFERENCE, gives(y=Y), body=infer(FLAT), path="/v2/models/{m}/versions/{v}/infer")
 case("empty id is echoed", INFERENCE, has(id=""), body=infer(FLAT, id=""), level=SHOULD)
 case("id is echoed", INFERENCE, has(id='a "quoted" é'), body=infer(FLAT, id='a "quoted" é'))
@@ -131,7 +146,7 @@ case("integers for a float tensor", DATA, gives(y=np.array([[2, 4, 6]], np.float
      body=infer(flat("x", X[:1]).but(data=[1, 2, 3])))  # fmt: skip
 case("without content-type", INFERENCE, gives(y=Y), body=Body(infer(FLAT).content), level=SHOULD)
 case("json with white space", INFERENCE, gives(y=Y),
-     body=Body(b"\n " + json.dumps(json.loads(infer(NESTED).content), indent=2).encode() + b"\n"))  # fmt: skip
+     body=in_json(b"\n " + json.dumps(json.loads(infer(NESTED).content), indent=2).encode() + b"\n"))  # fmt: skip
 
 A, B = GOLDEN["pair"].values()
 TOTAL, NEGATIVE = A + B.astype(np.float32), -B
@@ -161,7 +176,7 @@ case("whole numbers of any size for a float tensor", DATA, level=STEELTOWN, mode
 case("BYTES of any text", DATA, gives(text_out=strings(['"\\\n', "\x00", "𝄞", ""], [4])), model="words",
      body=infer(flat("text", strings(['"\\\n', "\x00", "𝄞", ""], [4]))))  # fmt: skip
 case("BYTES with escapes", "RFC 8259, 7", gives(text_out=strings(["é𝄞"], [1])), model="words",
-     body=Body(b'{"inputs":[{"name":"text","shape":[1],"datatype":"BYTES","data":["\\u00e9\\ud834\\udd1e"]}]}'),
+     body=in_json(b'{"inputs":[{"name":"text","shape":[1],"datatype":"BYTES","data":["\\u00e9\\ud834\\udd1e"]}]}'),
      )  # fmt: skip
 
 for name, matrix in (("scalar and matrix", X), ("no rows", EMPTY), ("no columns", EMPTY.T)):
@@ -211,7 +226,7 @@ with_tail("no rows in binary, data null", gives(y=EMPTY), level=SHOULD,  # as th
           body=infer(Tensor(binary("x", EMPTY).described | {"data": None})))  # fmt: skip
 with_tail("id is echoed in binary", has(id="7"), infer(BINARY, parameters=EVERY, id="7"))
 
-RAW = {JSON_LENGTH: "0"}
+RAW = OCTETS_TYPE | {JSON_LENGTH: "0"}
 RAW_TEXT = "Triton, Binary Tensor Data, Raw Binary Request"
 for name, body, check, model in (
     ("raw request", Body(to_bytes(X), RAW), each(gives(y=Y), binary_outputs("y")), "single"),
@@ -239,11 +254,11 @@ for pack in (Body.gzip, Body.deflate):
               body=infer(LARGE, parameters=EVERY).but(accept_encoding=coding))  # fmt: skip
     with_tail(f"{coding} both ways", each(gives(y=MANY * 2), encoded(coding)), level=SHOULD,
               body=pack(infer(binary("x", MANY), parameters=EVERY)).but(accept_encoding=coding))  # fmt: skip
-    refused(f"{coding} body cut short", COMPRESSION, level=SHOULD,
-            body=Body(pack(infer(LARGE)).content[:-9], {"content-encoding": coding}))  # fmt: skip
-    refused(f"{coding} body is none", COMPRESSION, infer(FLAT).but(content_encoding=coding), level=SHOULD)
+    refused(f"{coding} body cut short", COMPRESSION,
+            body=Body(pack(infer(LARGE)).content[:-9], pack(infer(LARGE)).headers))  # fmt: skip
+    refused(f"{coding} body is none", COMPRESSION, infer(FLAT).but(content_encoding=coding))
     refused(f"{coding} body larger than the limit once unpacked", COMPRESSION, level=STEELTOWN, exact=413,
-            body=pack(Body(b" " * (BODY_LIMIT_BYTES + 1))))  # fmt: skip
+            body=pack(in_json(b" " * (BODY_LIMIT_BYTES + 1))))  # fmt: skip
     with_tail(f"{coding} raw request", gives(y=Y), pack(Body(to_bytes(X), RAW)), level=SHOULD)
     case(f"{coding} may be answered to a small request", COMPRESSION, each(gives(y=Y), encoded(coding, "identity")),
          body=infer(FLAT).but(accept_encoding=coding))  # fmt: skip
@@ -272,20 +287,26 @@ for path in ("/v2/models/{m}/config", "/v2/models/{m}/versions/{v}/config"):
 get("/v2/models/nobody/config", CONFIG, is_error, extension="model_configuration", statuses=FAILED, exact=404)
 for asked in ("{}", '{"ready": true}', ""):
     case(f"repository index of {asked or 'nothing'}", REPOSITORY, is_index, path="/v2/repository/index",
-         extension="model_repository", body=Body(asked.encode()), level=MUST if asked else SHOULD)  # fmt: skip
+         extension="model_repository", body=in_json(asked.encode()), level=MUST if asked else SHOULD)  # fmt: skip
 case("repository index of a gzip body", "RFC 9110, 8.4: decoded, or 415", anything, level=SHOULD,
      extension="model_repository", path="/v2/repository/index", statuses=(200, 415),
-     body=Body(b"{}").gzip())  # fmt: skip
-refused("repository index of no object", REPOSITORY, Body(b"["), path="/v2/repository/index",
+     body=in_json(b"{}").gzip())  # fmt: skip
+refused("repository index of no object", REPOSITORY, in_json(b"["), path="/v2/repository/index",
         extension="model_repository", level=STEELTOWN)  # fmt: skip
 for verb in ("load", "unload"):
-    refused(f"repository {verb} is not offered", "decided: a server has one version for life", Body(b"{}"), exact=501,
+    refused(f"repository {verb} is not offered", "decided: one version for life", in_json(b"{}"), exact=501,
             level=STEELTOWN, statuses=FAILED, path=f"/v2/repository/models/{{m}}/{verb}")  # fmt: skip
 
 # -- the client's mistakes
 
 ERRORS = "REST, Inference Response JSON Error Object"
-PAIR_INPUTS = (flat("a", A), flat("b", B))
+for name, body in (
+    ("a wrong datatype", infer(FLAT.but(datatype="FP64"))),
+    ("a missing field", infer(FLAT.but(shape=None))),
+    ("too few elements", infer(FLAT.but(data=[1, 2, 3]))),
+    ("malformed json", in_json(b"{")),
+):
+    case(f"error object for {name}", ERRORS, is_error, body=body, statuses=FAILED)
 for name, *tensors in (
     ("unknown input", FLAT.but(name="z")),
     ("unknown input beside the right one", FLAT, FLAT.but(name="z")),
@@ -317,7 +338,7 @@ for name, *tensors in (
     refused(name, ERRORS, infer(*tensors))
 refused("missing input", ERRORS, infer(flat("a", A)), model="pair")
 refused("inputs that differ in a shared dimension", ERRORS, infer(flat("a", A), flat("b", np.repeat(B, 2, 0))),
-        model="pair", level=SHOULD)  # fmt: skip
+        model="pair")  # fmt: skip
 refused("unknown output", ERRORS, infer(FLAT, outputs=[{"name": "z"}]))
 refused("output asked for twice", ERRORS, infer(FLAT, outputs=[{"name": "y"}] * 2), level=STEELTOWN)
 refused("FP16 data in JSON", "Triton, Tensor Data: FP16 has no JSON form", model="half",
@@ -350,10 +371,10 @@ for rows in (1, 300):  # a long tensor may well be decoded by other code than a 
     for name, elements in WRONG_ELEMENTS:
         for element in elements:
             refused(f"{name} of {element!r} among {2 * rows} elements", DATA, with_wrong_element(name, element, rows),
-                    model="types", level=SHOULD)  # fmt: skip
+                    model="types")  # fmt: skip
     refused(f"whole number written as a float for UINT64 among {2 * rows}", "decided", model="types", level=STEELTOWN,
             body=with_wrong_element("uint64", 1.0, rows))  # fmt: skip
-    refused(f"1e400 among {3 * rows} elements", "decided", level=STEELTOWN, body=Body(
+    refused(f"1e400 among {3 * rows} elements", "decided", level=STEELTOWN, body=in_json(
         infer(flat("x", np.repeat(X[:1], rows, 0))).content.replace(b"[1.0,", b"[1e400,")))  # fmt: skip
     for shape_of_it, ending in (("a short row", [[1.0, 2.0]]), ("two rows that even out", [[1.0], [1.0] * 5])):
         data = [[1.0, 2.0, 3.0]] * (rows + 1 - len(ending)) + ending
@@ -377,7 +398,7 @@ for name, text in (
     ("NaN in json", infer(FLAT.but(data=[float("nan")] * 6)).content),
     ("infinity in json", infer(FLAT.but(data=[float("inf")] * 6)).content),
 ):
-    refused(name, "RFC 8259" if "json" in name or "UTF" in name else ERRORS, Body(text))
+    refused(name, "RFC 8259" if "json" in name or "UTF" in name else ERRORS, in_json(text))
 
 SIZES = "Triton, Binary Tensor Data: sizes"
 LENGTH = len(infer(BINARY).content) - len(BINARY.raw)
@@ -419,7 +440,8 @@ refused("BYTES that are not UTF-8", "ONNX strings are UTF-8", words(b"\1\0\0\0\x
         extension="binary_tensor_data")  # fmt: skip
 
 PATHS = "REST, paths; RFC 9110, 15.5"
-for path in ("/", "/v2/nothing", "/v3", "/v2/models/nobody", "/v2/models/nobody/ready",
+get("/", "no path of the protocol", is_error, statuses=FAILED, exact=404, level=STEELTOWN)
+for path in ("/v2/nothing", "/v3", "/v2/models/nobody", "/v2/models/nobody/ready",
              "/v2/models/{m}/versions/nobody", "/v2/models/{m}/nothing"):  # fmt: skip
     get(path, PATHS, is_error, statuses=FAILED, exact=404)
 refused("infer of an unknown model", PATHS, infer(FLAT), exact=404, path="/v2/models/nobody/infer", statuses=FAILED)
@@ -429,26 +451,26 @@ for method, path in (
     ("GET", INFER), ("PUT", INFER), ("DELETE", INFER), ("POST", "/v2/health/live"), ("POST", "/v2/models/{m}"),
     ("DELETE", "/v2/models/{m}"),
 ):  # fmt: skip
-    refused(f"{method} {path}", PATHS, Body(b""), method=method, path=path, exact=405, level=SHOULD)
+    refused(f"{method} {path}", PATHS, Body(b""), method=method, path=path, exact=405)
 case("405 names the methods", "RFC 9110, 15.5.6", each(is_error, header("allow", "POST")), method="GET", path=INFER,
      statuses=(405,), exact=405)  # fmt: skip
 
 # -- what no text decides
 
 case("body of the limit", "decided", is_error, level=STEELTOWN, statuses=(400,),
-     body=Body(b" " * BODY_LIMIT_BYTES))  # fmt: skip
-refused("body beyond the limit", "RFC 9110, 15.5.14", Body(b" " * (BODY_LIMIT_BYTES + 1)), 413, level=STEELTOWN)
+     body=in_json(b" " * BODY_LIMIT_BYTES))  # fmt: skip
+refused("body beyond the limit", "RFC 9110, 15.5.14", in_json(b" " * (BODY_LIMIT_BYTES + 1)), 413, level=STEELTOWN)
 refused("headers beyond the limit", "RFC 6585, 5", infer(FLAT).but(x="y" * 9000), 431, level=STEELTOWN)
 case("unknown fields are ignored", "decided", gives(y=Y), level=STEELTOWN,
      body=infer(FLAT.but(layout="NHWC"), trace=[1, {"a": None}]))  # fmt: skip
 case("of duplicate keys the last counts", "decided; RFC 8259, 4", has(id="b"), level=STEELTOWN,
-     body=Body(infer(FLAT).content[:-1] + b',"id":"a","id":"b"}'))  # fmt: skip
+     body=in_json(infer(FLAT).content[:-1] + b',"id":"a","id":"b"}'))  # fmt: skip
 case("null is as good as absent", "decided", gives(y=Y), level=STEELTOWN,
      body=infer(FLAT, id=None, parameters=None, outputs=None))  # fmt: skip
 case("NaN that the model made has no JSON form", "decided", is_error, level=STEELTOWN, statuses=(500,),
      body=infer(binary("x", np.full((1, 3), np.nan, np.float32))))  # fmt: skip
 case("a tiny number becomes zero, not an error", "decided", gives(y=np.zeros((1, 3), np.float32)), level=STEELTOWN,
-     body=Body(b'{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":[1e-400,0.0,-0]}]}'))  # fmt: skip
+     body=in_json(b'{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":[1e-400,0.0,-0]}]}'))  # fmt: skip
 for extension, parameters in (
     ("classification", {"classification": 1}),
     ("shared memory", {"shared_memory_region": "r", "shared_memory_byte_size": 24}),
@@ -460,6 +482,6 @@ refused("BOOL byte that is neither 0 nor 1", "decided", level=STEELTOWN, model="
                      for n, a in ALL.items())))  # fmt: skip
 case("gzip of several members", "RFC 1952, 2.2", gives(y=Y), level=STEELTOWN,
      body=Body(gzip.compress(infer(FLAT).content[:20]) + gzip.compress(infer(FLAT).content[20:]),
-               {"content-encoding": "gzip"}))  # fmt: skip
+               infer(FLAT).gzip().headers))  # fmt: skip
 case("gzip inside gzip", "RFC 9110, 8.4", gives(y=Y), level=STEELTOWN,
-     body=Body(gzip.compress(infer(FLAT).gzip().content), {"content-encoding": "gzip, gzip"}))  # fmt: skip
+     body=Body(gzip.compress(infer(FLAT).gzip().content), JSON_TYPE | {"content-encoding": "gzip, gzip"}))  # fmt: skip

@@ -26,7 +26,7 @@ def anything(answer: Answer) -> None:
 def is_error(answer: Answer) -> None:
     """The protocol's error object, and nothing else."""
     body = answer.json
-    assert list(body) == ["error"], f"expected an object with the one field error, got {body}"
+    assert list(body) == ["error"], f"no error object, got {body}"
     assert isinstance(body["error"], str), f"error must be a string, got {body['error']!r}"
     assert body["error"], "error is empty"
     assert "Traceback" not in body["error"], "the error shows a stack trace"
@@ -41,7 +41,19 @@ def has(**fields: Any) -> Check:
 
     def check(answer: Answer) -> None:
         body = answer.json
-        assert {k: body.get(k) for k in fields} == fields, f"expected {fields} in {body}"
+        assert {k: body.get(k) for k in fields} == fields, f"expected {fields}, got {body}"
+
+    return check
+
+
+def has_no_null(*fields: str) -> Check:
+    """An optional field is there with a value or not at all; `fields` are looked at in the outputs, too."""
+
+    def check(answer: Answer) -> None:
+        body = answer.json
+        for part in (body, *body["outputs"]):
+            null = [name for name in fields if name in part and part[name] is None]
+            assert not null, f"{null} is null"
 
     return check
 
@@ -88,7 +100,7 @@ def binary_outputs(*names: str) -> Check:
     """Just these outputs are raw bytes."""
 
     def check(answer: Answer) -> None:
-        raw = [o["name"] for o in answer.json["outputs"] if "binary_data_size" in o.get("parameters", {})]
+        raw = [o["name"] for o in answer.json["outputs"] if "binary_data_size" in (o.get("parameters") or {})]
         assert raw == list(names), f"expected binary outputs {list(names)}, got {raw}"
         assert (JSON_LENGTH in answer.headers) == bool(names), f"{JSON_LENGTH}: {answer.headers.get(JSON_LENGTH)}"
         kind = "application/octet-stream" if names else "application/json"
@@ -113,7 +125,7 @@ def is_metadata(inputs: list[tuple[str, str, list[int]]], outputs: list[tuple[st
             got = [(t["name"], t["datatype"], t["shape"]) for t in body[side]]
             assert got == ports, f"expected {side} {ports}, got {got}"
         assert isinstance(body.get("platform"), str), "platform is missing"
-        assert all(isinstance(v, str) for v in body.get("versions", [])), "a version is no string"
+        assert all(isinstance(v, str) for v in body.get("versions") or []), "a version is no string"
 
     return check
 

@@ -1,4 +1,4 @@
-"""Where other servers and the table differ: one Markdown row for each case that some server does not pass.
+"""Where servers and the table differ, in Markdown: every case that some server does not pass.
 
 `python tests/conformance/divergence.py steeltown mlserver kserve` starts each (peers in their own environments, with
 an onnxruntime runtime of a few lines) and writes the table to standard output. `--url http://host:port` asks a server
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,13 @@ import models
 from cases import CASES, MUST, SHOULD, STEELTOWN
 from environments import FOLDER, programs
 from target import Target, started_from_source
-from verdict import Verdict, extensions_of, judge
+from verdict import Verdict, expected_status, extensions_of, judge
 from wire import Body, send
 
 PEERS = FOLDER / "peers"
 OURS = "steeltown"
 START_SECONDS = 90
+UNNAMED = {"kserve": ["binary_tensor_data"]}
 Find = Callable[[str], Target]
 
 
@@ -104,10 +105,10 @@ def at(url: str) -> Find:
     return find
 
 
-def judge_all(find: Find, levels: set[str]) -> dict[str, Verdict]:
-    """By the name of the case."""
+def judge_all(find: Find, levels: set[str], assumed: Collection[str]) -> dict[str, Verdict]:
+    """By the name of the case. assumed: extensions that the server has and does not name."""
     servers = {model: find(model) for model in models.MAKERS}
-    extensions = extensions_of(servers["single"])
+    extensions = {*extensions_of(servers["single"]), *assumed}
     return {c.name: judge(c, servers[c.model], levels, extensions) for c in CASES if c.level in levels}
 
 
@@ -123,28 +124,31 @@ def judge_ours(folder: Path) -> dict[str, Verdict]:
 
 
 def table(columns: dict[str, dict[str, Verdict]]) -> Iterator[str]:
-    """Lines of Markdown: totals, then what differs."""
-    marks = {"passed": "yes", "failed": "**no**", "not offered": "-"}
+    """Lines of Markdown: totals, then what differs, cases of one clause and one outcome in one row."""
     yield f"| | {' | '.join(columns)} |"
     yield "| --- |" + " --- |" * len(columns)
     for state in ("passed", "failed", "not offered"):
         counts = [str(Counter(v.state for v in column.values())[state]) for column in columns.values()]
         yield f"| {state} | {' | '.join(counts)} |"
     yield ""
-    yield f"| Level | Clause | Case | {' | '.join(columns)} | What came |"
+    yield f"| Level | Clause | Expected | {' | '.join(columns)} | Cases |"
     yield "| --- | --- | --- |" + " --- |" * len(columns) + " --- |"
+    rows: dict[tuple[str, ...], list[str]] = {}
     for case in CASES:
         verdicts = [column.get(case.name) for column in columns.values()]
-        failed = [(n, v) for n, v in zip(columns, verdicts, strict=True) if v and v.state == "failed"]
-        if failed:
-            cells = " | ".join(marks[v.state] if v else "" for v in verdicts)
-            reasons = "; ".join(f"{name}: {v.reason}" if len(columns) > 1 else v.reason for name, v in failed)
-            yield f"| {case.level} | {case.clause} | {case.name} | {cells} | {_cell(reasons)} |"
+        if any(v and v.state == "failed" for v in verdicts):
+            key = (case.level, case.clause, expected_status(case, ours=False), *map(_cell, verdicts))
+            rows.setdefault(key, []).append(case.name)
+    for key, names in rows.items():
+        yield f"| {' | '.join(key)} | {'; '.join(names)} |"
 
 
-def _cell(text: str) -> str:
-    short = text if len(text) <= 300 else text[:300] + " ..."
-    return "`" + short.replace("|", "/").replace("`", "'").replace("\n", " ") + "`"
+def _cell(verdict: Verdict | None) -> str:
+    if verdict is None:
+        return ""
+    if verdict.state == "failed":
+        return f"**{verdict.short[:80]}**".replace("|", "/").replace("\n", " ")
+    return {"passed": "as expected", "not offered": "-"}[verdict.state]
 
 
 def main() -> None:
@@ -152,6 +156,7 @@ def main() -> None:
     parser.add_argument("servers", nargs="*", help=f"of {', '.join((OURS, *COMMANDS))}")
     parser.add_argument("--url", help="a server that runs already")
     parser.add_argument("--name", default="server", help="its name in the table")
+    parser.add_argument("--why", action="store_true", help="what came, case by case, on standard error")
     chosen = parser.parse_args()
     if (not chosen.servers and not chosen.url) or set(chosen.servers) - {OURS, *COMMANDS}:
         parser.error(f"name servers of {', '.join((OURS, *COMMANDS))}, or give --url")
@@ -163,10 +168,13 @@ def main() -> None:
                 columns[name] = judge_ours(Path(folder))
             else:
                 with peer(name, Path(folder)) as find:
-                    columns[name] = judge_all(find, {MUST, SHOULD})
+                    columns[name] = judge_all(find, {MUST, SHOULD}, UNNAMED.get(name, []))
     if chosen.url:
-        columns[chosen.name] = judge_all(at(chosen.url.rstrip("/")), {MUST, SHOULD})
+        columns[chosen.name] = judge_all(at(chosen.url.rstrip("/")), {MUST, SHOULD}, [])
     print("\n".join(table(columns)))
+    if chosen.why:
+        for name, column in columns.items():
+            print(*(f"{name}: {case}: {v.reason}" for case, v in column.items() if v.reason), sep="\n", file=sys.stderr)
 
 
 if __name__ == "__main__":

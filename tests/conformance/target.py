@@ -2,7 +2,8 @@
 
 Variables: STEELTOWN_CONFORMANCE_URL (http://host:port), STEELTOWN_CONFORMANCE_GRPC (host:port),
 STEELTOWN_CONFORMANCE_MODEL (the one model of the set that the server has; unset, it has them all) and
-STEELTOWN_CONFORMANCE_LEVELS (MUST,SHOULD at a URL, STEELTOWN too for ours).
+STEELTOWN_CONFORMANCE_LEVELS (MUST,SHOULD at a URL, STEELTOWN too for ours). STEELTOWN_CONFORMANCE_WORKERS is of ours:
+processes on one port, which must not be told from one.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 BODY_LIMIT_BYTES = 4 << 20
 HEADER_LIMIT_BYTES = 8 << 10
 VERSION = "m-v1"
+STOP_SECONDS = 30
 PREFIX = "STEELTOWN_CONFORMANCE_"
 
 
@@ -75,8 +77,8 @@ def started_from_source(model: str, folder: Path) -> Iterator[Target]:
                 return
         raise AssertionError(f"the server ended: {lines}")
     finally:
-        process.kill()
-        process.wait()
+        process.terminate()  # not kill: it has workers to end
+        process.wait(STOP_SECONDS)
         process.stdout.close()
 
 
@@ -88,12 +90,14 @@ def _environment(model: str, path: Path) -> Mapping[str, str]:
         "MODEL_VERSION": VERSION,
         "MODEL_DIGEST": f"sha256:{digest}",
         "MODEL_DIR": path,
+        "DRAIN_SECONDS": 0,
         "TERMINATION_LOG": path / "termination-log",
         "HOST": "127.0.0.1",
         "PORT": 0,
         "GRPC_PORT": 0,
         "BODY_LIMIT_BYTES": BODY_LIMIT_BYTES,
         "HEADER_LIMIT_BYTES": HEADER_LIMIT_BYTES,
+        "WORKERS": variable("WORKERS", "1"),
     }
     sources = os.pathsep.join(str(REPOSITORY / part) for part in ("operator", "images/server"))
     return own | {f"STEELTOWN_{k}": str(v) for k, v in ours.items()} | {"PYTHONPATH": sources}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ class Verdict(NamedTuple):
 
     state: str
     reason: str = ""
+    short: str = ""
 
 
 PASSED = Verdict("passed")
@@ -30,18 +32,20 @@ def judge(case: Case, server: Target, levels: Collection[str], extensions: Colle
     try:
         answer = send(server.url, case.method, server.path(case.path), case.body)
     except OSError as error:
-        return Verdict("failed", f"no answer: {error!r}")
+        return Verdict("failed", f"no answer: {error!r}", "no answer")
     told = f"{answer.status} {answer.content[:200]!r}"
     if answer.status not in case.statuses or (ours and case.exact and answer.status != case.exact):
-        return Verdict("failed", f"expected status {_expected(case, ours)}, got {told}")
+        return Verdict("failed", f"expected status {expected_status(case, ours=ours)}, got {told}", str(answer.status))
     try:
         case.check(answer)
     except (AssertionError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return Verdict("failed", f"{type(error).__name__} {error}: {told}")
+        why = "no JSON" if isinstance(error, json.JSONDecodeError) else f"{error}".split(", got ")[0]
+        why = why if answer.content else "empty body"
+        return Verdict("failed", f"{type(error).__name__} {error}: {told}", f"{answer.status}, {why}")
     return PASSED
 
 
-def _expected(case: Case, ours: bool) -> str:
+def expected_status(case: Case, *, ours: bool) -> str:
     if ours and case.exact:
         return str(case.exact)
     statuses = case.statuses

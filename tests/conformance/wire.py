@@ -114,13 +114,21 @@ class Body:
         return Body(self.content, self.headers | {name.replace("_", "-"): value for name, value in headers.items()})
 
 
+JSON_TYPE = {"content-type": "application/json"}
+OCTETS_TYPE = {"content-type": "application/octet-stream"}
+
+
+def in_json(content: bytes) -> Body:
+    return Body(content, JSON_TYPE)
+
+
 def infer(*inputs: Tensor, **more: Any) -> Body:
     """An infer request; more: its other fields."""
     text = json.dumps({"inputs": [t.described for t in inputs], **more}, ensure_ascii=False).encode()
     tail = b"".join(t.raw for t in inputs)
     if not tail and not any("binary_data_size" in (t.described.get("parameters") or {}) for t in inputs):
-        return Body(text, {"content-type": "application/json"})
-    return Body(text + tail, {"content-type": "application/octet-stream", JSON_LENGTH: str(len(text))})
+        return Body(text, JSON_TYPE)
+    return Body(text + tail, OCTETS_TYPE | {JSON_LENGTH: str(len(text))})
 
 
 @dataclass(frozen=True)
@@ -162,7 +170,7 @@ class Answer:
         found = {}
         tail = self.parts[1]
         for output in self.json["outputs"]:
-            size = output.get("parameters", {}).get("binary_data_size")
+            size = (output.get("parameters") or {}).get("binary_data_size")
             if size is None:
                 found[output["name"]] = _from_json(output["data"], output["datatype"], output["shape"])
             else:

@@ -113,6 +113,10 @@ class Goal:
         """One a round that measured it."""
         raise NotImplementedError
 
+    def doubtful(self, result: Result) -> bool:
+        """Whether the generator's own delays may be part of the figures."""
+        return False
+
 
 @dataclass(frozen=True, kw_only=True)
 class Faster(Goal):
@@ -157,6 +161,9 @@ class QuickUnderRate(Goal):
                 found.append(math.inf)
         return found
 
+    def doubtful(self, result: Result) -> bool:
+        return any(lag_note(each) for each in open_loop(result, OURS, self.rate))
+
 
 @dataclass(frozen=True, kw_only=True)
 class SmallStart(Goal):
@@ -198,6 +205,7 @@ class Verdict:
     goal: Goal
     spread: Spread | None
     passed: bool | None
+    doubtful: bool
 
 
 def judge(result: Result, goals: Sequence[Goal] = GOALS) -> list[Verdict]:
@@ -205,7 +213,8 @@ def judge(result: Result, goals: Sequence[Goal] = GOALS) -> list[Verdict]:
     verdicts = []
     for goal in goals:
         spread = Spread.of(goal.observed(result))
-        verdicts.append(Verdict(goal, spread, goal.holds(spread.median) if spread else None))
+        passed = goal.holds(spread.median) if spread else None
+        verdicts.append(Verdict(goal, spread, passed, goal.doubtful(result)))
     return verdicts
 
 

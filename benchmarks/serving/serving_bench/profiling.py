@@ -1,7 +1,8 @@
 """Where our server's time goes, at 8 and 64 connections.
 
 cProfile counts every call and so makes code of many small calls look dearer than it is; py-spy samples from outside,
-by its own time per function, and costs the server next to nothing. Functions written in C appear in cProfile only.
+and charges C code and system calls to the Python function that called them. The server runs without gRPC, which has no
+part in these cells.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from .cells import CELLS, Cell
 from .environments import programs
 from .process import GENERATOR_CORE
 from .rounds import running
-from .subjects import OURS, SUBJECTS
+from .subjects import OURS_HTTP, SUBJECTS
 
 TOP: Final = 25
 PROFILED: Final = ("logreg-c8", "logreg-c64")
-SAMPLES_PER_SECOND: Final = 500
+SAMPLES_PER_SECOND: Final = 200
+IDLE: Final = "_worker (concurrent/futures/thread.py)"  # a thread of a pool that waits for work
 
 
 def profile(models: Path, seconds: float, folder: Path, how: str) -> str:
@@ -38,7 +40,7 @@ def profile(models: Path, seconds: float, folder: Path, how: str) -> str:
 def _cprofile(cell: Cell, models: Path, seconds: float, folder: Path) -> str:
     raw = (folder / f"{cell.name}.prof").absolute()
     prefix = ("-m", "cProfile", "-o", str(raw))
-    with running(SUBJECTS[OURS], models, cell.model, False, prefix) as server:
+    with running(SUBJECTS[OURS_HTTP], models, cell.model, False, prefix) as server:
         answers.check(cell, models, server.place.http_port)
         done = generators.closed(cell, server.place.http_port, seconds, server.place.folder)
     text = io.StringIO()
@@ -49,11 +51,11 @@ def _cprofile(cell: Cell, models: Path, seconds: float, folder: Path) -> str:
 
 def _py_spy(cell: Cell, models: Path, seconds: float, folder: Path) -> str:
     raw = (folder / f"{cell.name}.collapsed").absolute()
-    with running(SUBJECTS[OURS], models, cell.model, False) as server:
+    with running(SUBJECTS[OURS_HTTP], models, cell.model, False) as server:
         answers.check(cell, models, server.place.http_port)
         generators.closed(cell, server.place.http_port, 1, server.place.folder)
         command = ["taskset", "-c", GENERATOR_CORE, str(programs("profiler") / "py-spy"), "record", "--nolineno"]
-        command += ["--format", "raw", "--native", "--rate", str(SAMPLES_PER_SECOND), "--output", str(raw)]
+        command += ["--format", "raw", "--rate", str(SAMPLES_PER_SECOND), "--output", str(raw)]
         command += ["--duration", str(max(1, round(seconds) - 1)), "--pid", str(server.process.pid)]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as sampler:
             time.sleep(0.3)
@@ -72,6 +74,8 @@ def self_times(stacks: Sequence[str], top: int = TOP) -> str:
     for line in stacks:
         stack, _, count = line.rpartition(" ")
         frames = stack.split(";")
+        if frames[-1] == IDLE:
+            continue
         own[frames[-1]] += int(count)
         within.update(dict.fromkeys(set(frames), int(count)))
     total = sum(own.values()) or 1

@@ -71,7 +71,8 @@ def _goals(verdicts: Sequence[Verdict]) -> list[Row]:
         goal, spread = verdict.goal, verdict.spread
         sign = ">=" if goal.at_least else "<="
         word = {True: "pass", False: "**miss**", None: "not measured"}[verdict.passed]
-        rows.append((goal.title, f"{sign} {goal.limit:g}{goal.unit}", _spread(spread, _number, goal.unit), word))
+        measured = _spread(spread, _number, goal.unit) + (" †" if verdict.doubtful else "")
+        rows.append((goal.title, f"{sign} {goal.limit:g}{goal.unit}", measured, word))
     return rows
 
 

@@ -84,6 +84,7 @@ def _steeltown_at(place: Place, grpc_port: str) -> Launch:
         "GRPC_PORT": grpc_port,
         "INTRA_OP_THREADS": "1",
         "DRAIN_SECONDS": "0",
+        "GRACE_SECONDS": "1",
         "TERMINATION_LOG": str(place.folder / "termination-log"),
     }
     environment = {f"STEELTOWN_{name}": value for name, value in settings.items()}
@@ -131,6 +132,7 @@ def _fastapi(place: Place) -> Launch:
 
 
 OURS: Final = "steeltown"
+OURS_HTTP: Final = "steeltown-http"
 ECHO: Final = "echo"
 _ALL: Final = frozenset(("json", "binary", "grpc"))
 _HTTP_JSON: Final = frozenset(("json",))
@@ -140,7 +142,7 @@ SUBJECTS: Final = {
     for subject in (
         Subject(name=OURS, title="Steeltown", launch=_steeltown(grpc=True), kinds=_ALL),
         Subject(
-            name="steeltown-http",
+            name=OURS_HTTP,
             title="Steeltown, gRPC off",
             launch=_steeltown(grpc=False),
             kinds=_ALL - {"grpc"},

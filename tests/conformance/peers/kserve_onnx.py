@@ -2,6 +2,7 @@
 
 import numpy as np
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
+from kserve.utils.utils import generate_uuid
 from sessions import DATATYPES, describe, names, session, text
 
 
@@ -30,7 +31,7 @@ class OnnxModel(Model):
             InferOutput(name, list(answer.shape), kinds[name], np.asarray(answer))
             for name, answer in zip(wanted, answers, strict=True)
         ]
-        return InferResponse(payload.id, self.name, outputs, requested_outputs=asked or None,
+        return InferResponse(payload.id or generate_uuid(), self.name, outputs, requested_outputs=asked or None,
                              use_binary_outputs=payload.use_binary_outputs)  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -25,7 +26,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 BODY_LIMIT_BYTES = 4 << 20
 HEADER_LIMIT_BYTES = 8 << 10
 VERSION = "m-v1"
-STOP_SECONDS = 30
 PREFIX = "STEELTOWN_CONFORMANCE_"
 
 
@@ -64,7 +64,7 @@ def started_from_source(model: str, folder: Path) -> Iterator[Target]:
     path = models.write(folder, model)
     process = subprocess.Popen(
         [sys.executable, "-m", "steeltown_server"], env=_environment(model, path), cwd=path,
-        stdout=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None
     try:
@@ -77,8 +77,8 @@ def started_from_source(model: str, folder: Path) -> Iterator[Target]:
                 return
         raise AssertionError(f"the server ended: {lines}")
     finally:
-        process.terminate()  # not kill: it has workers to end
-        process.wait(STOP_SECONDS)
+        os.killpg(process.pid, signal.SIGKILL)  # the group: it may have workers
+        process.wait()
         process.stdout.close()
 
 
@@ -90,7 +90,6 @@ def _environment(model: str, path: Path) -> Mapping[str, str]:
         "MODEL_VERSION": VERSION,
         "MODEL_DIGEST": f"sha256:{digest}",
         "MODEL_DIR": path,
-        "DRAIN_SECONDS": 0,
         "TERMINATION_LOG": path / "termination-log",
         "HOST": "127.0.0.1",
         "PORT": 0,

@@ -224,8 +224,7 @@ def complaints(result: Result) -> list[str]:
     for figures in result["rounds"]:
         for server, measured in figures["servers"].items():
             where = f"round {figures['round'] + 1}, {server}"
-            if "failed" in measured:
-                found.append(f"{where}: {measured['failed']}")
+            found += [f"{where}: {failure}" for failure in measured.get("failures", ())]
             cells = {**measured["closed"], **{f"{rate}/s": each for rate, each in measured["open"].items()}}
             found += [f"{where}, {cell}: {each['invalid']}" for cell, each in cells.items() if "invalid" in each]
     return found

@@ -75,8 +75,11 @@ class ServerProcess:
         if self._process.poll() is not None:
             raise ServerFailed(f"the server ended with {self._process.returncode}:\n{self.tail()}")
 
-    def tail(self, size: int = 1500) -> str:
-        return self._log.read_bytes()[-size:].decode(errors="replace")
+    def tail(self, size: int = 600) -> str:
+        """Of the log; the last error of it if there is one, because many servers go on talking after it."""
+        text = self._log.read_bytes().decode(errors="replace")
+        error = max(text.rfind(mark) for mark in ("Error: ", "Exception: "))
+        return text[max(0, error - 100) :][:size] if error >= 0 else text[-size:]
 
     def stop(self) -> None:
         """SIGTERM, then SIGKILL for what of its session is still there."""

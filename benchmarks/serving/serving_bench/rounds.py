@@ -23,15 +23,17 @@ from typing import Any, Final
 
 from . import answers, generators
 from .cells import CELLS, OPEN_LOOP_CELL, Cell, payload
-from .environments import SERVING
+from .environments import REPOSITORY, SERVING, cache_folder
 from .process import SERVER_CORE, ServerFailed, ServerProcess, free_port
 from .subjects import SOURCES, Place, Subject, environment_of
 
 START_SECONDS: Final = 90.0
 POLL_SECONDS: Final = 0.01
+SENTENCE: Final = 400
 WARM_UP_SECONDS: Final = 1.0
 SETTLE_SECONDS: Final = 0.5
 RATES: Final = (200, 1000, 5000, 10000)
+NOT_RUNNING: Final = "the server did not run"
 HELD: Final = 0.97  # of the arrivals must have been answered when the time is over, else the rate was not held
 
 Figures = dict[str, Any]
@@ -72,9 +74,10 @@ def _subject(number: int, subject: Subject, options: Options) -> Figures:
                     found["open"] = _open(server, number, options)
         except (ServerFailed, OSError) as error:
             for cell in group:
-                found["closed"].setdefault(cell.name, {"invalid": _sentence(error)})
-            found["failed"] = f"{model}{' gRPC' if grpc else ''}: {_sentence(error)}"
-            print(f"  {found['failed']}", file=sys.stderr)
+                found["closed"].setdefault(cell.name, {"invalid": NOT_RUNNING})
+            failure = f"{model}{' over gRPC' if grpc else ''}: {_sentence(error)}"
+            found.setdefault("failures", []).append(failure)
+            print(f"  {failure}", file=sys.stderr)
     return found
 
 
@@ -205,7 +208,11 @@ def _say(name: str, figures: Mapping[str, Any]) -> Any:
 
 
 def _sentence(error: Exception) -> str:
-    return " ".join(str(error).split())[-400:] or repr(error)
+    """On one line, of a size that a table's notes can bear, and without this machine's folders."""
+    text = " ".join(str(error).split()) or repr(error)
+    for folder, name in ((str(cache_folder()), "<cache>"), (str(REPOSITORY), "."), (str(Path.home()), "~")):
+        text = text.replace(folder, name)
+    return text if len(text) <= SENTENCE else f"{text[: SENTENCE // 4]} ... {text[-3 * SENTENCE // 4 :]}"
 
 
 def _load() -> list[float]:

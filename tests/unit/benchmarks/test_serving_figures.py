@@ -149,7 +149,7 @@ def test_a_goal_judged_by_latency_that_may_be_lag_is_doubtful() -> None:
 
 
 def test_every_failure_is_told_with_its_round_and_server() -> None:
-    failed = server({"logreg-c8": {"invalid": "status 500"}}, failed="rf: the server ended with 1")
+    failed = server({"logreg-c8": {"invalid": "status 500"}}, failures=["rf: the server ended with 1"])
     assert figures.complaints(result({"kserve": failed})) == [
         "round 1, kserve: rf: the server ended with 1",
         "round 1, kserve, logreg-c8: status 500",

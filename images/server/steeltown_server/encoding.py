@@ -18,6 +18,10 @@ RAW: Final = -zlib.MAX_WBITS
 LEVEL: Final = 1  # the time is the client's latency; a higher level gains a few percent of size for twice the time
 LEAST_BYTES: Final = 1024  # below, an encoded answer is hardly smaller and costs more than it saves
 
+MOST_LAYERS: Final = 4
+MOST_MEMBERS: Final = 1024
+SLICE_BYTES: Final = 64 << 10
+
 SUPPORTED: Final = "gzip, deflate, identity"
 
 
@@ -27,7 +31,10 @@ class UnsupportedEncoding(Exception):
 
 def decode(encoding: bytes, body: bytes, limit: int) -> bytes:
     """The body as it was before `encoding` (a Content-Encoding header). BadRequest: it is not in that encoding."""
-    for name in reversed([part.strip().lower() for part in encoding.split(b",")]):
+    names = [part.strip().lower() for part in encoding.split(b",")]
+    if len(names) > MOST_LAYERS:
+        raise BadRequest(f"the body is encoded {len(names)} times over, at most {MOST_LAYERS} are decoded")
+    for name in reversed(names):
         if name in (b"gzip", b"x-gzip"):
             body = _inflate(body, GZIP, limit, "gzip")
         elif name == b"deflate":
@@ -44,24 +51,33 @@ def _has_zlib_header(body: bytes) -> bool:
 
 
 def _inflate(body: bytes, wbits: int, limit: int, name: str) -> bytes:
+    """In slices: what follows the end of a member is copied, and must not be all of the rest."""
     parts: list[bytes] = []
-    size = 0
-    rest = body
-    while rest:
-        decoder = zlib.decompressobj(wbits)
-        try:
-            part = decoder.decompress(rest, limit - size + 1)
-        except zlib.error as error:
-            raise BadRequest(f"the body is not {name}: {error}") from None
-        size += len(part)
-        if size > limit:
-            raise TooLarge(f"the body unfolds to more than the limit of {limit} bytes")
-        if not decoder.eof:
-            raise BadRequest(f"the body is not {name}: it ends too early")
-        parts.append(part)
-        rest = decoder.unused_data
-        if rest and wbits != GZIP:
-            raise BadRequest(f"the body is not {name}: {len(rest)} bytes follow its end")
+    size, at, members = 0, 0, 0
+    decoder = zlib.decompressobj(wbits)
+    view = memoryview(body)
+    while at < len(body):
+        if decoder.eof:
+            members += 1
+            if wbits != GZIP or members == MOST_MEMBERS:
+                many = f"{members} members, the limit, " if wbits == GZIP else ""
+                raise BadRequest(f"the body is not {name}: {many}{len(body) - at} bytes follow its end")
+            decoder = zlib.decompressobj(wbits)
+        data: bytes | memoryview = view[at : at + SLICE_BYTES]
+        at += len(data)
+        while data:
+            try:
+                part = decoder.decompress(data, limit - size + 1)
+            except zlib.error as error:
+                raise BadRequest(f"the body is not {name}: {error}") from None
+            size += len(part)
+            if size > limit:
+                raise TooLarge(f"the body unfolds to more than the limit of {limit} bytes")
+            parts.append(part)
+            data = decoder.unconsumed_tail
+        at -= len(decoder.unused_data)
+    if body and not decoder.eof:
+        raise BadRequest(f"the body is not {name}: it ends too early")
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
@@ -70,15 +86,16 @@ Encoder = Callable[[bytes], bytes]
 
 def negotiate(accepted: bytes) -> tuple[bytes, Encoder] | None:
     """The encoding that an Accept-Encoding header likes best, None = identity. Of equals, gzip."""
-    best, best_quality = None, 0.0
+    qualities: dict[bytes, float] = {}
     for item in accepted.lower().split(b","):
         name, _, parameters = item.strip().partition(b";")
-        name, quality = name.strip(), _quality(parameters)
-        if name in (b"gzip", b"x-gzip", b"*") and quality > 0 and quality >= best_quality:
-            best, best_quality = (b"gzip", _gzip), quality
-        elif name == b"deflate" and quality > best_quality:
-            best, best_quality = (b"deflate", _deflate), quality
-    return best
+        name = name.strip()
+        qualities[b"gzip" if name == b"x-gzip" else name] = _quality(parameters)
+    others = qualities.get(b"*", 0.0)
+    gzip, deflate = (qualities.get(name, others) for name in (b"gzip", b"deflate"))
+    if not max(gzip, deflate) > 0:
+        return None
+    return (b"gzip", _gzip) if gzip >= deflate else (b"deflate", _deflate)
 
 
 def _quality(parameters: bytes) -> float:

@@ -32,6 +32,7 @@ from .tally import added
 
 INLINE_SECONDS: Final = 0.001
 SMOOTHING: Final = 0.1
+EXACT_ROWS: Final = 1024
 
 
 class Job(Protocol):
@@ -71,7 +72,8 @@ class _Run(NamedTuple):
 class RunStatistics:
     """Over the life of the process.
 
-    batches: log-linear bucket of a run's rows -> (runs, nanoseconds). waits: bucket of microseconds -> requests.
+    batches: rows of a run, above 1024 rounded down to a power of two -> (runs, nanoseconds).
+    waits: log-linear bucket of microseconds -> requests.
     """
 
     __slots__ = ("batches", "jobs", "last_run", "queue_nanoseconds", "rows", "run_nanoseconds", "runs", "waits")
@@ -93,7 +95,7 @@ class RunStatistics:
         self.jobs += len(run.outcomes)
         self.run_nanoseconds += took
         self.last_run = run.ended
-        size = bucket(rows)
+        size = rows if rows <= EXACT_ROWS else 1 << (rows.bit_length() - 1)
         runs, nanoseconds = self.batches.get(size, (0, 0))
         self.batches[size] = (runs + 1, nanoseconds + took)
         waits = self.waits

@@ -9,8 +9,6 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from steeltown.contract.histogram import lower_bound
-
 from .engine import RunStatistics
 from .signature import Signature, TensorSpec
 from .tally import Ledger
@@ -40,7 +38,12 @@ class Extensions:
             "compute_output": _duration(0, 0),
         }
         batches = [
-            {"batch_size": lower_bound(size), "compute_infer": _duration(runs, nanoseconds)}
+            {
+                "batch_size": size,
+                "compute_input": _duration(0, 0),
+                "compute_infer": _duration(runs, nanoseconds),
+                "compute_output": _duration(0, 0),
+            }
             for size, (runs, nanoseconds) in sorted(done.batches.items())
         ]
         age = (time.perf_counter_ns() - done.last_run) // 1_000_000

@@ -27,6 +27,7 @@ TEXT: Final = b"text/plain; version=0.0.4; charset=utf-8"
 
 PIPELINE: Final = 32  # exchanges under way on one connection before we stop reading it
 LINGER_SECONDS: Final = 2.0
+VERSIONS: Final = ("1.1", "1.0")
 KEPT_HEADERS: Final = frozenset(
     (
         b"content-type",
@@ -49,6 +50,7 @@ REASONS: Final = {
     500: b"Internal Server Error",
     501: b"Not Implemented",
     503: b"Service Unavailable",
+    505: b"HTTP Version Not Supported",
 }
 
 
@@ -199,6 +201,7 @@ class Connection(asyncio.Protocol):
         self._in_message = False
         self._head_complete = False
         self._head_bytes = 0
+        self._hosts = 0
         self._partial_bytes = 0
         self._body_bytes = 0
         self._target = b""
@@ -275,8 +278,11 @@ class Connection(asyncio.Protocol):
             return
         self._head_bytes += len(name) + len(value) + 4
         name = name.lower()
-        if name in KEPT_HEADERS:
-            self._headers[name] = value
+        if name == b"host":
+            self._hosts += 1
+        elif name in KEPT_HEADERS:
+            # Lines of one name are one list (RFC 9110, 5.3), so a second length is no length.
+            self._headers[name] = value if name not in self._headers else b"%b, %b" % (self._headers[name], value)
 
     def on_headers_complete(self) -> None:
         self._head_complete = True
@@ -307,6 +313,13 @@ class Connection(asyncio.Protocol):
         parser = self._parser
         if self._deaf or parser is None:
             return
+        version = parser.get_http_version()
+        if version not in VERSIONS:
+            self._refuse(505, f"HTTP/{version} is not supported: send HTTP/1.1")
+            return
+        if self._hosts != 1 and version == "1.1":
+            self._refuse(400, f"malformed HTTP: a request has one Host header (RFC 9112, 3.2), got {self._hosts}")
+            return
         chunks = self._chunks
         request = Request(
             parser.get_method(),
@@ -317,7 +330,7 @@ class Connection(asyncio.Protocol):
         self._chunks = []
         held_bytes, self._body_bytes = self._body_bytes, 0  # the exchange's from now on
         # HTTP/1.0 has keep-alive only by an old extension that would need a header of ours: close instead.
-        keep_alive = parser.should_keep_alive() and parser.get_http_version() == "1.1" and not parser.should_upgrade()
+        keep_alive = parser.should_keep_alive() and version == "1.1" and not parser.should_upgrade()
         exchange = Exchange(self, keep_alive, request.method == b"HEAD", held_bytes)
         self._waiting.append(exchange)
         if not keep_alive:

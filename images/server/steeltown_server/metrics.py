@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
-from steeltown.contract.histogram import lower_bound
+from steeltown.contract.histogram import bucket, lower_bound
 
 from .engine import RunStatistics
 from .tally import Ledger
@@ -72,7 +72,7 @@ class _Steeltown(Collector):
         yield self._histogram(
             "batch_rows",
             "Rows of one run of the model.",
-            {size: runs for size, (runs, _) in done.batches.items()},
+            _by_bucket(done.batches),
             powers=ROWS,
             unit=1,
             total=done.rows,
@@ -133,3 +133,10 @@ class _Steeltown(Collector):
         family = GaugeMetricFamily(f"steeltown_server_{name}", text, labels=self._names)
         family.add_metric(self._values, value)
         return family
+
+
+def _by_bucket(batches: Mapping[int, tuple[int, int]]) -> dict[int, int]:
+    counts: dict[int, int] = {}
+    for rows, (runs, _) in batches.items():
+        counts[bucket(rows)] = counts.get(bucket(rows), 0) + runs
+    return counts

@@ -204,7 +204,7 @@ class Service:
         return {path.encode(): endpoint for path, endpoint in table.items()}
 
     def _resolve(self, target: bytes) -> Endpoint:
-        path = unquote_to_bytes(target.partition(b"?")[0])
+        path = _path(target)
         endpoint = self._endpoints.get(path)
         if endpoint is not None:
             return endpoint
@@ -273,7 +273,12 @@ class Service:
     def _index(self, exchange: Answering, request: Request) -> None:
         """What is here; `{"ready": true}` asks for what is ready."""
         try:
+            if b"content-encoding" in request.headers:
+                request = _without_encoding(request, self._body_limit_bytes)
             body = _IndexRequest() if not request.body else _decode_index_request(request.body)
+        except (BadRequest, UnsupportedEncoding, TooLarge) as error:
+            exchange.answer(_refusal(error))
+            return
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             exchange.answer(error_answer(400, f"request is not valid: {error}"))
             return
@@ -317,20 +322,33 @@ class Service:
             if b"content-encoding" in headers:
                 request = _without_encoding(request, self._body_limit_bytes)
             call = self._decoder.decode(request.body, _json_length(headers))
-        except BadRequest as error:
-            self._refuse(exchange, 400, str(error))
-            return None
-        except UnsupportedEncoding as error:
-            self._refuse(exchange, 415, str(error), b"accept-encoding: %b\r\n" % SUPPORTED.encode())
-            return None
-        except TooLarge as error:
-            self._refuse(exchange, 413, str(error))
+        except (BadRequest, UnsupportedEncoding, TooLarge) as error:
+            self._refuse(exchange, _refusal(error))
             return None
         return InferJob(self, exchange, request, call, self.ledger.current, started)
 
-    def _refuse(self, exchange: Answering, status: int, message: str, headers: bytes = b"") -> None:
-        self.ledger.count_answer(status)
-        exchange.answer(error_answer(status, message, self.digest_header + headers))
+    def _refuse(self, exchange: Answering, answer: Answer) -> None:
+        self.ledger.count_answer(answer.status)
+        exchange.answer(answer._replace(headers=self.digest_header + answer.headers))
+
+
+def _refusal(error: BadRequest | UnsupportedEncoding | TooLarge) -> Answer:
+    match error:
+        case BadRequest():
+            return error_answer(400, str(error))
+        case TooLarge():
+            return error_answer(413, str(error))
+        case UnsupportedEncoding():
+            return error_answer(415, str(error), b"accept-encoding: %b\r\n" % SUPPORTED.encode())
+
+
+def _path(target: bytes) -> bytes:
+    """Decoded segment by segment: an encoded slash is part of a name, and must not lead past a proxy's rules."""
+    raw = target.partition(b"?")[0]
+    if raw.startswith((b"http://", b"https://")):  # the absolute form, RFC 9112, 3.2.2
+        raw = b"/" + raw.split(b"/", 3)[3] if raw.count(b"/") > 2 else b"/"
+    segments = [unquote_to_bytes(segment) for segment in raw.split(b"/")]
+    return raw if any(b"/" in segment for segment in segments) else b"/".join(segments)
 
 
 class _IndexRequest(msgspec.Struct):

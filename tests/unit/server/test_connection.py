@@ -183,7 +183,7 @@ def test_unread_answers_stop_the_reading_of_requests(server: Any, row: Any) -> N
         while time.monotonic() < deadline:
             client.socket.sendall(flood)
 
-    with pytest.raises(TimeoutError):
+    with pytest.raises((TimeoutError, ConnectionResetError)):  # held back, and after the idle time let go
         send_without_reading()
     assert server.metric("process_resident_memory_bytes") < 300e6
     client.socket.close()

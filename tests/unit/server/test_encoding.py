@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import zlib
 from typing import Any
 
@@ -47,6 +48,8 @@ def test_body_is_what_it_was(encoding: bytes, body: bytes) -> None:
         (b"gzip", gzip.compress(TEXT) + b"more", "not gzip"),
         (b"deflate", zlib.compress(TEXT) + b"more", "4 bytes follow its end"),
         (b"deflate", b"\x78\x9c" + b"x" * 40, "not deflate"),
+        (b"gzip", gzip.compress(b"") * 5000, "1024 members, the limit"),
+        (b"gzip,gzip,gzip,gzip,gzip", b"", "encoded 5 times over, at most 4"),
     ],
 )
 def test_body_that_is_not_what_it_says_is_refused(encoding: bytes, body: bytes, message: str) -> None:
@@ -60,6 +63,13 @@ def test_body_that_is_not_what_it_says_is_refused(encoding: bytes, body: bytes, 
 def test_bomb_is_refused_at_the_limit(body: bytes) -> None:
     with pytest.raises(TooLarge, match="limit of 1000 bytes"):
         decode(b"gzip", body, 1000)
+
+
+def test_body_of_many_slices_and_members() -> None:
+    whole = os.urandom(300_000)
+    packed = b"".join(gzip.compress(whole[i : i + 70_000]) for i in range(0, len(whole), 70_000))
+    assert decode(b"gzip", packed, len(whole)) == whole
+    assert decode(b"deflate", zlib.compress(bytes(10_000_000)), 10_000_000) == bytes(10_000_000)
 
 
 def test_unknown_encoding_names_the_known_ones() -> None:
@@ -80,6 +90,9 @@ def test_unknown_encoding_names_the_known_ones() -> None:
         (b"identity", None),
         (b"gzip;q=0", None),
         (b"gzip;q=x", None),
+        (b"gzip;q=0, *", b"deflate"),
+        (b"gzip;q=0, deflate;q=0, *", None),
+        (b"*;q=0", None),
         (b"", None),
     ],
 )

@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 SOURCES := operator/steeltown images tests benchmarks examples
 
-.PHONY: help demo test test-fast test-controlplane test-e2e lint crds images cluster-up cluster-down cluster-status \
+.PHONY: help demo test test-fast test-conformance test-controlplane test-e2e lint crds images cluster-up cluster-down cluster-status \
         bench-controller clean
 
 help: ## list the targets
@@ -21,7 +21,7 @@ $(VENV)/.installed: requirements/dev.txt
 	env -u PIP_FIND_LINKS $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@touch $@
 
-test: lint test-fast test-controlplane test-e2e ## everything CI runs
+test: lint test-fast test-conformance test-controlplane test-e2e ## everything CI runs
 
 lint: $(VENV)/.installed ## style, types, layers, generated files
 	$(BIN)/ruff check .
@@ -32,6 +32,9 @@ lint: $(VENV)/.installed ## style, types, layers, generated files
 
 test-fast: $(VENV)/.installed ## the tests that need no cluster
 	$(PYTEST) -q -n 2 tests/unit tests/exploration
+
+test-conformance: $(VENV)/.installed ## the model server and the clients that people use, each in its own environment
+	$(PYTEST) -q tests/conformance
 
 test-controlplane: $(VENV)/.installed ## the tests that need an API server, but no pods
 	$(PYTHON) tests/cluster up --control-plane

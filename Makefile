@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 SOURCES := operator/steeltown images tests benchmarks examples
 
 .PHONY: help demo test test-fast test-conformance test-controlplane test-e2e lint crds images cluster-up cluster-down cluster-status \
-        bench-controller clean
+        bench-controller bench-serving clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -47,6 +47,9 @@ test-e2e: $(VENV)/.installed ## the tests on a whole cluster
 bench-controller: $(VENV)/.installed ## what the operator costs, on a control plane without nodes (10 to 14 minutes)
 	$(PYTHON) tests/cluster up --control-plane
 	$(BIN)/python benchmarks/controller/bench.py
+
+bench-serving: $(VENV)/.installed ## our model server beside MLServer, KServe and FastAPI (25 to 30 minutes)
+	$(BIN)/python benchmarks/serving/bench.py
 
 images: cluster-up ## build the images that have changed and load them into the cluster
 	$(PYTHON) images/build.py --load embedded

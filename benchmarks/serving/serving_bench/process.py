@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,12 +19,14 @@ from typing import Final
 SERVER_CORE: Final = "0"
 GENERATOR_CORE: Final = "1"
 STOP_SECONDS: Final = 5.0
+FIRST_PORT: Final = 18300
+EXCEPTION: Final = re.compile(r"\s*[\w.]*(Error|Exception)\b")
 
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 
 
 class ServerFailed(Exception):
-    """The process ended or does not answer; the message has the end of its log."""
+    """The process ended or does not answer; the message has the last error of its log."""
 
 
 class ServerProcess:
@@ -73,13 +76,13 @@ class ServerProcess:
 
     def check(self) -> None:
         if self._process.poll() is not None:
-            raise ServerFailed(f"the server ended with {self._process.returncode}:\n{self.tail()}")
+            raise ServerFailed(f"the server ended with {self._process.returncode}: {self.last_error()}")
 
-    def tail(self, size: int = 600) -> str:
-        """Of the log; the last error of it if there is one, because many servers go on talking after it."""
-        text = self._log.read_bytes().decode(errors="replace")
-        error = max(text.rfind(mark) for mark in ("Error: ", "Exception: "))
-        return text[max(0, error - 100) :][:size] if error >= 0 else text[-size:]
+    def last_error(self) -> str:
+        """The log's last line that names an exception, else its last: many servers go on talking after an error."""
+        lines = self._log.read_text(errors="replace").splitlines()
+        errors = [line for line in lines if EXCEPTION.match(line)]
+        return (errors or lines or ["it said nothing"])[-1].strip()
 
     def stop(self) -> None:
         """SIGTERM, then SIGKILL for what of its session is still there."""
@@ -99,10 +102,16 @@ class ServerProcess:
         self.stop()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Below the range from which the kernel gives ports to clients, one of which might take a port first."""
+    found: list[int] = []
+    for port in range(FIRST_PORT, FIRST_PORT + 1000):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise ServerFailed(f"no {count} free ports from {FIRST_PORT} on")
 
 
 def _ticks(pid: int) -> int:

@@ -24,7 +24,7 @@ from typing import Any, Final
 from . import answers, generators
 from .cells import CELLS, OPEN_LOOP_CELL, Cell, payload
 from .environments import REPOSITORY, SERVING, cache_folder
-from .process import SERVER_CORE, ServerFailed, ServerProcess, free_port
+from .process import SERVER_CORE, ServerFailed, ServerProcess, free_ports
 from .subjects import SOURCES, Place, Subject, environment_of
 
 START_SECONDS: Final = 90.0
@@ -109,12 +109,14 @@ def running(
 ) -> Iterator[Running]:
     """ServerFailed if it does not answer an inference in time. prefix: arguments of the interpreter."""
     with tempfile.TemporaryDirectory(prefix="bench-serving-") as folder:
+        http_port, grpc_port, metrics_port = free_ports(3)
         place = Place(
             models=models,
             model=model,
             folder=Path(folder),
-            http_port=free_port(),
-            grpc_port=free_port(),
+            http_port=http_port,
+            grpc_port=grpc_port,
+            metrics_port=metrics_port,
             grpc=grpc,
         )
         launch = subject.launch(place)
@@ -143,7 +145,7 @@ def _until_answer(process: ServerProcess, place: Place) -> float:
         except (OSError, http.client.HTTPException):
             process.check()
         time.sleep(POLL_SECONDS)
-    raise ServerFailed(f"no answer within {START_SECONDS:.0f} s:\n{process.tail()}")
+    raise ServerFailed(f"no answer within {START_SECONDS:.0f} s: {process.last_error()}")
 
 
 def _closed(server: Running, cell: Cell, options: Options) -> Figures:

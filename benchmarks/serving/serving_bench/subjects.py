@@ -33,6 +33,7 @@ class Place:
     folder: Path
     http_port: int
     grpc_port: int
+    metrics_port: int
     grpc: bool
 
 
@@ -101,7 +102,7 @@ def _mlserver(tuned: bool) -> Callable[[Place], Launch]:
             "host": "127.0.0.1",
             "http_port": place.http_port,
             "grpc_port": place.grpc_port,
-            "metrics_port": place.grpc_port + 1,
+            "metrics_port": place.metrics_port,
         }
         if tuned:
             settings |= {"parallel_workers": 0, "debug": False, "gzip_enabled": False, "metrics_endpoint": None}

@@ -22,6 +22,7 @@ from typing import Final, Protocol
 
 from steeltown.contract import evidence
 from steeltown.contract.evidence import Route
+from steeltown.contract.histogram import bucket
 
 from . import log
 from .canary import Address, CanaryAnswer, CanaryFailure, CanaryPool, Outcome
@@ -155,7 +156,7 @@ class Router:
             failure = _fault(outcome, route.canary_digest)
             if failure is None:
                 assert isinstance(outcome, CanaryAnswer)
-                tally.canary.ok(microseconds)
+                tally.canary.ok(bucket(microseconds))
                 self._ledger.count_canary("ok")
                 done(outcome)
             else:

@@ -20,6 +20,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 import orjson
 from steeltown.contract.evidence import EVIDENCE_PATH
+from steeltown.contract.histogram import bucket
 
 from . import __version__, log
 from .canary import CanaryAnswer
@@ -75,9 +76,10 @@ class InferJob:
         if bad:
             self._count_error()
         else:
+            index = bucket(microseconds)
             if self.counts:
-                self.tally.live.ok(microseconds)
-            self.service.ledger.count_latency(microseconds)
+                self.tally.live.ok(index)
+            self.service.ledger.count_latency(microseconds, index)
         if self.pair is not None:
             self.pair.live(body, json_length)
         headers = self.service.digest_header

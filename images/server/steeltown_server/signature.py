@@ -8,7 +8,7 @@ wait beside others, so that a run can fail only for what the model does, never f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
@@ -41,18 +41,16 @@ class Datatype:
     onnx: str
     dtype: np.dtype[Any]
     element: type | None
+    is_bytes: bool = field(init=False)
+    is_float: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_bytes", self.dtype.kind == "O")  # asked for several times a request
+        object.__setattr__(self, "is_float", self.dtype.kind == "f")
 
     @property
     def itemsize(self) -> int:
         return self.dtype.itemsize
-
-    @property
-    def is_bytes(self) -> bool:
-        return self.dtype == np.dtype(object)
-
-    @property
-    def is_float(self) -> bool:
-        return self.dtype.kind == "f"
 
 
 DATATYPES: Final = tuple(

@@ -27,9 +27,9 @@ class Side:
         self.errors = 0
         self.buckets: dict[int, int] = {}
 
-    def ok(self, microseconds: int) -> None:
+    def ok(self, index: int) -> None:
+        """index: bucket of the latency."""
         self.requests += 1
-        index = bucket(microseconds)
         self.buckets[index] = self.buckets.get(index, 0) + 1
 
     def error(self) -> None:
@@ -96,8 +96,8 @@ class Ledger:
     def count_answer(self, status: int) -> None:
         self.answers[status] = self.answers.get(status, 0) + 1
 
-    def count_latency(self, microseconds: int) -> None:
-        index = bucket(microseconds)
+    def count_latency(self, microseconds: int, index: int) -> None:
+        """index: bucket of the latency."""
         self.latency[index] = self.latency.get(index, 0) + 1
         self.latency_microseconds += microseconds
 

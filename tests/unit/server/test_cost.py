@@ -42,7 +42,7 @@ uvloop.run(main())
 
 
 class Client:
-    """Two connections with eight requests in a row on each, so that a batch does not depend on who is scheduled when."""
+    """Two connections, eight requests in a row on each: so a batch does not depend on who is scheduled when."""
 
     def __init__(self, port: int, request: bytes) -> None:
         self._requests = request * PIPELINED

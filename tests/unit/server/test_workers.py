@@ -162,10 +162,10 @@ def test_counts_add_up() -> None:
         ledger.begin_epoch("e")
         for _ in range(errors):
             ledger.current.live.error()
-        ledger.current.canary.ok(100)
+        ledger.current.canary.ok(20)
         ledger.count_answer(200)
         ledger.count_canary("ok")
-        ledger.count_latency(50)
+        ledger.count_latency(50, 20)
     both = first.with_told([through_json(second.told())])
     evidence = both.evidence()
     assert (evidence.live.errors, evidence.canary.requests, evidence.epoch) == (3, 2, "e")

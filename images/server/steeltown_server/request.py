@@ -29,6 +29,9 @@ FP32_OVERFLOW: Final = 2.0**128 - 2.0**103
 NESTED_PEEK_BYTES: Final = 64
 VECTORISED_BYTES: Final = 512
 VECTORISED_KINDS: Final = {"f": ("d", np.float64), "i": ("i", np.int64), "u": ("u", np.uint64)}
+STRICT_BYTES: Final = 1 << 20
+"""Above, what is wrong with an array is not told in detail: finding out takes an object per number."""
+
 KEPT_PARSER_BYTES: Final = 1 << 20
 """A parser keeps the memory of its largest document; for a larger one than this it is made anew."""
 LENGTH: Final = struct.Struct("<I")
@@ -228,8 +231,12 @@ def _from_json(spec: TensorSpec, shape: list[int], raw: msgspec.Raw) -> Array:
     if spec.datatype.element is None:
         raise BadRequest(f"input {spec.name!r} is {spec.datatype.name}, which has no JSON form: send it as binary data")
     nested = len(shape) > 1 and bytes(memoryview(raw)[:NESTED_PEEK_BYTES])[1:].lstrip().startswith(b"[")
-    if len(memoryview(raw)) > VECTORISED_BYTES and (array := _vectorised(spec, shape, bytes(raw), nested)) is not None:
-        return array
+    size = len(memoryview(raw))
+    if size > VECTORISED_BYTES:
+        if (array := _vectorised(spec, shape, bytes(raw), nested)) is not None:
+            return array
+        if size > STRICT_BYTES and spec.datatype.dtype.kind in VECTORISED_KINDS:
+            raise BadRequest(f"input {spec.name!r}: data is not {prod(shape)} {spec.datatype.name} in shape {shape}")
     try:
         values = _element_decoder(spec.datatype.element, len(shape) if nested else 1)(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -247,9 +254,7 @@ def _vectorised(spec: TensorSpec, shape: list[int], data: bytes, nested: bool) -
     None: it is not what it should be, or of a datatype that gains nothing; the strict way then finds what to say.
     """
     wanted = VECTORISED_KINDS.get(spec.datatype.dtype.kind)
-    axes = shape[:-1] if nested else []
-    brackets = 1 + sum(prod(shape[: i + 1]) for i in range(len(axes)))
-    if wanted is None or data.count(b"[") != brackets:
+    if wanted is None or not _has_brackets(data, shape if nested else shape[:1]):
         return None
     parser = _parser if len(data) <= KEPT_PARSER_BYTES else simdjson.Parser()
     element_type, wide = wanted
@@ -271,6 +276,14 @@ def _vectorised(spec: TensorSpec, shape: list[int], data: bytes, nested: bool) -
     with np.errstate(over="ignore"):
         narrow = array.astype(spec.datatype.dtype, copy=False).reshape(shape)
     return None if narrow.dtype.kind == "f" and not np.isfinite(narrow).all() else narrow
+
+
+def _has_brackets(data: bytes, shape: Sequence[int]) -> bool:
+    """Whether there are as many lists as data nested in `shape` has: the parser looks through what is nested more."""
+    if len(shape) < 2:
+        return data.find(b"[", 1) < 0
+    wanted = 1 + sum(prod(shape[: axis + 1]) for axis in range(len(shape) - 1))
+    return bool(np.count_nonzero(np.frombuffer(data, np.uint8) == ord("[")) == wanted)
 
 
 def _has_shape(parsed: Any, shape: Sequence[int]) -> bool:

@@ -28,45 +28,40 @@ class Encoded(NamedTuple):
 
 
 class ResponseEncoder:
-    """Encodes the answers of one model."""
+    """Encodes the answers of one model. What is the same in all of them is text already."""
 
     def __init__(self, signature: Signature, model_name: str, model_version: str) -> None:
         self._datatypes = {name: spec.datatype for name, spec in signature.outputs.items()}
+        self._heads = {
+            name: orjson.dumps({"name": name, "datatype": spec.datatype.name})[:-1]
+            for name, spec in signature.outputs.items()
+        }
         names = orjson.dumps({"model_name": model_name, "model_version": model_version})
         self._prefix = names[:-1]
 
     def encode(self, call: Call, arrays: Sequence[Array]) -> Encoded:
-        head = self._prefix if call.id is None else b'%b,"id":%b' % (self._prefix, orjson.dumps(call.id))
-        if True not in call.binary:
-            outputs = [self._as_json(name, a) for name, a in zip(call.outputs, arrays, strict=True)]
-            return Encoded(b'%b,"outputs":%b}' % (head, _dumps(outputs)), None)
+        prefix = self._prefix if call.id is None else b'%b,"id":%b' % (self._prefix, orjson.dumps(call.id))
+        outputs: list[bytes] = []
         tail: list[bytes] = []
-        outputs = []
         for name, binary, array in zip(call.outputs, call.binary, arrays, strict=True):
             outputs.append(self._as_binary(name, array, tail) if binary else self._as_json(name, array))
-        json_part = b'%b,"outputs":%b}' % (head, _dumps(outputs))
+        json_part = b'%b,"outputs":[%b]}' % (prefix, b",".join(outputs))
+        if True not in call.binary:
+            return Encoded(json_part, None)
         return Encoded(b"".join((json_part, *tail)), len(json_part))
 
-    def _as_json(self, name: str, array: Array) -> dict[str, Any]:
-        datatype = self._datatypes[name]
+    def _as_json(self, name: str, array: Array) -> bytes:
         flat: Any = array.ravel()
-        return {
-            "name": name,
-            "shape": array.shape,
-            "datatype": datatype.name,
-            "data": flat.tolist() if datatype.is_bytes else flat,
-        }
+        if self._datatypes[name].is_bytes:
+            flat = flat.tolist()
+        data = orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)
+        return b'%b,"shape":%b,"data":%b}' % (self._heads[name], orjson.dumps(array.shape), data)
 
-    def _as_binary(self, name: str, array: Array, tail: list[bytes]) -> dict[str, Any]:
-        datatype = self._datatypes[name]
-        raw = _join_strings(array.ravel()) if datatype.is_bytes else array.tobytes()
+    def _as_binary(self, name: str, array: Array, tail: list[bytes]) -> bytes:
+        raw = _join_strings(array.ravel()) if self._datatypes[name].is_bytes else array.tobytes()
         tail.append(raw)
-        return {
-            "name": name,
-            "shape": array.shape,
-            "datatype": datatype.name,
-            "parameters": {"binary_data_size": len(raw)},
-        }
+        shape = orjson.dumps(array.shape)
+        return b'%b,"shape":%b,"parameters":{"binary_data_size":%d}}' % (self._heads[name], shape, len(raw))
 
 
 def non_finite(names: Sequence[str], arrays: Sequence[Array]) -> tuple[str, ...]:
@@ -80,10 +75,6 @@ def all_finite(arrays: Iterable[Array]) -> bool:
 
 def _is_finite(array: Array) -> bool:
     return array.dtype.kind != "f" or bool(np.isfinite(array).all())
-
-
-def _dumps(outputs: list[dict[str, Any]]) -> bytes:
-    return orjson.dumps(outputs, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _join_strings(values: Iterable[str]) -> bytes:

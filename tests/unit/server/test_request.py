@@ -315,6 +315,13 @@ def test_long_array_is_refused_in_the_same_words(onnx: str, datatype: str, value
     assert message in str(refusal.value)
 
 
+def test_very_long_array_is_refused_without_an_object_per_number() -> None:
+    rows = 300_000
+    values = [1.5] * (2 * rows - 1) + [None]
+    with pytest.raises(BadRequest, match=r"data is not 600000 FP32 in shape \[300000, 2\]"):
+        one("float", ["N", 2]).decode(*encode(x([rows, 2], "FP32", values)))
+
+
 def test_nested_long_array_of_three_axes() -> None:
     array = np.arange(600, dtype=np.float32).reshape(10, 3, 20)
     decoder = one("float", ["N", 3, 20])

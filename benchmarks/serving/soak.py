@@ -1,7 +1,7 @@
 """Whether our server's memory stays where it is: millions of requests, then connection after connection.
 
 `.venv/bin/python benchmarks/serving/soak.py` (10 to 15 minutes; needs wrk) prints a line a minute, writes
-results/soak-<date>.json and exits with 1 if memory has grown or a request has failed.
+results/soak/<date>.json and exits with 1 if memory has grown or a request has failed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--requests", type=int, default=10_000_000)
     parser.add_argument("--connections", type=int, default=100_000, help="opened and closed, a request on each")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "soak")
     options = parser.parse_args()
     subject, models = SUBJECTS["steeltown"], model_folders(cache_folder())
     with running(subject, models, "logreg", grpc=False) as server:
@@ -48,8 +48,8 @@ def main() -> int:
         "requests": kept,
         "connections": churned,
     }
-    options.out.mkdir(exist_ok=True)
-    (options.out / f"soak-{result['date']}.json").write_text(json.dumps(result, indent=1) + "\n")
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / f"{result['date']}.json").write_text(json.dumps(result, indent=1) + "\n")
     grown = [part["grown_mib"] for part in (kept, churned)]
     failed = kept["failed"] + churned["failed"]
     print(f"grown by {grown[0]} MiB over requests, by {grown[1]} MiB over connections; {failed} failed")

@@ -14,6 +14,7 @@ from functools import cache
 import pytest
 from explore.scenarios import SCENARIOS
 from explore.schedule import Explorer, Scenario
+from steeltown.core.rollout import LOAD_CHECK_ATTEMPTS
 
 SEED = int(os.environ.get("STEELTOWN_EXPLORE_SEED", "20260101"))
 PAIRS = int(os.environ.get("STEELTOWN_EXPLORE_PAIRS", "12"))
@@ -61,3 +62,12 @@ def test_two_crashes_or_lost_leases_change_nothing_in_the_end(scenario: Scenario
         except AssertionError as error:
             log = "\n".join(explorer.cluster.log)
             pytest.fail(f"replay: Explorer({scenario.name!r}, crash_at={crash_at}), seed {SEED}\n{error}\n{log}")
+
+
+def test_load_check_that_cannot_tell_is_tried_again_and_then_a_person_is_asked() -> None:
+    (scenario,) = (s for s in SCENARIOS if s.name == "bad rollout: unmeasurable")
+    explorer = undisturbed(scenario)
+    checks = [line for line in explorer.cluster.log if "Create Job/m-check" in line or "Create Job/m-load" in line]
+    assert len({line.partition(": ")[2] for line in checks}) == 1 + LOAD_CHECK_ATTEMPTS, explorer.cluster.log
+    stalled = next(c for c in explorer.status.conditions if c.type == "Stalled")
+    assert f"{LOAD_CHECK_ATTEMPTS} load checks were inconclusive" in stalled.message

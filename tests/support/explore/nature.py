@@ -26,7 +26,8 @@ FAST, SLOW = 2_000, 30_000  # microseconds
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """good, unloadable, slow (load check), failing (fails live requests only), worse (quality), baddata."""
+    """good, unloadable, slow (load check), unmeasurable (load check too slow to tell), failing (fails live requests
+    only), worse (quality), baddata."""
 
     kind: str
     name: str
@@ -236,6 +237,7 @@ def _load_report(plan: dict[str, Any]) -> LoadReport:
     return LoadReport(
         candidate=_side(SLOW if candidate.kind == "slow" else FAST),
         baseline=_side(FAST) if plan.get("baselineURL") else None,
+        saturated=candidate.kind == "unmeasurable",
     )
 
 

@@ -99,7 +99,7 @@ def _bad(kind: str) -> Scenario:
 SCENARIOS = (
     Scenario(name="first rollout", steps=(create(GOOD_A),), expected_live="m-v1", ticks=25),
     Scenario(name="good rollout", steps=(create(GOOD_A), retrain(GOOD_B)), expected_live="m-v2"),
-    *map(_bad, ("baddata", "worse", "unloadable", "slow", "failing", "latefailing")),
+    *map(_bad, ("baddata", "worse", "unloadable", "slow", "unmeasurable", "failing", "latefailing")),
     Scenario(
         name="A to B to A mid-canary",
         steps=(create(GOOD_A), retrain(GOOD_B), retrain(GOOD_A, in_step(0))),

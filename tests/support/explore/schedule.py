@@ -284,13 +284,14 @@ class Explorer:
                 note.result if note else "",
                 note and note.reason,
             )
+        rollout = self.status.rollout
         services = {s["metadata"]["name"]: (s["spec"]["selector"], _record(s)) for s in self.cluster.of_kind("Service")}
         return {
             "runs": outcomes,
             "deployments": {d["metadata"]["name"]: d["spec"]["replicas"] for d in self.cluster.of_kind("Deployment")},
             "services": services,
             "conditions": [(c.type, c.status, c.reason) for c in self.status.conditions],
-            "rollout": self.status.rollout,
+            "rollout": rollout and (rollout.run, rollout.phase, rollout.step, rollout.weight, rollout.attempt),
             "stage": self.status.stage,
             "history": [(h.run, h.outcome, h.reason) for h in self.status.history],
             "routes": sorted(r.weight for r in self._routes().values() if r.weight),

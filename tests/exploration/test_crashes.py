@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import os
 import random
+from dataclasses import replace
 from functools import cache
 
 import pytest
+from explore.nature import Nature
 from explore.scenarios import SCENARIOS
 from explore.schedule import Explorer, Scenario
+from steeltown.api.mlmodel import Phase
+from steeltown.contract.evidence import Counts, Evidence
+from steeltown.core.plan import Obj
 from steeltown.core.rollout import LOAD_CHECK_ATTEMPTS
 
 SEED = int(os.environ.get("STEELTOWN_EXPLORE_SEED", "20260101"))
@@ -34,6 +39,9 @@ def test_undisturbed_run_ends_with_the_expected_version_live(scenario: Scenario)
     assert (live.run if live else "") == scenario.expected_live
     if scenario.expected_live:
         assert explorer.settled()
+    if explorer.model is not None and explorer.model["spec"]["stage"] == "Production":
+        assert live is not None
+        assert explorer.promoted_digest == live.digest
 
 
 @by_name
@@ -71,3 +79,20 @@ def test_load_check_that_cannot_tell_is_tried_again_and_then_a_person_is_asked()
     assert len({line.partition(": ")[2] for line in checks}) == 1 + LOAD_CHECK_ATTEMPTS, explorer.cluster.log
     stalled = next(c for c in explorer.status.conditions if c.type == "Stalled")
     assert f"{LOAD_CHECK_ATTEMPTS} load checks were inconclusive" in stalled.message
+
+
+class OfAnotherStep(Nature):
+    """Pods that have not seen the new route yet, and tell what they counted under one of long ago: all bad."""
+
+    def evidence(self, pod: Obj) -> Evidence | None:
+        seen = super().evidence(pod)
+        bad = Counts(requests=5000, errors=5000)
+        return seen and replace(seen, epoch="of long ago", canary=bad)
+
+
+def test_evidence_of_another_epoch_counts_for_nothing() -> None:
+    (scenario,) = (s for s in SCENARIOS if s.name == "good rollout")
+    explorer = Explorer(scenario, nature_of=OfAnotherStep).run()
+    assert explorer.phase(Phase.SHIFTING, 0), explorer.cluster.log[-5:]
+    canary = next(c for c in explorer.status.conditions if c.type == "CanaryPassed")
+    assert canary.status == "Unknown"

@@ -99,6 +99,13 @@ def _bad(kind: str) -> Scenario:
 SCENARIOS = (
     Scenario(name="first rollout", steps=(create(GOOD_A),), expected_live="m-v1", ticks=25),
     Scenario(name="good rollout", steps=(create(GOOD_A), retrain(GOOD_B)), expected_live="m-v2"),
+    Scenario(
+        name="canary that grows with its share",
+        steps=(create(GOOD_A), retrain(GOOD_B)),
+        expected_live="m-v2",
+        replicas=4,
+        ticks=70,
+    ),
     *map(_bad, ("baddata", "worse", "unloadable", "slow", "unmeasurable", "failing", "latefailing")),
     Scenario(
         name="A to B to A mid-canary",

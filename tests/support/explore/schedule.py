@@ -274,6 +274,12 @@ class Explorer:
         current = self.status.observed_generation == (self.model or {"metadata": {}})["metadata"].get("generation")
         return ready is not None and current and (ready.status == "True" or stalled)
 
+    @property
+    def promoted_digest(self) -> str:
+        """Of the version that the record says is live by evidence, "" if none is."""
+        service = self.cluster.get("Service", MODEL)
+        return _record(service).get(PROMOTED_ANNOTATION, "") if service else ""
+
     def final(self) -> dict[str, Any]:
         """The end state without what names moments: times, ids, resource versions."""
         outcomes = {}
@@ -327,7 +333,7 @@ class Explorer:
         assert all(n == 1 for n in self.nature.trained.values()), f"I7: trained {self.nature.trained}"
 
     def _check_weight(self, action: Annotate) -> None:
-        """I2: no route asks for more than the step that was recorded before, or for another digest."""
+        """I2: no route asks for more than the step recorded before, or for another digest. I3 of the canary."""
         route = Route.from_json(action.annotations.get(ROUTE_ANNOTATION) or "")
         if route is None or route.weight == 0:
             return
@@ -336,6 +342,8 @@ class Explorer:
         assert rollout.phase in (Phase.SHIFTING, Phase.PROMOTING), f"I2: weight {route.weight} in {rollout.phase}"
         assert route.weight <= rollout.weight, f"I2: weight {route.weight} > {rollout.weight}"
         assert route.canary_digest == rollout.digest, "I2: another digest"
+        ready, needed = len(self.nature.endpoints(f"{MODEL}-canary")), self.scenario.replicas * route.weight / 100
+        assert ready >= needed, f"I3: weight {route.weight} before its capacity: {ready} of {needed} replicas are ready"
 
     def _check_serving(self) -> None:
         """I1 and I3: who served goes on serving, with the capacity that the spec asks for."""
@@ -349,8 +357,7 @@ class Explorer:
 
     def _check_promotion(self) -> None:
         """I4: a digest is marked as promoted only after a Pass for exactly that digest was recorded."""
-        service = self.cluster.get("Service", MODEL)
-        digest = _record(service).get(PROMOTED_ANNOTATION, "") if service else ""
+        digest = self.promoted_digest
         if not digest or digest in self.promoted:
             return
         rollout = self.status.rollout

@@ -291,3 +291,35 @@ def test_model_without_versions_waits_and_says_what_for() -> None:
     root["metadata"] |= {"namespace": "n", "uid": "u", "generation": 1, "resourceVersion": "1"}
     made = plan_model(Snapshot(root=root), Explorer(SCENARIOS[0]).cluster.now + timedelta(0), POLICY)
     assert (made.actions, ready(made)) == ((), ("False", "NoVersion"))
+
+
+def condition(status: Obj, kind: str) -> tuple[str, str]:
+    found = next(c for c in status["conditions"] if c["type"] == kind)
+    return found["status"], found["reason"]
+
+
+def test_live_version_without_a_ready_replica_is_not_available() -> None:
+    explorer = settled()
+    seen = snapshot(explorer)
+    deployments = {
+        name: {**obj, "status": {**obj["status"], "readyReplicas": 0}}
+        for name, obj in seen.of_kind("Deployment").items()
+    }
+    made = plan(replace(seen, members={**seen.members, "Deployment": deployments}), explorer)
+    assert made.status is not None
+    assert condition(made.status, "Available") == ("False", "MinimumReplicasUnavailable")
+    assert ready(made)[0] == "False"
+
+
+@pytest.mark.parametrize("kind", ["slow", "failing", "worse"])
+def test_version_that_did_not_make_it_stalls_the_model_with_its_reason(kind: str) -> None:
+    """The live one goes on serving, and a person must look."""
+    explorer = settled(create(GOOD_A), retrain(Behaviour(kind, "b")), ticks=70)
+    assert explorer.model is not None
+    status = explorer.model["status"]
+    wanted = "NotEligible" if kind == "worse" else "RolledBack"
+    assert condition(status, "Stalled") == ("True", wanted)
+    assert condition(status, "Ready") == ("False", wanted)
+    assert condition(status, "Available")[0] == "True"
+    message = next(c["message"] for c in status["conditions"] if c["type"] == "Stalled")
+    assert message.startswith("m-v2: ")

@@ -136,3 +136,23 @@ def test_a_version_exactly_at_its_limit_is_rarely_rolled_back() -> None:
 def test_load_check(report: LoadReport, result: Result, reason: Reason) -> None:
     judgement = judge_load(report, LIMITS)
     assert (judgement.result, judgement.reason) == (result, reason)
+
+
+def halves(n: int) -> LoadSide:
+    """Half of the answers at the live version's median, half far above its limit."""
+    latency = Histogram()
+    latency.add(2_000, n // 2)
+    latency.add(50_000, n - n // 2)
+    return LoadSide(sent=n, errors=0, over=0, latency=latency)
+
+
+def test_slowdown_that_cannot_be_told_from_the_limit_is_no_pass() -> None:
+    judgement = judge_load(LoadReport(candidate=halves(400), baseline=side(400)), LIMITS)
+    assert (judgement.result, judgement.reason) == (Result.UNKNOWN, Reason.INCONCLUSIVE)
+    assert "too close to tell with 400 requests" in judgement.message
+
+
+@pytest.mark.parametrize("candidate", [None, side(0)], ids=["no side", "nothing sent"])
+def test_load_check_that_sent_nothing_is_no_pass(candidate: LoadSide | None) -> None:
+    judgement = judge_load(LoadReport(candidate=candidate, baseline=side(400)), LIMITS)
+    assert (judgement.result, judgement.message) == (Result.UNKNOWN, "no request was sent")

@@ -27,6 +27,7 @@ TEXT: Final = b"text/plain; version=0.0.4; charset=utf-8"
 
 PIPELINE: Final = 32  # exchanges under way on one connection before we stop reading it
 LINGER_SECONDS: Final = 2.0
+FRESH_SECONDS: Final = 1.0
 VERSIONS: Final = ("1.1", "1.0")
 KEPT_HEADERS: Final = frozenset(
     (
@@ -195,6 +196,8 @@ class Connection(asyncio.Protocol):
         self._write_paused = False
         self._read_paused = False
         self.active = self.began = server.now
+        self._born = loop.time()
+        self._served = False
         self._begin()
 
     def _begin(self) -> None:
@@ -310,6 +313,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._in_message = False
+        self._served = True
         parser = self._parser
         if self._deaf or parser is None:
             return
@@ -411,7 +415,9 @@ class Connection(asyncio.Protocol):
         self._loop.call_later(LINGER_SECONDS, transport.close)
 
     def close_if_idle(self) -> None:
-        if not self._waiting and not self._in_message and self._transport is not None:
+        """Not one that was just made: its first request is on its way."""
+        fresh = not self._served and self._loop.time() - self._born < FRESH_SECONDS
+        if not self._waiting and not self._in_message and not fresh and self._transport is not None:
             self._transport.close()
 
     def expire(self) -> None:

@@ -166,8 +166,9 @@ def settled(live: Live, requests: int) -> Evidence:
 
 def test_copied_requests_are_compared_and_the_user_sees_the_live_answer(live: Live, tripling: Any, row: Any) -> None:
     live.route(0, tripling.url, tripling.digest, mirror=50)
-    assert outputs(live.infer(row, 100)) == [[2, 4, 6]] * 100
-    evidence = settled(live, 50)
+    for copies in range(50):
+        assert outputs(live.infer(row, 2)) == [[2, 4, 6]] * 2
+        evidence = settled(live, copies + 1)  # or more copies than may be under way would wait for a slow machine
     assert numbers(evidence) == {"live": (100, 0, 100), "canary": (50, 0, 50)}
     pairs = evidence.pairs
     assert (pairs.compared, pairs.agreed, pairs.failed) == (50, 0, 0)
@@ -181,16 +182,19 @@ def test_copies_to_the_same_model_agree_also_in_binary(live: Live, serve: Any, s
     twin = serve(scaled)
     live.route(0, twin.url, twin.digest, mirror=100)
     binary = row | {"parameters": {"binary_data_output": True}}
-    for body in (row, binary, row | {"id": "x"}):
+    for number, body in enumerate((row, binary, row | {"id": "x"})):
         live.infer(body, 2)
-    pairs = settled(live, 6).pairs
+        pairs = settled(live, 2 * number + 2).pairs
     assert (pairs.compared, pairs.agreed, pairs.failed, pairs.difference.counts) == (6, 6, 0, {0: 6})
 
 
 def test_share_and_copies_stand_beside_each_other(live: Live, tripling: Any, row: Any) -> None:
     live.route(20, tripling.url, tripling.digest, mirror=50)
-    assert outputs(live.infer(row, 100)).count([3, 6, 9]) == 20
-    evidence = settled(live, 60)
+    seen = []
+    for _ in range(20):
+        seen += outputs(live.infer(row, 5))
+        evidence = settled(live, 3 * len(seen) // 5)  # one of five handed over, two of the others copied
+    assert seen.count([3, 6, 9]) == 20
     assert numbers(evidence) == {"live": (80, 0, 80), "canary": (60, 0, 60)}
     assert evidence.pairs.compared == 40
 

@@ -128,12 +128,24 @@ def test_request_of_which_half_has_arrived_is_finished(serve: Any, scaled: Any, 
     half.sendall(b"POST /v2/models/m/infer HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body[:9])
     has_read(server)
     server.terminate()
-    assert idle.recv(1) == b"", "an idle connection ends at once"
+    assert idle.recv(1) == b"", "a connection that stays silent ends"
     half.sendall(body[9:])
     answer = half.recv(65536)
     assert answer.startswith(b"HTTP/1.1 200")
     assert b"\r\nconnection: close\r\n" in answer
     assert half.recv(1) == b""
+    assert server.process.wait(timeout=10) == 0
+
+
+def test_connection_made_as_the_server_stops_listening_still_gets_its_answer(serve: Any, scaled: Any, row: Any) -> None:
+    server = serve(scaled, drain_seconds=0)
+    body = json.dumps(row).encode()
+    late = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    has_read(server)
+    server.terminate()
+    time.sleep(0.3)
+    late.sendall(b"POST /v2/models/m/infer HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+    assert late.recv(65536).startswith(b"HTTP/1.1 200")
     assert server.process.wait(timeout=10) == 0
 
 

@@ -53,7 +53,7 @@ def children(server: Any) -> list[int]:
 @pytest.fixture
 def pair(serve: Any, scaled: Any, tmp_path: Path) -> Iterator[Any]:
     """Two workers; both listen."""
-    server = serve(scaled, workers=2, route_file=tmp_path / "route.json", drain_seconds=0.4)
+    server = serve(scaled, workers=2, route_file=tmp_path / "route.json", drain_seconds=1.5)
     deadline = time.monotonic() + 30
     while len(server.logged("serving")) < 2:
         assert time.monotonic() < deadline

@@ -131,7 +131,7 @@ def seeds() -> list[bytes]:
         post(body),
         post(long),
         post(head + tail, b"inference-header-content-length: %d" % len(head)),
-        post(gzip.compress(long), b"content-encoding: gzip", b"accept-encoding: deflate"),
+        post(gzip.compress(long, mtime=0), b"content-encoding: gzip", b"accept-encoding: deflate"),
         post(b"raw", b"inference-header-content-length: 0"),
         post(body, path=b"/v2/models/m/versions/m-v1/infer"),
         b"POST /v2/models/m/infer HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"

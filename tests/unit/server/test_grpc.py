@@ -506,6 +506,7 @@ def test_requests_that_hold_too_much_together_are_refused_for_now(serve: Any, ma
     codes = set()
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(client.infer, raw(x=np.zeros((22, 3), np.float32)))
+        time.sleep(0.2)  # or a small one could be there before it
         while not first.done():
             codes.add(client.code(raw(x=ONE_ROW)))
         assert first.result().outputs[0].name == "y"

@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 SOURCES := operator/steeltown images tests benchmarks examples
 
-.PHONY: help demo test test-fast test-conformance test-controlplane test-e2e lint crds images cluster-up cluster-down cluster-status \
+.PHONY: help demo test test-fast test-server test-controlplane test-e2e lint crds images cluster-up cluster-down cluster-status \
         bench-controller bench-serving clean
 
 help: ## list the targets
@@ -21,7 +21,7 @@ $(VENV)/.installed: requirements/dev.txt
 	env -u PIP_FIND_LINKS $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@touch $@
 
-test: lint test-fast test-conformance test-controlplane test-e2e ## everything CI runs
+test: lint test-fast test-server test-controlplane test-e2e ## everything CI runs
 
 lint: $(VENV)/.installed ## style, types, layers, generated files
 	$(BIN)/ruff check .
@@ -30,10 +30,11 @@ lint: $(VENV)/.installed ## style, types, layers, generated files
 	cd operator && ../$(BIN)/lint-imports --config ../pyproject.toml --no-cache
 	PYTHONPATH=operator $(BIN)/python -m steeltown.api --check crds
 
-test-fast: $(VENV)/.installed ## the tests that need no cluster
-	$(PYTEST) -q -n 2 tests/unit tests/exploration
+test-fast: $(VENV)/.installed ## the tests that need neither a cluster nor the model server as a process (under a minute)
+	$(PYTEST) -q -n 2 tests/unit tests/exploration --ignore=tests/unit/server
 
-test-conformance: $(VENV)/.installed ## the model server and the clients that people use, each in its own environment
+test-server: $(VENV)/.installed ## the model server as a process: protocol, limits, drain, and the clients that people use
+	$(PYTEST) -q -n 2 tests/unit/server
 	$(PYTEST) -q tests/conformance
 
 test-controlplane: $(VENV)/.installed ## the tests that need an API server, but no pods

@@ -496,7 +496,7 @@ def test_probes_are_answered_while_every_thread_waits(serve: Any, make_folder: A
 
 
 def test_requests_that_hold_too_much_together_are_refused_for_now(serve: Any, make_folder: Any, models: Any) -> None:
-    server = serve(make_folder(models["slow"](400), x=ONE_ROW), grpc_port=0, held_limit_bytes=300)
+    server = serve(make_folder(models["slow"](1500), x=ONE_ROW), grpc_port=0, held_limit_bytes=300)
     client = Client(server.grpc_port)
     code, text = client.failure(raw(x=np.zeros((25, 3), np.float32)))
     assert (code, text) == (
@@ -506,7 +506,7 @@ def test_requests_that_hold_too_much_together_are_refused_for_now(serve: Any, ma
     codes = set()
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(client.infer, raw(x=np.zeros((22, 3), np.float32)))
-        time.sleep(0.2)  # or a small one could be there before it
+        time.sleep(0.1)  # or a small one could be there before it
         while not first.done():
             codes.add(client.code(raw(x=ONE_ROW)))
         assert first.result().outputs[0].name == "y"

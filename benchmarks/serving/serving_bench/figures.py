@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -98,7 +99,7 @@ def lag_note(figures: Mapping[str, Any]) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Goal:
+class Goal(ABC):
     """at_least: whether more is better. The limit itself passes."""
 
     title: str
@@ -109,9 +110,9 @@ class Goal:
     def holds(self, value: float) -> bool:
         return value >= self.limit if self.at_least else value <= self.limit
 
+    @abstractmethod
     def observed(self, result: Result) -> list[float]:
         """One a round that measured it."""
-        raise NotImplementedError
 
     def doubtful(self, result: Result) -> bool:
         """Whether the generator's own delays may be part of the figures."""

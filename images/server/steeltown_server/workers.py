@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import orjson
@@ -75,7 +75,7 @@ def supervise(workers: int, settings: Settings, environment: Mapping[str, str], 
 
 
 @contextlib.contextmanager
-def _reserved(host: str) -> Any:
+def _reserved(host: str) -> Iterator[int]:
     """A free port, kept by a socket that does not listen."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as keeper:

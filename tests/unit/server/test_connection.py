@@ -172,8 +172,9 @@ def test_silent_connection_is_closed_and_half_a_request_is_told_why(server: Any)
     assert silent.is_closed()
 
 
-def test_unread_answers_stop_the_reading_of_requests(server: Any, row: Any) -> None:
+def test_unread_answers_stop_the_reading_of_requests(serve: Any, scaled: Any, row: Any) -> None:
     """A client that only sends must be held back by TCP, or the server would hold every answer in memory."""
+    server = serve(scaled)  # its idle time is far off: nobody is let go meanwhile
     client = Client(server.port)
     client.socket.settimeout(0.5)
     flood = infer(row | {"id": "x" * 2000}) * 50
@@ -183,7 +184,7 @@ def test_unread_answers_stop_the_reading_of_requests(server: Any, row: Any) -> N
         while time.monotonic() < deadline:
             client.socket.sendall(flood)
 
-    with pytest.raises((TimeoutError, ConnectionResetError)):  # held back, and after the idle time let go
+    with pytest.raises(TimeoutError):
         send_without_reading()
     assert server.metric("process_resident_memory_bytes") < 300e6
     client.socket.close()

@@ -12,6 +12,9 @@ from .plan import Obj
 PENDING = "the Pod is being scheduled or its images pulled"
 """While nothing is known that keeps it from starting."""
 
+SIGKILLED = 128 + 9
+"""The exit code of a container that SIGKILL ended."""
+
 _PULL = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 
@@ -28,6 +31,7 @@ class Termination:
 
     @property
     def out_of_memory(self) -> bool:
+        """As the kubelet says it. Of a container that dies right after its start it may say `Error` instead."""
         return self.reason == "OOMKilled"
 
 
@@ -69,6 +73,18 @@ def first_failure(pod: Obj) -> Termination | None:
         if ended and ended.exit_code != 0:
             return ended
     return None
+
+
+def killed_unasked(pod: Obj, ended: Termination) -> bool:
+    """Whether SIGKILL ended the container of a Pod that nothing had asked to stop: no deletion, eviction, preemption.
+
+    Only for a container without probes, since the kubelet kills for those too. What is left is the kernel, for
+    memory. containerd may lose the event that says so, mostly right after a container's start; the
+    reason is `Error` then (containerd issues 8180 and 8893).
+    """
+    status = pod.get("status") or {}
+    disrupted = any(c["type"] == "DisruptionTarget" and c["status"] == "True" for c in status.get("conditions") or ())
+    return ended.exit_code == SIGKILLED and not (is_terminating(pod) or disrupted or status.get("reason"))
 
 
 def last_ended(pod: Obj) -> str | None:

@@ -295,8 +295,9 @@ def _failure(run: _Run, condition: Obj) -> _Failure:
         if report.reason == Reason.RESULT_MISSING:
             at = ConditionType.TRAINING_HEALTHY
         return _Failure(reason=report.reason, message=report.message, condition=at)
-    if ended.out_of_memory:
-        message = f"container {step} used more memory than its limit: raise resources.limits.memory or use less"
+    if run.pod and (ended.out_of_memory or podview.killed_unasked(run.pod, ended)):
+        how = "used more memory than its limit" if ended.out_of_memory else "was killed, most likely for memory"
+        message = f"container {step} {how}: raise resources.limits.memory or use less"
         return _Failure(reason=Reason.OUT_OF_MEMORY, message=message, log=ended.message or None, out_of_memory=True)
     tail = ended.message.strip().splitlines()[-1:] or ["it left no output"]
     message = f"container {step} exited with code {ended.exit_code}: {tail[0][:300]}"

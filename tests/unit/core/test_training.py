@@ -145,6 +145,7 @@ FAILURES = {
     "bad data": (("prepare", ended(65, REPORT)), FAILED, "TooFewRows", "DataValidated"),
     "trainer crash": (("train", ended(1, "a\nboom")), FAILED, "TrainerFailed", "TrainingHealthy"),
     "no memory": (("train", ended(137, "", "OOMKilled")), FAILED, "OutOfMemory", "ResourcesWithinBudget"),
+    "killed unasked": (("train", ended(137, "")), FAILED, "OutOfMemory", "ResourcesWithinBudget"),
     "no result": (
         ("finalise", ended(65, StepReport(reason="ResultMissing", message="m").encode())),
         FAILED,
@@ -173,6 +174,24 @@ def test_failure_is_final_with_its_real_reason(container: Any, condition: Any, r
     assert [e.reason for e in made.events] == [reason]
     after = plan(run(made.status), job(condition), pod(container))
     assert after == Plan()
+
+
+ASKED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "deleted": ({"deletionTimestamp": rfc3339(START)}, {}),
+    "evicted": ({}, {"reason": "Evicted"}),
+    "disrupted": ({}, {"conditions": [{"type": "DisruptionTarget", "status": "True"}]}),
+}
+
+
+@pytest.mark.parametrize(("meta", "status"), ASKED.values(), ids=ASKED)
+def test_kill_that_somebody_asked_for_is_not_taken_for_memory(meta: dict[str, Any], status: dict[str, Any]) -> None:
+    killed = pod(("train", ended(137, "")))
+    killed["metadata"].update(meta)
+    killed["status"].update(status)
+    made = plan(run(STARTED), job(FAILED), killed)
+    assert made.status is not None
+    assert made.status["reason"] == "TrainerFailed"
+    assert found(made.status, "ResourcesWithinBudget") == ("Unknown", "AwaitingEvidence")
 
 
 def test_finished_run_that_lost_status_and_job_is_not_trained_again() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -32,10 +33,7 @@ class ResponseEncoder:
 
     def __init__(self, signature: Signature, model_name: str, model_version: str) -> None:
         self._datatypes = {name: spec.datatype for name, spec in signature.outputs.items()}
-        self._heads = {
-            name: orjson.dumps({"name": name, "datatype": spec.datatype.name})[:-1]
-            for name, spec in signature.outputs.items()
-        }
+        self._described = lru_cache(1024)(self._describe)
         names = orjson.dumps({"model_name": model_name, "model_version": model_version})
         self._prefix = names[:-1]
 
@@ -55,13 +53,16 @@ class ResponseEncoder:
         if self._datatypes[name].is_bytes:
             flat = flat.tolist()
         data = orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)
-        return b'%b,"shape":%b,"data":%b}' % (self._heads[name], orjson.dumps(array.shape), data)
+        return b'%b,"data":%b}' % (self._described(name, array.shape), data)
 
     def _as_binary(self, name: str, array: Array, tail: list[bytes]) -> bytes:
         raw = _join_strings(array.ravel()) if self._datatypes[name].is_bytes else array.tobytes()
         tail.append(raw)
-        shape = orjson.dumps(array.shape)
-        return b'%b,"shape":%b,"parameters":{"binary_data_size":%d}}' % (self._heads[name], shape, len(raw))
+        return b'%b,"parameters":{"binary_data_size":%d}}' % (self._described(name, array.shape), len(raw))
+
+    def _describe(self, name: str, shape: tuple[int, ...]) -> bytes:
+        """The start of an output's JSON object, which is left open."""
+        return orjson.dumps({"name": name, "datatype": self._datatypes[name].name, "shape": shape})[:-1]
 
 
 def non_finite(names: Sequence[str], arrays: Sequence[Array]) -> tuple[str, ...]:

@@ -95,9 +95,9 @@ class Client:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not condition():
-        assert time.monotonic() < deadline, "it has not come to that within 10 s"
+        assert time.monotonic() < deadline, "it has not come to that within 30 s"
         time.sleep(0.005)
 
 
@@ -521,7 +521,7 @@ def test_client_that_leaves_gives_its_thread_back(serve: Any, make_folder: Any, 
         f"/{SERVICE}/ModelInfer", request_serializer=pb.ModelInferRequest.SerializeToString
     )
     left = call.future(raw(x=np.zeros((200, 3), np.float32)))
-    time.sleep(0.1)
+    time.sleep(0.3)
     left.cancel()
     assert client.failure(mixed())[0] == "INVALID_ARGUMENT"
     assert server.metric("steeltown_server_model_runs_total") == 0, "the run that nobody waits for goes on"

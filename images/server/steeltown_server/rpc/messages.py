@@ -9,6 +9,7 @@ all, and every client decodes raw.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from math import prod
 from typing import Any, Final
@@ -81,26 +82,22 @@ def _segment(name: str) -> str:
 def infer_request(message: Any, limit_bytes: int) -> Request:
     """message: ModelInferRequest. BadRequest, TooLarge: what the client did wrong in terms of gRPC."""
     raws = _raw_contents(message) if message.raw_input_contents else _typed_contents(message, limit_bytes)
-    head: dict[str, Any] = {
-        "inputs": [
-            {
-                "name": tensor.name,
-                "shape": list(tensor.shape),
-                "datatype": tensor.datatype,
-                "parameters": {"binary_data_size": len(raw)},
-            }
-            for tensor, raw in zip(message.inputs, raws, strict=True)
-        ],
-        "parameters": {"binary_data_output": True},
-    }
+    inputs = [_input(t.name, t.datatype, tuple(t.shape), len(r)) for t, r in zip(message.inputs, raws, strict=True)]
+    more: dict[str, Any] = {"parameters": {"binary_data_output": True}}
     if message.id:
-        head["id"] = message.id
+        more["id"] = message.id
     if message.outputs:
-        head["outputs"] = [{"name": o.name, "parameters": _output_parameters(o)} for o in message.outputs]
-    json_part = orjson.dumps(head)
+        more["outputs"] = [{"name": o.name, "parameters": _output_parameters(o)} for o in message.outputs]
+    json_part = b'{"inputs":[%b],%b' % (b",".join(inputs), orjson.dumps(more)[1:])
     headers = {b"content-type": OCTETS, b"inference-header-content-length": b"%d" % len(json_part)}
     target = model_path(message.model_name, message.model_version) + b"/infer"
     return Request(b"POST", target, headers, b"".join((json_part, *raws)))
+
+
+@lru_cache(256)
+def _input(name: str, datatype: str, shape: tuple[int, ...], size: int) -> bytes:
+    parameters = {"binary_data_size": size}
+    return orjson.dumps({"name": name, "shape": shape, "datatype": datatype, "parameters": parameters})
 
 
 def _output_parameters(output: Any) -> dict[str, Any]:
@@ -167,8 +164,10 @@ def _raw(tensor: Any, left: int, limit_bytes: int) -> bytes:
 # -- answers
 
 
-def infer_response(answer: Answer, json_length: int) -> Any:
-    """ModelInferResponse of an answer with status 200. ValueError (msgspec's errors are): not a binary answer."""
+def infer_response(answer: Answer, json_length: int) -> bytes:
+    """ModelInferResponse, serialized, of an answer with status 200. ValueError (msgspec's errors are): not a binary
+    answer. The parts that repeat are serialized already: joined messages are one message (protobuf, encoding,
+    "Last One Wins")."""
     body = answer.body
     head = _decode_head(memoryview(body)[:json_length])
     raws: list[bytes] = []
@@ -179,16 +178,22 @@ def infer_response(answer: Answer, json_length: int) -> Any:
         start = end
     if start != len(body):
         raise ValueError(f"the answer has {len(body)} bytes, its head says {start}")
-    return pb.ModelInferResponse(
-        model_name=head.model_name,
-        model_version=head.model_version,
-        id=head.id,
-        outputs=[
-            pb.ModelInferResponse.InferOutputTensor(name=o.name, datatype=o.datatype, shape=o.shape)
-            for o in head.outputs
-        ],
-        raw_output_contents=raws,
-    )
+    own = pb.ModelInferResponse(id=head.id, raw_output_contents=raws).SerializeToString()
+    outputs = [_output(o.name, o.datatype, tuple(o.shape)) for o in head.outputs]
+    return b"".join((_model(head.model_name, head.model_version), *outputs, own))
+
+
+@lru_cache(16)
+def _model(name: str, version: str) -> bytes:
+    serialized: bytes = pb.ModelInferResponse(model_name=name, model_version=version).SerializeToString()
+    return serialized
+
+
+@lru_cache(256)
+def _output(name: str, datatype: str, shape: tuple[int, ...]) -> bytes:
+    described = pb.ModelInferResponse.InferOutputTensor(name=name, datatype=datatype, shape=shape)
+    serialized: bytes = pb.ModelInferResponse(outputs=[described]).SerializeToString()
+    return serialized
 
 
 def model_metadata(answer: Answer, digest: str) -> Any:
@@ -208,7 +213,8 @@ def error_text(answer: Answer) -> str:
     return text
 
 
-def headers(answer: Answer) -> dict[str, str]:
+@lru_cache(256)
+def headers(raw: bytes) -> Mapping[str, str]:
     """The further headers of an answer."""
-    lines = answer.headers.decode("latin-1").split("\r\n")
+    lines = raw.decode("latin-1").split("\r\n")
     return {name: value for name, _, value in (line.partition(": ") for line in lines if line)}

@@ -34,7 +34,7 @@ from serving_bench.subjects import SUBJECTS, Subject  # noqa: E402
 
 RESULTS: Final = HERE / "results"
 PROFILES: Final = REPOSITORY / "build" / "bench-serving"
-OUR_PACKAGES: Final = ("onnxruntime", "numpy", "uvloop", "httptools", "msgspec", "orjson", "grpcio")
+OUR_PACKAGES: Final = ("onnxruntime", "numpy", "uvloop", "httptools", "msgspec", "orjson", "hpack", "protobuf")
 PEER_PACKAGES: Final = ("mlserver", "kserve", "fastapi")
 
 

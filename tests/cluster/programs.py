@@ -71,6 +71,8 @@ VERSITYGW = Module(
     "-X main.Version={version}",
 )
 PAUSE = Module("pause", "", {"pause": "."})
+H2SPEC = Module("h2spec", "github.com/summerwind/h2spec", {"h2spec": "github.com/summerwind/h2spec/cmd/h2spec"})
+"""Not of the cluster: the tests of HTTP/2."""
 
 ALL = (KUBERNETES, ETCD, COREDNS, LOCAL_PATH, VERSITYGW, PAUSE)
 _SLOW = {"kube-apiserver": "about 4 min on 2 cores, once"}

@@ -173,7 +173,7 @@ async def _serve(settings: Settings, model: Model, warm: WarmUp, started: float)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     watch = _watch_route(settings, router, ledger)
-    grpc = _grpc_server(settings, service, limits)
+    grpc = await _grpc_server(settings, service, limits)
     engine.alone = lambda: len(http.connections) == 1 and (grpc is None or grpc.idle)
     if worker:
         service.siblings = Siblings(worker, service.told)
@@ -200,13 +200,20 @@ async def _serve(settings: Settings, model: Model, warm: WarmUp, started: float)
     return finished
 
 
-def _grpc_server(settings: Settings, service: Service, limits: Limits) -> GrpcServer | None:
+async def _grpc_server(settings: Settings, service: Service, limits: Limits) -> GrpcServer | None:
     if settings.grpc_port is None:
         return None
     from .rpc import GrpcServer
 
-    server = GrpcServer(service, settings, asyncio.get_running_loop(), held_limit_bytes=limits.held_bytes)
-    server.start()
+    try:
+        listener = listening_socket(settings.host, settings.grpc_port, shared=settings.worker is not None)
+    except OSError as error:
+        raise UsageError(
+            f"gRPC cannot listen on port {settings.grpc_port}, set STEELTOWN_GRPC_PORT to a free port or off: {error}"
+        ) from None
+    listener.setblocking(False)
+    server = GrpcServer(service, settings, limits, listener)
+    await server.start()
     return server
 
 
@@ -242,6 +249,8 @@ async def _drain(
     log.info("draining", seconds=settings.drain_seconds, connections=len(http.connections))
     await asyncio.sleep(settings.drain_seconds / 2)
     http.announce_close()
+    if grpc:
+        grpc.announce_close()
     await asyncio.sleep(settings.drain_seconds / 2)
     grpc_end = asyncio.create_task(grpc.stop(deadline)) if grpc else None
     # Only the kernel knows whether connections wait to be accepted; there is no event to wait for.

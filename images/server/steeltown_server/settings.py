@@ -73,12 +73,9 @@ class Settings:
     workers: processes on the port; 0 = one per whole CPU of the cgroup's limit, as far as memory allows.
     intra_op_threads: of onnxruntime, in each worker; None = the cgroup's CPU limit, shared among them.
     max_batch_rows: rows that run together; more gains little and makes the first one wait.
-    grpc_port: of the gRPC front end, 0 as for port; None (the word off) = none, which saves what grpcio costs.
-    grpc_threads: calls that are under way at a time; each waits for its answer. Above canary_in_flight, so that a
-      canary that hangs leaves threads to the live model.
+    grpc_port: of the gRPC front end, 0 as for port; None (the word off) = none, which saves what protobuf costs.
     grpc_timeout_seconds: how long a call waits whose client has set no deadline.
-    grpc_connection_age_seconds: then a client is told to open another connection, so that load reaches new Pods and
-      leaves old ones; drain_seconds and this together stay well below grace_seconds.
+    grpc_connection_age_seconds: then a client is told to open another connection, so that load reaches new Pods.
     batch_wait_milliseconds: how long the first request of a batch waits for others; 0: only those of the same turn of
       the event loop run together, and nobody waits.
     canary_in_flight: requests that may wait for the canary; beyond, the live model answers at once.
@@ -108,9 +105,8 @@ class Settings:
     intra_op_threads: int | None = None
     max_batch_rows: int = 64
     grpc_port: int | None = 9000
-    grpc_threads: int = 96
     grpc_timeout_seconds: float = 60.0
-    grpc_connection_age_seconds: float = 10.0
+    grpc_connection_age_seconds: float = 60.0
     batch_wait_milliseconds: float = 0.0
     canary_in_flight: int = 64
 
@@ -149,7 +145,6 @@ class Settings:
             intra_op_threads=read.number("STEELTOWN_INTRA_OP_THREADS", 0, int, 0) or None,
             max_batch_rows=read.number("STEELTOWN_MAX_BATCH_ROWS", cls.max_batch_rows, int, 1),
             grpc_port=read.port_or_off(Env.GRPC_PORT, cls.grpc_port),
-            grpc_threads=read.number("STEELTOWN_GRPC_THREADS", cls.grpc_threads, int, 1),
             grpc_timeout_seconds=read.number("STEELTOWN_GRPC_TIMEOUT_SECONDS", cls.grpc_timeout_seconds, float, 0.001),
             grpc_connection_age_seconds=read.number(
                 "STEELTOWN_GRPC_CONNECTION_AGE_SECONDS", cls.grpc_connection_age_seconds, float, 0.01

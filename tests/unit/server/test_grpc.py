@@ -211,8 +211,8 @@ def test_health_is_known_for_the_server_and_its_service(client: Client) -> None:
         watch.cancel()
 
 
-def test_watches_use_up_no_threads(serve: Any, scaled: Any) -> None:
-    server = serve(scaled, grpc_port=0, grpc_threads=1)
+def test_many_watches_hold_up_nobody(serve: Any, scaled: Any) -> None:
+    server = serve(scaled, grpc_port=0)
     client = Client(server.grpc_port)
     watches = [client.watch() for _ in range(40)]
     assert [next(w).status for w in watches] == [SERVING] * 40
@@ -442,7 +442,7 @@ def test_message_above_the_limit_is_refused_and_the_next_one_served(client: Clie
     big = raw(x=np.zeros((100_000, 3), np.float32))
     code, text = client.failure(big, compression=algorithm)
     assert code == "RESOURCE_EXHAUSTED"
-    assert "larger than max" in text
+    assert text == "the message is larger than the limit of 100000 bytes"
     assert arrays(client.infer(raw(x=ONE_ROW), compression=algorithm))["y"].tolist() == [[2, 4, 6]]
 
 
@@ -466,7 +466,7 @@ def test_unknown_method_is_unimplemented(client: Client) -> None:
     assert caught.value.code().name == "UNIMPLEMENTED"
 
 
-# -- deadlines and threads
+# -- deadlines, and who waits
 
 
 @pytest.fixture(scope="module")
@@ -482,8 +482,8 @@ def test_deadline_of_the_client_or_else_the_servers_ends_the_waiting(slow: Any) 
     assert client.infer(raw(x=ONE_ROW), timeout=30).outputs[0].name == "y", "a longer deadline than the server's"
 
 
-def test_probes_are_answered_while_every_thread_waits(serve: Any, make_folder: Any, models: Any) -> None:
-    server = serve(make_folder(models["slow"](400), x=ONE_ROW), grpc_port=0, grpc_threads=1)
+def test_probes_are_answered_while_the_model_runs(serve: Any, make_folder: Any, models: Any) -> None:
+    server = serve(make_folder(models["slow"](400), x=ONE_ROW), grpc_port=0)
     client = Client(server.grpc_port)
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(client.infer, raw(x=np.zeros((200, 3), np.float32)), timeout=60)
@@ -514,8 +514,8 @@ def test_requests_that_hold_too_much_together_are_refused_for_now(serve: Any, ma
     assert client.infer(raw(x=ONE_ROW)).outputs[0].name == "y", "what was held is free again"
 
 
-def test_client_that_leaves_gives_its_thread_back(serve: Any, make_folder: Any, models: Any) -> None:
-    server = serve(make_folder(models["slow"](400), x=ONE_ROW), grpc_port=0, grpc_threads=1)
+def test_client_that_leaves_ends_its_call_and_not_the_run(serve: Any, make_folder: Any, models: Any) -> None:
+    server = serve(make_folder(models["slow"](400), x=ONE_ROW), grpc_port=0)
     client = Client(server.grpc_port)
     call = client.channel.unary_unary(
         f"/{SERVICE}/ModelInfer", request_serializer=pb.ModelInferRequest.SerializeToString
@@ -583,12 +583,12 @@ def test_failing_canary_costs_grpc_clients_nothing(live: Live) -> None:
     assert live.counts() == {"live": (4, 0), "canary": (4, 4)}
 
 
-def test_hanging_canary_leaves_threads_to_the_live_model(
+def test_hanging_canary_leaves_the_live_model_to_others(
     serve: Any, make_folder: Any, models: Any, tmp_path: Path
 ) -> None:
     folder = make_folder(models["scale"](), x=ONE_ROW)
     path = tmp_path / "route.json"
-    live = Live(serve(folder, route_file=path, grpc_port=0, grpc_threads=8, canary_in_flight=4), path)
+    live = Live(serve(folder, route_file=path, grpc_port=0, canary_in_flight=4), path)
     took: list[float] = []
 
     def call() -> None:
@@ -709,27 +709,6 @@ def test_clients_of_a_service_move_to_another_server_without_noticing(serve: Any
     assert second.evidence().live.requests > 6
 
 
-def test_open_connections_are_served_after_the_listener_is_closed(serve: Any, scaled: Any) -> None:
-    """Clients leave first, the server stops then: grpcio cancels what reaches it while it stops."""
-    server = serve(scaled, grpc_port=0, drain_seconds=0, grpc_connection_age_seconds=1.5)
-    client = Client(server.grpc_port)
-    assert client.check() == SERVING
-    server.terminate()
-    until(lambda: is_refused(server.grpc_port))
-    assert [said.status for said in client.watch()] == [NOT_SERVING], "a late watch ends too"
-    for _ in range(20):
-        assert arrays(client.infer(raw(x=ONE_ROW)))["y"].tolist() == [[2, 4, 6]]
-    assert server.process.wait(timeout=10) == 0
-
-
-def is_refused(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port)).close()
-    except ConnectionRefusedError:
-        return True
-    return False
-
-
 def test_long_run_under_way_is_answered_before_the_end(serve: Any, make_folder: Any, models: Any) -> None:
     server = serve(make_folder(models["slow"](400), x=ONE_ROW), grpc_port=0, drain_seconds=0, max_batch_rows=1)
     client = Client(server.grpc_port)
@@ -766,12 +745,12 @@ def test_grace_period_ends_even_a_call_that_never_completes(serve: Any, scaled: 
 # -- start
 
 
-def test_port_is_off_when_told_and_then_grpcio_is_not_even_imported(serve: Any, scaled: Any) -> None:
+def test_port_is_off_when_told_and_then_protobuf_is_not_even_imported(serve: Any, scaled: Any) -> None:
     server = serve(scaled, grpc_port="off")
     assert server.logged("serving")[0]["grpcPort"] is None
     libraries = Path(f"/proc/{server.process.pid}/maps").read_text()
     assert "onnxruntime" in libraries
-    assert "cygrpc" not in libraries
+    assert "google/_upb" not in libraries
 
 
 @pytest.mark.parametrize(("text", "port"), [("", 9000), ("0", 0), ("9001", 9001), ("off", None)])
@@ -791,9 +770,10 @@ def test_port_that_is_taken_ends_the_start_with_a_sentence(launch: Any, serve: A
     assert str(server.grpc_port) in line["msg"]
 
 
-def test_generated_messages_are_those_of_the_proto(tmp_path: Path) -> None:
-    """If not: python -m grpc_tools.protoc -I. --python_out=. inference.proto, in the folder of the proto."""
+@pytest.mark.parametrize("name", ["inference", "health"])
+def test_generated_messages_are_those_of_the_proto(tmp_path: Path, name: str) -> None:
+    """If not: python -m grpc_tools.protoc -I. --python_out=. NAME.proto, in the folder of the proto."""
     folder = Path(rpc.__file__).parent
-    command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", f"--python_out={tmp_path}", "inference.proto"]
+    command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", f"--python_out={tmp_path}", f"{name}.proto"]
     subprocess.run(command, cwd=folder, check=True)
-    assert (tmp_path / "inference_pb2.py").read_text() == (folder / "inference_pb2.py").read_text()
+    assert (tmp_path / f"{name}_pb2.py").read_text() == (folder / f"{name}_pb2.py").read_text()

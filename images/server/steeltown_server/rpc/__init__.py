@@ -2,18 +2,12 @@
 
 gRPC here is a skin over REST: a ModelInfer message becomes the JSON head and the binary tail of a REST request, goes
 to the same `Service` on the event loop, and the binary answer becomes the message that goes back. So what is valid,
-what errors say, the canary's share and the evidence are one code and cannot differ by protocol. `messages` turns one
-into the other and knows no socket; `server` owns threads and the port; `health` tells who watches.
+what errors say, the canary's share and the evidence are one code and cannot differ by protocol.
 
-grpcio's synchronous server is used, since in Python its asyncio one costs more CPU for each request. A thread waits
-for each call under way, so nothing a call waits for (a long run, a canary that hangs) may use up all threads: there
-are many, and probes have their own. The package is imported only where the port is on, for what grpcio costs in
-memory and in start-up.
+From the wire inwards: `frames` knows bytes; `http2` connections, streams and what a client may make us hold; `calls`
+gRPC's messages, deadlines and status; `server` the methods; `messages` turns protobuf into REST and back; `health`
+tells who watches. The package is imported only where the port is on, for what protobuf costs in memory and start-up.
 """
-
-import os
-
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # grpcio's own lines are no JSON; a drain would write one
 
 from .server import GrpcServer
 

@@ -1,0 +1,33 @@
+"""h2spec, the suite of others for HTTP/2 and HPACK, against the gRPC port."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+
+import environments  # noqa: F401  (it adds the cluster's folder, whose Go programs these are, to the path)
+import programs
+import pytest
+import target as targets
+
+pytestmark = pytest.mark.clients
+
+METHOD = "/inference.GRPCInferenceService/ServerLive"
+HEADER_BYTES = 2000  # of one header field that it sends; several together stay below our limit in these tests
+RUN_SECONDS = 180
+
+
+def test_h2spec_finds_nothing(target: Callable[[str], targets.Target]) -> None:
+    place = target("single").grpc
+    if not place:
+        pytest.skip("the server under test has no gRPC port that we know")
+    host, _, port = place.rpartition(":")
+    command = [str(programs.folder(programs.H2SPEC) / "h2spec"), "--host", host, "--port", port, "--path", METHOD]
+    command += ["--max-header-length", str(HEADER_BYTES), "--timeout", "5"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_SECONDS)
+    counts = re.search(r"(\d+) tests, (\d+) passed, (\d+) skipped, (\d+) failed", done.stdout)
+    assert counts, done.stdout[-2000:] + done.stderr
+    total, passed, skipped, failed = map(int, counts.groups())
+    assert (failed, skipped) == (0, 0), done.stdout[done.stdout.rfind("Failures:") :]
+    assert passed == total > 140

@@ -1,0 +1,556 @@
+"""The HTTP/2 skin of the gRPC port, spoken to in frames: windows, limits, faults, and how a connection ends.
+
+What the RFC demands of every frame is h2spec's to check (tests/conformance); here is what is ours to decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import hpack
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from steeltown_server.http import Limits
+from steeltown_server.rpc import inference_pb2 as pb
+from steeltown_server.rpc.frames import Head
+from steeltown_server.rpc.http2 import REMEMBERED_BLOCKS, STREAMS, Connection, Http2Server, Stream
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
+END_STREAM, ACK, END_HEADERS = 1, 1, 4
+PROTOCOL_ERROR, REFUSED_STREAM, CANCEL, COMPRESSION_ERROR, CALM = 1, 7, 8, 9, 11
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+LIVE = "/inference.GRPCInferenceService/ServerLive"
+CHECK = "/grpc.health.v1.Health/Check"
+ROW = np.array([[1, 2, 3]], np.float32)
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    return struct.pack(">HBBBI", len(payload) >> 8, len(payload) & 255, kind, flags, stream) + payload
+
+
+def setting(name: int, value: int) -> bytes:
+    return struct.pack(">HI", name, value)
+
+
+def number(value: int) -> bytes:
+    return struct.pack(">I", value)
+
+
+def message(content: bytes = b"") -> bytes:
+    return struct.pack(">BI", 0, len(content)) + content
+
+
+def head(path: str = LIVE, **more: str) -> list[tuple[str, str]]:
+    fields = {"content-type": "application/grpc", "te": "trailers"} | {k.replace("_", "-"): v for k, v in more.items()}
+    pseudo = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "here"}
+    return [*pseudo.items(), *fields.items()]
+
+
+def plain(fields: list[tuple[str, str]]) -> bytes:
+    """A header block that leaves the table as it is."""
+    return bytes(hpack.Encoder().encode([(n, v, True) for n, v in fields], huffman=False))
+
+
+def infer(rows: int) -> bytes:
+    array = np.ones((rows, 3), np.float32)
+    request = pb.ModelInferRequest(model_name="m", raw_input_contents=[array.tobytes()])
+    request.inputs.add(name="x", datatype="FP32", shape=array.shape)
+    return message(request.SerializeToString())
+
+
+class Peer:
+    """A client that sends what it is told and reads frame by frame."""
+
+    def __init__(self, port: int, first: bytes = b"", *, preface: bytes = PREFACE) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self._file = self.socket.makefile("rb")
+        self._decoder = hpack.Decoder()
+        self.send(preface + (frame(SETTINGS, 0, 0, first) if preface == PREFACE else b""))
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def call(self, stream: int, path: str = LIVE, content: bytes | None = None, **more: str) -> None:
+        body = message() if content is None else content
+        frames = [frame(HEADERS, END_HEADERS, stream, plain(head(path, **more)))]
+        frames += [frame(DATA, 0, stream, body[at : at + 16384]) for at in range(0, len(body), 16384)]
+        self.send(b"".join((*frames, frame(DATA, END_STREAM, stream))))
+
+    def read(self) -> tuple[int, int, int, bytes] | None:
+        """The next frame: kind, flags, stream, payload. None at the end."""
+        start = self._file.read(9)
+        if len(start) < 9:
+            return None
+        high, low, kind, flags, stream = struct.unpack(">HBBBI", start)
+        return kind, flags, stream, self._file.read(high << 8 | low)
+
+    def frames(self) -> Iterator[tuple[int, int, int, bytes]]:
+        """Those that come, less SETTINGS and WINDOW_UPDATE."""
+        while found := self.read():
+            if found[0] not in (SETTINGS, WINDOW_UPDATE):
+                yield found
+
+    def next(self) -> tuple[int, int, int, bytes]:
+        return next(self.frames())
+
+    def fields(self, block: bytes) -> dict[str, str]:
+        return {str(name): str(value) for name, value in self._decoder.decode(block)}
+
+    def answer(self, stream: int) -> tuple[bytes, dict[str, str]]:
+        """The data and the last fields of the answer on a stream."""
+        data = b""
+        for kind, flags, where, payload in self.frames():
+            assert where == stream, (kind, where)
+            if kind == DATA:
+                data += payload
+            elif kind == HEADERS and (fields := self.fields(payload)) and flags & END_STREAM:
+                return data, fields
+        raise AssertionError("the connection ended before the answer")
+
+    def status(self, stream: int) -> tuple[int, str]:
+        fields = self.answer(stream)[1]
+        return int(fields["grpc-status"]), fields.get("grpc-message", "")
+
+    def goaway(self) -> tuple[int, int, str]:
+        """Of the next GOAWAY: last stream, error, text."""
+        for kind, _, _, payload in self.frames():
+            if kind == GOAWAY:
+                last, error = struct.unpack_from(">II", payload)
+                return last, error, payload[8:].decode()
+        raise AssertionError("the connection ended without GOAWAY")
+
+
+@pytest.fixture(scope="module")
+def server(serve: Any, make_folder: Any, models: Any) -> Any:
+    """y = 2 x."""
+    return serve(make_folder(models["scale"](), x=ROW), grpc_port=0, grpc_connection_age_seconds=600)
+
+
+@pytest.fixture
+def peer(server: Any) -> Iterator[Peer]:
+    found = Peer(server.grpc_port)
+    with closing(found.socket):
+        yield found
+
+
+@pytest.fixture(scope="module")
+def impatient(serve: Any, make_folder: Any, models: Any) -> Any:
+    folder = make_folder(models["scale"](), x=ROW)
+    limits = {"request_timeout_seconds": 0.4, "idle_timeout_seconds": 0.8, "header_limit_bytes": 1000}
+    return serve(folder, grpc_port=0, grpc_connection_age_seconds=600, held_limit_bytes=100_000, **limits)
+
+
+# -- what calls are made of
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "text"),
+    [
+        (b"", 12, "a call here has one message, this one has none"),
+        (b"\0\0\0", 12, "a call here has one message, this one has none"),
+        (message() * 2, 12, "a call here has one message, this one has more"),
+        (message(b"abc")[:-1], 13, "the message should have 3 bytes and has 2"),
+        (message(b"\xff"), 13, "the message is not the protobuf that this method takes"),
+        (b"\1" + message()[1:], 13, "the message is marked as compressed, and grpc-encoding does not say how"),
+    ],
+)
+def test_one_whole_message_makes_a_call(peer: Peer, content: bytes, status: int, text: str) -> None:
+    peer.call(1, LIVE, content)
+    assert peer.status(1) == (status, text)
+
+
+def test_compression_that_is_not_known_is_unimplemented_and_the_known_ones_are_named(peer: Peer) -> None:
+    peer.call(1, LIVE, b"\1" + message()[1:], grpc_encoding="snappy")
+    _, fields = peer.answer(1)
+    assert (fields["grpc-status"], fields["grpc-accept-encoding"]) == ("12", "identity,deflate,gzip")
+    assert fields["grpc-message"] == "messages are taken in identity,deflate,gzip, not in 'snappy'"
+    peer.call(3, LIVE, b"\1\0\0\0\3abc", grpc_encoding="gzip")
+    status, text = peer.status(3)
+    assert status == 13
+    assert text.startswith("the message cannot be decompressed")
+
+
+@pytest.mark.parametrize("timeout", ["1", "m", "123456789m", "-1S", "1.5S", "1s"])
+def test_timeout_that_is_none_is_refused(peer: Peer, timeout: str) -> None:
+    peer.call(1, grpc_timeout=timeout)
+    assert peer.status(1) == (3, f"grpc-timeout cannot be '{timeout}'")
+
+
+@pytest.mark.parametrize("timeout", ["1H", "99999999H", "1M", "5S", "5000m", "5000000u", "99999999n"])
+def test_timeout_has_a_unit(peer: Peer, timeout: str) -> None:
+    peer.call(1, grpc_timeout=timeout)
+    assert peer.status(1) == (0, "")
+
+
+def test_timeout_of_nothing_is_over(serve: Any, make_folder: Any, models: Any) -> None:
+    slow = serve(make_folder(models["slow"](400), x=ROW), grpc_port=0)
+    found = Peer(slow.grpc_port)
+    found.call(1, INFER, infer(50), grpc_timeout="1m")
+    assert found.status(1) == (4, "no answer within 0.001 s")
+
+
+def test_what_is_no_grpc_is_told_so(peer: Peer) -> None:
+    fields = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "here")]
+    peer.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, plain(fields)))
+    kind, flags, _, payload = peer.next()
+    assert (kind, flags) == (HEADERS, END_HEADERS)
+    assert peer.fields(payload)[":status"] == "415"
+    assert peer.next() == (DATA, END_STREAM, 1, b"this port speaks gRPC; REST has a port of its own\n")
+    peer.send(frame(HEADERS, END_HEADERS | END_STREAM, 3, plain([(":method", "GET"), *head()[1:]])))
+    assert peer.fields(peer.next()[3])[":status"] == "405"
+
+
+def test_stream_to_a_method_that_is_not_here_is_refused_before_it_ends(peer: Peer) -> None:
+    peer.send(frame(HEADERS, END_HEADERS, 1, plain(head("/inference.GRPCInferenceService/ModelStreamInfer"))))
+    assert peer.status(1) == (12, "there is no method '/inference.GRPCInferenceService/ModelStreamInfer'")
+    assert peer.next() == (RST_STREAM, 0, 1, number(0)), "no more of the request is needed (RFC 9113, 8.1)"
+    peer.send(frame(DATA, END_STREAM, 1, b"late"))
+    peer.call(3)
+    assert peer.status(3) == (0, ""), "what the client sent before it knew is no fault"
+
+
+def test_text_of_a_status_is_percent_encoded(peer: Peer) -> None:
+    request = pb.ModelInferRequest(model_name="\u00fc% \x07\x7f")
+    peer.call(1, INFER, message(request.SerializeToString()))
+    _, text = peer.status(1)
+    assert text.startswith("model '%C3%BC%25 ")
+    assert text.isascii()
+    assert text.isprintable()
+
+
+# -- windows
+
+
+def test_large_request_and_answer_go_through_small_windows(serve: Any, make_folder: Any, models: Any) -> None:
+    """5 MB each way; the request has windows of 1 and 4 MiB, the answer one of 1,000 bytes."""
+    server = serve(make_folder(models["scale"](), x=ROW), grpc_port=0, grpc_connection_age_seconds=600)
+    found = Peer(server.grpc_port, setting(4, 1000))
+    body = infer(400_000)
+    found.send(frame(HEADERS, END_HEADERS, 1, plain(head(INFER))))
+    for at in range(0, len(body), 16384):
+        found.send(frame(DATA, END_STREAM if at + 16384 >= len(body) else 0, 1, body[at : at + 16384]))
+    kind, flags, _, payload = found.next()
+    assert (kind, flags) == (HEADERS, END_HEADERS)
+    assert found.fields(payload)[":status"] == "200"
+    first = found.next()
+    assert (first[0], len(first[3])) == (DATA, 1000)
+    found.send(frame(WINDOW_UPDATE, 0, 1, number(20_000)))
+    assert [len(found.next()[3]) for _ in range(2)] == [16384, 3616], "a frame is never above the client's limit"
+    found.send(frame(SETTINGS, 0, 0, setting(4, 11_000)))
+    assert len(found.next()[3]) == 10_000, "a larger first window is a larger window for what is under way"
+    found.send(frame(WINDOW_UPDATE, 0, 1, number(1 << 24)))
+    sent = 31_000
+    while sent < 65_535:
+        sent += len(found.next()[3])
+    assert sent == 65_535, "the connection's window"
+    found.send(frame(PING, 0, 0, b"12345678"))
+    assert found.next() == (PING, ACK, 0, b"12345678"), "and nothing else"
+    found.send(frame(WINDOW_UPDATE, 0, 0, number(1 << 24)))
+    rest, fields = found.answer(1)
+    assert fields["grpc-status"] == "0"
+    assert sent + len(rest) > 4_800_000
+
+
+def test_answers_of_other_streams_pass_one_that_waits_for_its_window(server: Any) -> None:
+    found = Peer(server.grpc_port, setting(4, 10))
+    found.call(1, INFER, infer(1))
+    assert [found.next()[0] for _ in range(2)] == [HEADERS, DATA]
+    found.call(3)
+    assert found.status(3) == (0, "")
+    found.send(frame(WINDOW_UPDATE, 0, 1, number(1000)))
+    assert found.status(1) == (0, "")
+
+
+def test_client_that_wants_larger_frames_gets_them(server: Any) -> None:
+    found = Peer(server.grpc_port, setting(4, 1 << 20) + setting(5, 40_000))
+    found.call(1, INFER, infer(3000))
+    found.next()
+    assert len(found.next()[3]) > 36_000
+
+
+def test_client_without_a_header_table_is_told_that_none_is_used(server: Any) -> None:
+    """RFC 7541, 4.2: the next block must say so, and those after it need not."""
+    found = Peer(server.grpc_port, setting(1, 0))
+    blocks = []
+    for stream in (1, 3):
+        found.call(stream)
+        blocks.append([payload for kind, _, _, payload in (found.next() for _ in range(3)) if kind == HEADERS])
+    assert [b[0] == 0x20 for pair in blocks for b in pair] == [True, False, False, False]
+
+
+# -- limits
+
+
+def test_resets_without_end_are_a_reason_to_part(peer: Peer) -> None:
+    """CVE-2023-44487: opened and reset at once, thousands of times."""
+    block = plain(head(INFER))
+    for stream in range(1, 2001, 2):
+        peer.send(frame(HEADERS, END_HEADERS, stream, block) + frame(RST_STREAM, 0, stream, number(CANCEL)))
+    assert peer.goaway()[1:] == (CALM, "too many streams were reset")
+
+
+def test_client_that_cancels_now_and_then_may_go_on(peer: Peer) -> None:
+    block = plain(head(INFER))
+    for stream in range(1, 2401, 4):
+        peer.send(frame(HEADERS, END_HEADERS, stream, block) + frame(RST_STREAM, 0, stream, number(CANCEL)))
+        peer.call(stream + 2)
+        assert peer.status(stream + 2) == (0, "")
+
+
+def test_streams_beyond_the_limit_are_refused_and_may_be_tried_again(peer: Peer) -> None:
+    block = plain(head(INFER))
+    ids = range(1, 2 * STREAMS + 3, 2)
+    peer.send(b"".join(frame(HEADERS, END_HEADERS, stream, block) for stream in ids))
+    assert peer.next() == (RST_STREAM, 0, ids[-1], number(REFUSED_STREAM))
+    peer.send(frame(RST_STREAM, 0, 1, number(CANCEL)))
+    peer.call(ids[-1] + 2)
+    assert peer.status(ids[-1] + 2) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("flood", "text"),
+    [
+        (frame(DATA, 0, 1) * 300, "too many empty frames"),
+        (frame(HEADERS, 0, 3, b"") + frame(CONTINUATION, 0, 3) * 100, "headers larger than 16384 bytes"),
+        (frame(HEADERS, 0, 3, b"") + frame(CONTINUATION, 0, 3, b"\x82" * 9000) * 2, "headers larger than 16384 bytes"),
+        (frame(HEADERS, END_HEADERS, 3, b"\x40\x01a\x7f\xa1\x1e" + b"b" * 4000 + b"\xbe" * 10), "headers larger than"),
+    ],
+)
+def test_frames_that_cost_the_client_nothing_end_the_connection(peer: Peer, flood: bytes, text: str) -> None:
+    peer.send(frame(HEADERS, END_HEADERS, 1, plain(head(INFER))) + flood)
+    _, error, said = peer.goaway()
+    assert error == CALM
+    assert said.startswith(text)
+
+
+def test_message_above_the_limit_is_refused_while_it_comes(serve: Any, scaled: Any) -> None:
+    server = serve(scaled, grpc_port=0, body_limit_bytes=20_000)
+    found = Peer(server.grpc_port)
+    found.send(frame(HEADERS, END_HEADERS, 1, plain(head(INFER))))
+    found.send(frame(DATA, 0, 1, b"\0" * 16384) + frame(DATA, 0, 1, b"\0" * 16384))
+    assert found.status(1) == (8, "the message is larger than the limit of 20000 bytes")
+    assert found.next() == (RST_STREAM, 0, 1, number(0))
+    assert server.metric("steeltown_server_requests_total") == 1
+
+
+def test_connections_have_a_limit(serve: Any, scaled: Any) -> None:
+    server = serve(scaled, grpc_port=0, max_connections=1)
+    first = Peer(server.grpc_port)
+    first.call(1)
+    assert first.status(1) == (0, "")
+    text = "the server is busy: more than 1 connections, the limit; try again"
+    assert Peer(server.grpc_port).goaway() == (0, CALM, text)
+    first.call(3)
+    assert first.status(3) == (0, "")
+
+
+def test_answers_that_nobody_takes_count_as_held_and_end(impatient: Any) -> None:
+    found = Peer(impatient.grpc_port, setting(4, 0))
+    found.call(1, INFER, infer(7000))
+    found.next()
+    other = Peer(impatient.grpc_port)
+    other.call(1, INFER, infer(3000))
+    status, text = other.status(1)
+    assert (status, "the server is busy" in text) == (14, True)
+    assert found.next() == (RST_STREAM, 0, 1, number(CANCEL)), "no window within the idle time"
+    other = Peer(impatient.grpc_port)
+    other.call(1, INFER, infer(3000))
+    assert other.status(1) == (0, "")
+
+
+def test_request_that_trickles_in_is_ended(impatient: Any) -> None:
+    found = Peer(impatient.grpc_port)
+    found.send(frame(HEADERS, END_HEADERS, 1, plain(head(INFER))))
+    ended = time.monotonic() + 10
+    found.socket.settimeout(0.1)
+    said = b""
+    while b"grpc-status" not in said and time.monotonic() < ended:
+        found.send(frame(DATA, 0, 1, b"x"))
+        try:
+            said += found.socket.recv(65536)
+        except TimeoutError:
+            continue
+    assert b"the request did not arrive in time" in said
+
+
+@pytest.mark.parametrize(
+    "piece", [PREFACE[:1], PREFACE + frame(SETTINGS, 0, 0) + b"\0", PREFACE + frame(SETTINGS, 0, 0) + frame(1, 0, 1)]
+)
+def test_frame_that_does_not_end_ends_the_connection(impatient: Any, piece: bytes) -> None:
+    found = Peer(impatient.grpc_port, preface=piece)
+    started = time.monotonic()
+    while time.monotonic() < started + 10:
+        kind = (found.read() or (None,))[0]
+        if kind in (GOAWAY, None):
+            break
+    assert kind == GOAWAY
+    assert time.monotonic() - started < 3
+
+
+def test_connection_on_which_nothing_happens_is_ended_without_blame(impatient: Any) -> None:
+    found = Peer(impatient.grpc_port)
+    found.call(1)
+    assert found.status(1) == (0, "")
+    assert found.goaway() == (1, 0, "")
+    assert found.read() is None
+
+
+def test_whoever_speaks_something_else_is_told(server: Any) -> None:
+    found = Peer(server.grpc_port, preface=b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+    assert found.goaway() == (0, PROTOCOL_ERROR, "this port speaks HTTP/2 with prior knowledge (gRPC) and nothing else")
+
+
+# -- the end
+
+
+def test_leaving_loses_nothing_that_was_sent_before_the_client_knew(serve: Any, scaled: Any) -> None:
+    server = serve(scaled, grpc_port=0, grpc_connection_age_seconds=0.3)
+    found = Peer(server.grpc_port)
+    assert found.goaway() == (2**31 - 1, 0, ""), "old, and told so"
+    kind, flags, _, ping = found.next()
+    assert (kind, flags) == (PING, 0)
+    found.call(1)
+    assert found.status(1) == (0, "")
+    found.send(frame(HEADERS, END_HEADERS, 3, plain(head())))
+    found.send(frame(PING, ACK, 0, ping))
+    assert found.goaway() == (3, 0, ""), "the last stream is named when the client knows"
+    found.send(frame(HEADERS, END_HEADERS, 5, plain(head())))
+    assert found.next() == (RST_STREAM, 0, 5, number(REFUSED_STREAM)), "later ones may be tried elsewhere"
+    found.send(frame(DATA, END_STREAM, 3, message()))
+    assert found.status(3) == (0, "")
+    assert found.read() is None, "and with the last answer the connection ends"
+
+
+def test_client_that_does_not_answer_the_ping_is_left_all_the_same(serve: Any, scaled: Any) -> None:
+    server = serve(scaled, grpc_port=0, grpc_connection_age_seconds=0.3)
+    found = Peer(server.grpc_port)
+    assert found.goaway()[0] == 2**31 - 1
+    assert found.goaway()[0] == 0
+    assert found.read() is None
+
+
+def test_client_that_leaves_gets_its_answers(server: Any) -> None:
+    found = Peer(server.grpc_port)
+    found.call(1, INFER, infer(1))
+    found.send(frame(GOAWAY, 0, 0, number(0) + number(0)))
+    kinds = [kind for kind, *_ in found.frames()]
+    assert kinds.count(DATA) == 1
+    assert kinds[-1] in (HEADERS, GOAWAY)
+
+
+def test_calls_and_watches_that_cross_the_end_are_answered(serve: Any, scaled: Any) -> None:
+    """The listener is closed, and the client has not read that it should leave."""
+    server = serve(scaled, grpc_port=0, drain_seconds=0, grpc_connection_age_seconds=600)
+    found = Peer(server.grpc_port)
+    found.call(1)
+    assert found.status(1) == (0, "")
+    server.terminate()
+    assert found.goaway() == (2**31 - 1, 0, "")
+    assert found.next()[0] == PING
+    found.call(3, INFER, infer(1))
+    assert found.status(3) == (0, "")
+    found.call(5, "/grpc.health.v1.Health/Watch")
+    data, fields = found.answer(5)
+    assert (data, fields["grpc-status"]) == (message(b"\x08\x02"), "0"), "NOT_SERVING, and the end"
+    assert server.process.wait(timeout=10) == 0
+    assert server.logged("stopped")[0]["finished"] is True
+
+
+# -- header blocks that are remembered
+
+
+class Handler:
+    def __init__(self) -> None:
+        self.paths: list[bytes] = []
+
+    def opened(self, stream: Stream) -> None:
+        self.paths.append(stream.head.path)
+
+    def handle(self, stream: Stream, body: bytes) -> None:
+        self.paths.append(stream.head.path)
+
+    def refuse(self, stream: Stream, status: int, message: str) -> None:
+        raise AssertionError
+
+
+class Sink(asyncio.Transport):
+    def write(self, data: Any) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def write_eof(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+
+LIMITS = Limits(
+    body_bytes=1000, header_bytes=1000, held_bytes=1000, connections=9, request_seconds=9, idle_seconds=9
+)  # fmt: skip
+PATHS = [f"/{letter}" for letter in "abcdefgh"]
+FIELD = st.tuples(st.sampled_from(["x", "y", "grpc-timeout"]), st.sampled_from(["1", "2", "3" * 40]), st.booleans())
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(PATHS), st.lists(FIELD, max_size=2), st.sampled_from([None, None, None, 0, 100, 4096])
+        ),
+        max_size=60,
+    )
+)
+def test_remembered_block_means_what_the_table_makes_of_it(
+    requests: list[tuple[str, list[tuple[str, str, bool]], int | None]],
+) -> None:
+    """Any sequence of requests by an encoder with a table, which now and then changes its size."""
+
+    async def run() -> list[bytes]:
+        handler = Handler()
+        server = Http2Server(handler, LIMITS, age_seconds=9)
+        connection = Connection(server, asyncio.get_running_loop())
+        connection.connection_made(Sink())
+        connection.data_received(PREFACE + frame(SETTINGS, 0, 0))
+        encoder = hpack.Encoder()
+        for count, (path, fields, size) in enumerate(requests):
+            if size is not None:
+                encoder.header_table_size = size
+            pseudo = [(":method", "POST"), (":scheme", "http"), (":path", path)]
+            block = encoder.encode([*pseudo, *fields], huffman=False)
+            connection.data_received(frame(HEADERS, END_HEADERS | END_STREAM, 2 * count + 1, bytes(block)))
+        assert len(connection._heads) <= REMEMBERED_BLOCKS
+        server.stop()
+        return handler.paths
+
+    assert asyncio.run(run()) == [path.encode() for path, _, _ in requests]
+
+
+@pytest.mark.parametrize(
+    ("fields", "malformed"),
+    [
+        ([(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/")], False),
+        ([(b":method", b"POST"), (b":scheme", b"http")], True),
+        ([(b":method", b"POST"), (b"a", b"b"), (b":scheme", b"http"), (b":path", b"/")], True),
+        ([(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/"), (b"A", b"b")], True),
+        ([(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/"), (b"a", b"b\r\nc")], True),
+        ([(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/"), (b"te", b"gzip")], True),
+        ([(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/"), (b"content-length", b"-1")], True),
+        ([(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/"), (b"connection", b"close")], True),
+        ([(b":method", b"POST"), (b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/")], True),
+        ([(b":status", b"200"), (b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/")], True),
+    ],
+)
+def test_head_is_a_request_or_malformed(fields: list[tuple[bytes, bytes]], malformed: bool) -> None:
+    assert bool(Head(fields).malformed) is malformed

@@ -1,4 +1,6 @@
-"""Fuzzes the model server's parser and protocol core, guided by coverage: `python tests/fuzz/fuzz.py --minutes 10`.
+"""Fuzzes the ports of the model server and the core behind them, guided by coverage.
+
+HTTP/1.1: `python tests/fuzz/fuzz.py --minutes 10`, gRPC: `python tests/fuzz/fuzz.py --target grpc --minutes 10`.
 
 Needs atheris beside the development environment (`pip install --require-hashes -r tests/fuzz/requirements.txt`).
 Ends with a line of what was done and what the process weighs; a crash leaves the input in the corpus folder.
@@ -18,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "operator"), str(ROOT / "images" / "server"), str(Path(__file__).parent)]
 
 with atheris.instrument_imports(include=["steeltown_server", "steeltown.contract"]):
-    from fuzz_target import Target, seeds
+    import fuzz_grpc
+    import fuzz_target
 
 
 def resident_mib() -> float:
@@ -28,23 +31,23 @@ def resident_mib() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--target", choices=("http", "grpc"), default="http")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--corpus", type=Path, help="folder to keep inputs in; default: a temporary one")
     options = parser.parse_args()
+    seeds = fuzz_grpc.seeds() if options.target == "grpc" else fuzz_target.seeds()
     corpus = options.corpus or Path(tempfile.mkdtemp(prefix="steeltown-fuzz-"))
     corpus.mkdir(parents=True, exist_ok=True)
-    for number, seed in enumerate(seeds()):
+    for number, seed in enumerate(seeds):
         for pieces in (b"\x03", b"\xff"):
             (corpus / f"seed-{number}-{pieces.hex()}").write_bytes(pieces + seed)
-    target = Target()
-    seen = {"inputs": 0, "early": 0.0}
+    target = fuzz_grpc.GrpcTarget() if options.target == "grpc" else fuzz_target.Target()
+    early = 5_000 if options.target == "grpc" else 50_000  # an input is a conversation there
+    seen = {"inputs": 0}
 
     def one_input(data: bytes) -> None:
         seen["inputs"] += 1
-        if seen["inputs"] == 50_000:
-            seen["early"] = resident_mib()
-            print(f"after 50000 inputs: {seen['early']:.1f} MiB", flush=True)
-        elif seen["inputs"] % 500_000 == 0:
+        if seen["inputs"] == early or seen["inputs"] % (10 * early) == 0:
             print(f"after {seen['inputs']} inputs: {resident_mib():.1f} MiB", flush=True)
         target.one_input(data)
 

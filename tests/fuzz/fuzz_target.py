@@ -1,5 +1,8 @@
 """What is fuzzed: everything from bytes on a socket to the bytes of an answer, with a real model behind it.
 
+`Served` is what every target stands on: the service, a transport and a loop that is turned by hand. `Target` is the
+HTTP/1.1 port; that of gRPC is in fuzz_grpc.py.
+
 `Target.one_input` plays one client: it sends the input in pieces that the input itself chooses, hangs up, and then
 checks what must hold whatever was sent: no exception, whole answers in HTTP, errors in the protocol's form, and
 nothing of the client left in the server.
@@ -40,9 +43,14 @@ class Transport(asyncio.Transport):
         super().__init__()
         self.written = bytearray()
         self.closed = False
+        self.ended = False
+        self.aborted = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self.aborted:  # may come in the same turn
+            return
         assert not self.closed, "wrote to a closed transport"
+        assert not self.ended, "wrote after write_eof"
         self.written += data
 
     def is_closing(self) -> bool:
@@ -51,9 +59,11 @@ class Transport(asyncio.Transport):
     def close(self) -> None:
         self.closed = True
 
-    abort = close
+    def abort(self) -> None:
+        self.closed = self.aborted = True
 
-    def write_eof(self) -> None: ...
+    def write_eof(self) -> None:
+        self.ended = True
 
     def pause_reading(self) -> None: ...
 
@@ -145,26 +155,34 @@ def seeds() -> list[bytes]:
     return [*requests, b"".join(requests)]
 
 
-class Target:
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+class Served:
+    """A service without threads: when a turn of the loop is over, all is answered that will be."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
         asyncio.set_event_loop(self.loop)
         self.unhandled: list[dict[str, Any]] = []
         self.loop.set_exception_handler(lambda _, context: self.unhandled.append(context))
         self.faults: list[str] = []
-        # No threads: when a turn is over, all is answered that will be.
         engines.INLINE_SECONDS = float("inf")  # type: ignore[misc]
         services.INLINE_BYTES = 1 << 30  # type: ignore[misc]
         log.error = lambda message, **fields: self.faults.append(f"{message} {fields}")
-        self.server = self.loop.run_until_complete(self._build())
+        self.limits = Limits(
+            body_bytes=1 << 18,
+            header_bytes=4096,
+            held_bytes=1 << 20,
+            connections=4,
+            request_seconds=5,
+            idle_seconds=5,
+        )
 
-    async def _build(self) -> HttpServer:
+    async def _service(self) -> Service:
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "model.onnx").write_bytes(model_bytes())
             model = load(Path(folder), 1)
         ledger = Ledger(DIGEST)
         engine = self.engine = Engine(model, max_batch_rows=64, run_seconds=1e-5)
-        service = Service(
+        return Service(
             name="m",
             version="m-v1",
             signature=model.signature,
@@ -174,15 +192,27 @@ class Target:
             ledger=ledger,
             body_limit_bytes=1 << 20,
         )
-        limits = Limits(
-            body_bytes=1 << 18,
-            header_bytes=4096,
-            held_bytes=1 << 20,
-            connections=4,
-            request_seconds=5,
-            idle_seconds=5,
-        )
-        return HttpServer(service, limits)
+
+    def _turn(self) -> None:
+        """Until nothing is left that could run now."""
+        turns = 0
+        while turns < 4 or self.engine.pending:
+            self.loop.call_soon(self.loop.stop)
+            self.loop.run_forever()
+            turns += 1
+
+    def _no_faults(self) -> None:
+        assert not self.unhandled, self.unhandled
+        assert not self.faults, self.faults
+
+
+class Target(Served):
+    def __init__(self) -> None:
+        super().__init__(asyncio.new_event_loop())
+        self.server = self.loop.run_until_complete(self._build())
+
+    async def _build(self) -> HttpServer:
+        return HttpServer(await self._service(), self.limits)
 
     def one_input(self, data: bytes) -> None:
         """The first byte says how large the pieces are in which the rest arrives."""
@@ -201,18 +231,9 @@ class Target:
             transport.close()
         self._turn()
         connection.connection_lost(None)
-        assert not self.unhandled, self.unhandled
-        assert not self.faults, self.faults
+        self._no_faults()
         assert not self.server.connections
         assert self.server.held_bytes == 0
-
-    def _turn(self) -> None:
-        """Until nothing is left that could run now."""
-        turns = 0
-        while turns < 4 or self.engine.pending:
-            self.loop.call_soon(self.loop.stop)
-            self.loop.run_forever()
-            turns += 1
 
     @staticmethod
     def _check(written: bytes) -> None:

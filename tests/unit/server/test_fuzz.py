@@ -1,24 +1,41 @@
-"""The fuzz target of tests/fuzz on its seeds and on bent ones: quick, the same every time, without a fuzzer."""
+"""The fuzz targets of tests/fuzz on their seeds and on bent ones: quick, the same every time, without a fuzzer."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
 
+import fuzz_grpc
 import pytest
+from fuzz_grpc import GrpcTarget
 from fuzz_target import Target, seeds
 from steeltown_server import engine, log, service
+from steeltown_server.rpc import server as port
 
 INPUTS = 3000
+PROGRAMS = 400
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unchanged() -> Iterator[None]:
+    """What the targets change for their process."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (engine, service, port):
+            for name in ("INLINE_SECONDS", "INLINE_BYTES"):
+                if hasattr(module, name):
+                    patch.setattr(module, name, getattr(module, name))
+        patch.setattr(log, "error", log.error)
+        yield
 
 
 @pytest.fixture(scope="module")
-def target() -> Iterator[Target]:
-    with pytest.MonkeyPatch.context() as patch:  # what the target changes for its process
-        patch.setattr(engine, "INLINE_SECONDS", engine.INLINE_SECONDS)
-        patch.setattr(service, "INLINE_BYTES", service.INLINE_BYTES)
-        patch.setattr(log, "error", log.error)
-        yield Target()
+def target() -> Target:
+    return Target()
+
+
+@pytest.fixture(scope="module")
+def grpc_target() -> GrpcTarget:
+    return GrpcTarget()
 
 
 @pytest.mark.parametrize("pieces", [b"\x01", b"\x05", b"\xff"], ids=["byte by byte", "small", "whole"])
@@ -49,3 +66,21 @@ def test_bent_requests_end_in_whole_answers_and_leave_nothing_behind(target: Tar
             if not data:
                 data = bytearray(b"x")
         target.one_input(bytes([generator.randrange(1, 256)]) + bytes(data))
+
+
+@pytest.mark.parametrize("pieces", [b"\x01", b"\xff"], ids=["byte by byte", "whole"])
+def test_programs_of_frames_are_answered_as_they_must(grpc_target: GrpcTarget, pieces: bytes) -> None:
+    before = grpc_target.right
+    for seed in fuzz_grpc.seeds():
+        grpc_target.one_input(pieces + seed)
+    assert grpc_target.right - before > 50
+
+
+def test_bent_programs_break_no_rule_of_http2_and_leave_nothing_behind(grpc_target: GrpcTarget) -> None:
+    generator = random.Random(20261127)
+    bases = fuzz_grpc.seeds()
+    for _ in range(PROGRAMS):
+        program = bytearray(b"".join(generator.choices(bases, k=generator.randint(1, 4))))
+        for _ in range(generator.randint(1, 8)):
+            program[generator.randrange(1, len(program))] = generator.randrange(256)
+        grpc_target.one_input(bytes([generator.randrange(1, 256)]) + bytes(program))

@@ -438,6 +438,16 @@ def test_client_that_does_not_answer_the_ping_is_left_all_the_same(serve: Any, s
     assert found.read() is None
 
 
+def test_last_stream_that_was_named_stays_the_last(server: Any) -> None:
+    """RFC 9113, 6.8: else the client would not try again what was refused."""
+    found = Peer(server.grpc_port)
+    found.send(frame(HEADERS, END_HEADERS, 1, plain(head())) + frame(GOAWAY, 0, 0, number(0) + number(0)))
+    assert found.goaway() == (1, 0, "")
+    found.send(frame(HEADERS, END_HEADERS, 3, plain(head())) + frame(DATA, 0, 0))
+    assert found.next() == (RST_STREAM, 0, 3, number(REFUSED_STREAM))
+    assert found.goaway()[:2] == (1, PROTOCOL_ERROR)
+
+
 def test_client_that_leaves_gets_its_answers(server: Any) -> None:
     found = Peer(server.grpc_port)
     found.call(1, INFER, infer(1))
@@ -480,6 +490,32 @@ class Handler:
 
     def refuse(self, stream: Stream, status: int, message: str) -> None:
         raise AssertionError
+
+
+def test_answer_in_parts_is_held_until_it_is_sent() -> None:
+    """As a Watch is that ends while its client has no window."""
+
+    async def run() -> list[int]:
+        streams: list[Stream] = []
+        handler = Handler()
+        handler.handle = lambda stream, body: streams.append(stream)  # type: ignore[method-assign]
+        server = Http2Server(handler, LIMITS, age_seconds=9)
+        connection = Connection(server, asyncio.get_running_loop())
+        connection.connection_made(Sink())
+        request = frame(HEADERS, END_HEADERS, 1, plain(head())) + frame(DATA, END_STREAM, 1, b"12345")
+        connection.data_received(PREFACE + frame(SETTINGS, 0, 0, setting(4, 0)) + request)
+        held = [server.held_bytes]
+        streams[0].send(b"\x88", b"x" * 12)
+        held.append(server.held_bytes)
+        streams[0].answer(b"", b"", b"\x88")
+        held.append(server.held_bytes)
+        for more in (3, 9):
+            connection.data_received(frame(WINDOW_UPDATE, 0, 1, number(more)))
+            held.append(server.held_bytes)
+        server.stop()
+        return held
+
+    assert asyncio.run(run()) == [5, 17, 12, 9, 0]
 
 
 class Sink(asyncio.Transport):

@@ -114,7 +114,7 @@ class Head:
         self.malformed = wrong
 
 
-def frame(kind: Kind, flags: int, stream_id: int, payload: bytes) -> bytes:
+def frame(kind: Kind, flags: int, stream_id: int, payload: bytes | memoryview) -> bytes:
     length = len(payload)
     return FRAME_HEADER.pack(length >> 8, length & 0xFF, kind, flags, stream_id) + payload
 

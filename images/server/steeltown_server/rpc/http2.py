@@ -70,6 +70,7 @@ PONG_SECONDS: Final = 20.0
 LEAVING: Final = b"leaving!"
 ALIVE: Final = b"alive???"
 AGE_SPREAD: Final = 0.1
+NOTHING: Final = memoryview(b"")
 
 
 class Handler(Protocol):
@@ -164,7 +165,7 @@ class Stream:
         self.answered = False
         self.gone = False
         self.left: Callable[[], None] | None = None
-        self.pending = b""  # data of the answer for which there is no window
+        self.pending = NOTHING  # data of the answer for which there is no window
         self.trailers: bytes | None = None  # of the answer, once known
         self.blocked_since = 0.0
 
@@ -452,16 +453,10 @@ class Connection(asyncio.Protocol):
     def _priority(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id == 0:
             raise Fault(Error.PROTOCOL_ERROR, "PRIORITY on stream 0")
-        wrong = len(payload) != 5 and Error.FRAME_SIZE_ERROR
-        if not wrong and NUMBER.unpack_from(payload)[0] & NO_STREAM == stream_id:
-            wrong = Error.PROTOCOL_ERROR
-        if wrong:
-            self._abused()
-            stream = self._streams.get(stream_id)
-            if stream is not None:
-                self._reset(stream, wrong)
-            else:
-                self._rst(stream_id, wrong)
+        if len(payload) != 5:
+            raise Fault(Error.FRAME_SIZE_ERROR, "PRIORITY has 5 bytes")
+        if NUMBER.unpack_from(payload)[0] & NO_STREAM == stream_id:
+            raise Fault(Error.PROTOCOL_ERROR, "a stream depends on itself")
 
     def _rst_stream(self, flags: int, stream_id: int, payload: bytes) -> None:
         if len(payload) != 4:
@@ -575,7 +570,7 @@ class Connection(asyncio.Protocol):
             self._write(self._header_frames(stream.id, head, 0))
         if not stream.pending:
             stream.blocked_since = self._server.now
-        stream.pending += data
+        stream.pending = memoryview(b"".join((stream.pending, data)) if stream.pending else data)
         stream.trailers = trailers
         stream.held_bytes += len(data)
         self._server.held_bytes += len(data)
@@ -642,6 +637,7 @@ class Connection(asyncio.Protocol):
         if not stream.complete:
             self._rst(stream.id, Error.NO_ERROR)  # RFC 9113, 8.1: we need no more of the request
         self._resets = min(self._resets + 1, RESETS)
+        stream.left = None
         self._forget(stream, by_us=not stream.complete)
         self._close_if_left()
 
@@ -667,12 +663,14 @@ class Connection(asyncio.Protocol):
             self._server.streams -= 1
         self._blocked.pop(stream.id, None)
         self._remember(stream.id, by_us)
-        self._release(stream)
+        stream.pending = NOTHING
         stream.gone = True
+        self._release(stream)
 
     def _release(self, stream: Stream) -> None:
-        self._server.held_bytes -= stream.held_bytes
-        stream.held_bytes = 0
+        """Of what it holds, all but the answer that waits."""
+        self._server.held_bytes -= stream.held_bytes - len(stream.pending)
+        stream.held_bytes = len(stream.pending)
         stream.chunks = []
 
     def _drop(self, stream: Stream) -> None:
@@ -699,21 +697,23 @@ class Connection(asyncio.Protocol):
         self._close_if_left()
 
     def _close_if_left(self) -> None:
-        if self._final_id != NO_STREAM and not self._streams and self._transport is not None:
-            self._deaf = True
-            self._transport.close()
+        if self._final_id != NO_STREAM and not self._streams and not self._deaf:
+            self._linger()
 
     def _end(self, error: Error, message: str) -> None:
-        """After a fault. The socket lingers, so that the client gets to read why."""
+        """After a fault."""
         self._deaf = True
-        transport = self._transport
-        if transport is None:
-            return
-        self._write(goaway(self._last_id, error, message.encode()))
+        self._write(goaway(min(self._last_id, self._final_id), error, message.encode()))
         for stream in tuple(self._streams.values()):
             self._drop(stream)
-        transport.write_eof()
-        self._loop.call_later(LINGER_SECONDS, transport.close)
+        self._linger()
+
+    def _linger(self) -> None:
+        """The client is to read all of it and close: a socket that is closed with unread input resets what it sent."""
+        self._deaf = True
+        if self._transport is not None:
+            self._transport.write_eof()
+            self._loop.call_later(LINGER_SECONDS, self._transport.close)
 
     def abort(self) -> None:
         if self._transport is not None:

@@ -46,8 +46,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from steeltown_server.http import Limits
 from steeltown_server.rpc import inference_pb2 as pb
+from steeltown_server.rpc import messages
+from steeltown_server.rpc.calls import Call, Method
 from steeltown_server.rpc.frames import Head
 from steeltown_server.rpc.http2 import REMEMBERED_BLOCKS, STREAMS, Connection, Http2Server, Stream
+from steeltown_server.rpc.server import GrpcServer
 
 ROW = np.array([[1, 2, 3]], np.float32)
 
@@ -413,6 +416,37 @@ class Handler:
 
     def refuse(self, stream: Stream, status: int, message: str) -> None:
         raise AssertionError
+
+
+def test_call_whose_client_left_while_it_was_read_is_not_begun() -> None:
+    """A Watch would be told of every change for ever."""
+
+    async def run() -> list[Any]:
+        begun: list[Any] = []
+        server = Http2Server(Handler(), LIMITS, age_seconds=9)
+        connection = Connection(server, asyncio.get_running_loop())
+        fields = [(n.encode(), v.encode()) for n, v in head()]
+        streams = [Stream(connection, id, Head(fields), 0, 0.0) for id in (1, 3)]
+        streams[0].gone = True
+        read = asyncio.get_running_loop().create_future()
+        read.set_result("request")
+        for stream in streams:
+            method = Method(bytes.decode, lambda call, request: begun.append(call.stream))
+            GrpcServer._begin(GrpcServer.__new__(GrpcServer), Call(stream), method, read)
+        server.stop()
+        return [stream.id for stream in begun]
+
+    assert asyncio.run(run()) == [3]
+
+
+def test_names_of_clients_are_remembered_only_if_they_are_short() -> None:
+    """Else a few hundred requests with names as large as a body would stay in memory."""
+    messages.model_path("m", "v")
+    before = messages._model_path.cache_info().currsize
+    assert messages.model_path("x" * 1000, "v") == b"/v2/models/" + b"x" * 1000 + b"/versions/v"
+    assert messages._model_path.cache_info().currsize == before
+    messages.model_path("another", "v")
+    assert messages._model_path.cache_info().currsize == before + 1
 
 
 def test_answer_in_parts_is_held_until_it_is_sent() -> None:

@@ -88,13 +88,12 @@ def plan(head: Head, methods: Mapping[bytes, Method]) -> Plan:
 
 
 class Call:
-    """One call under way. head: what its answer begins with."""
+    """One call under way."""
 
-    __slots__ = ("_left", "_timer", "head", "stream")
+    __slots__ = ("_left", "_timer", "stream")
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
-        self.head = HEAD
         self._timer: asyncio.TimerHandle | None = None
         self._left: Callable[[], Any] | None = None
         stream.left = self._leave
@@ -120,7 +119,7 @@ class Call:
 
     def succeed(self, message: bytes, metadata: Metadata = ()) -> None:
         self._stop_timer()
-        self.stream.answer(self.head, framed(message), _trailers(Code.OK, "", metadata))
+        self.stream.answer(HEAD, framed(message), _ok_trailers(metadata))
 
     def fail(self, code: Code, text: str, metadata: Metadata = ()) -> None:
         self._stop_timer()
@@ -135,12 +134,17 @@ def failure(code: Code, text: str, metadata: Metadata = ()) -> bytes:
     """The one header block of a call that failed."""
     if len(text) > DETAIL_CHARACTERS:
         text = text[:DETAIL_CHARACTERS] + "..."
+    return _failure(code, text, metadata)
+
+
+@lru_cache(256)
+def _failure(code: Code, text: str, metadata: Metadata) -> bytes:
     return block((":status", "200"), *CONTENT, *_status(code, text), *metadata)
 
 
 @lru_cache(256)
-def _trailers(code: Code, text: str, metadata: Metadata) -> bytes:
-    return block(*_status(code, text), *metadata)
+def _ok_trailers(metadata: Metadata) -> bytes:
+    return block(*_status(Code.OK, ""), *metadata)
 
 
 def _status(code: Code, text: str) -> Metadata:
@@ -149,7 +153,7 @@ def _status(code: Code, text: str) -> Metadata:
 
 
 def message(body: bytes, packed: bytes, limit_bytes: int) -> bytes:
-    """The one message of a request. packed: the encoding of what is marked as compressed. Refused."""
+    """The one message of a request. packed: the encoding of what is marked as compressed. Refused, TooLarge."""
     if len(body) < PREFIX.size:
         raise Refused(Code.UNIMPLEMENTED, "a call here has one message, this one has none")
     compressed, length = PREFIX.unpack_from(body)
@@ -168,8 +172,7 @@ def message(body: bytes, packed: bytes, limit_bytes: int) -> bytes:
         text = f"messages are taken in {ENCODINGS}, not in {packed.decode('latin-1')!r}"
         raise Refused(Code.UNIMPLEMENTED, text) from None
     except TooLarge:
-        text = f"the message is larger than the limit of {limit_bytes} bytes"
-        raise Refused(Code.RESOURCE_EXHAUSTED, text) from None
+        raise TooLarge(f"the message is larger than the limit of {limit_bytes} bytes") from None
     except BadRequest as error:
         raise Refused(Code.INTERNAL, f"the message cannot be decompressed: {error}") from None
 

@@ -6,7 +6,6 @@ import re
 import struct
 from collections.abc import Iterable
 from enum import IntEnum
-from functools import lru_cache
 from typing import Any, Final
 
 import hpack
@@ -119,7 +118,6 @@ def frame(kind: Kind, flags: int, stream_id: int, payload: bytes | memoryview) -
     return FRAME_HEADER.pack(length >> 8, length & 0xFF, kind, flags, stream_id) + payload
 
 
-@lru_cache(1024)
 def block(*fields: tuple[str, str]) -> bytes:
     """A header block that uses no table, so that it means the same on every connection."""
     return hpack.Encoder().encode([(name, value, True) for name, value in fields], huffman=False)

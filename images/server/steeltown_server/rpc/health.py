@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from . import health_pb2 as pb
-from .calls import OK_TRAILERS, Call, Code, framed
+from .calls import HEAD, OK_TRAILERS, Call, Code, framed
 
 SERVICE: Final = "grpc.health.v1.Health"
 Status = pb.HealthCheckResponse
@@ -35,7 +35,7 @@ class Health:
     def watch(self, call: Call, request: Any) -> None:
         """Answers now and with every change, until the client leaves or the server ends."""
         call.endless(lambda: self._watches.pop(call, None))
-        call.stream.send(call.head, self._said(request.service))
+        call.stream.send(HEAD, self._said(request.service))
         if self._ended:
             call.stream.answer(b"", b"", OK_TRAILERS)
         else:

@@ -40,6 +40,7 @@ FIELDS: Final = {
 }
 DTYPES: Final = {d.name: d.dtype for d in DATATYPES}
 SHARED_FIELDS: Final = frozenset(("int_contents", "uint_contents"))
+REMEMBERED_CHARACTERS: Final = 256
 CHUNK: Final = 16384
 """Values converted in one step: between steps other threads get their turn, above all the event loop's."""
 
@@ -65,9 +66,15 @@ class _Head(msgspec.Struct, gc=False):
 _decode_head = msgspec.json.Decoder(_Head).decode
 
 
-@lru_cache(256)
 def model_path(name: str, version: str) -> bytes:
     """Path of a model, or of one version of it. What is no segment of a path is none that the server has."""
+    # Names are the client's: what is remembered of them must be small.
+    make = _model_path if len(name) + len(version) <= REMEMBERED_CHARACTERS else _model_path.__wrapped__
+    return make(name, version)
+
+
+@lru_cache(256)
+def _model_path(name: str, version: str) -> bytes:
     path = f"/v2/models/{_segment(name)}"
     return (f"{path}/versions/{_segment(version)}" if version else path).encode()
 
@@ -94,7 +101,6 @@ def infer_request(message: Any, limit_bytes: int) -> Request:
     return Request(b"POST", target, headers, b"".join((json_part, *raws)))
 
 
-@lru_cache(256)
 def _input(name: str, datatype: str, shape: tuple[int, ...], size: int) -> bytes:
     parameters = {"binary_data_size": size}
     return orjson.dumps({"name": name, "shape": shape, "datatype": datatype, "parameters": parameters})

@@ -185,6 +185,9 @@ class GrpcServer:
         return parsed(method, message(body, packed, self._limit_bytes))
 
     def _begin(self, call: Call, method: Method, read: asyncio.Future[Any]) -> None:
+        """Read beside the loop. Meanwhile the client may have gone, or its deadline."""
+        if call.stream.gone:
+            return
         try:
             request = read.result()
         except Exception as error:
@@ -200,19 +203,19 @@ class GrpcServer:
             call.fail(Code.INTERNAL, "internal error")
 
     def _not_begun(self, call: Call, error: Exception) -> None:
-        """What only gRPC can get wrong, counted as the core counts its refusals."""
+        """What only gRPC can get wrong; of ModelInfer, counted as the core counts its refusals."""
         match error:
             case Refused():
                 call.fail(error.code, str(error))
             case BadRequest():
-                self.refuse_call(call, 400, str(error))
+                self._refuse_call(call, 400, str(error))
             case TooLarge():
-                self.refuse_call(call, 413, str(error))
+                self._refuse_call(call, 413, str(error))
             case _:
                 log.error("a call could not be read", error=repr(error))
                 call.fail(Code.INTERNAL, "internal error")
 
-    def refuse_call(self, call: Call, status: int, text: str) -> None:
+    def _refuse_call(self, call: Call, status: int, text: str) -> None:
         self._service.ledger.count_answer(status)
         call.fail(CODES[status], text, self._digest)
 

@@ -16,14 +16,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import select
 import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import uvloop
@@ -33,6 +31,7 @@ from steeltown.contract.reports import StepReport
 from . import __version__, log
 from .engine import Engine
 from .http import HttpServer, Limits
+from .listening import DRAIN_POLL_SECONDS, listening_socket, stop_listening
 from .model import Model, StartFailure, check_size, cpu_limit, load, memory_limit, verify
 from .request import RequestDecoder
 from .router import POLL_SECONDS, Router, RouteWatch
@@ -45,9 +44,7 @@ from .workers import Siblings, count, supervise
 if TYPE_CHECKING:
     from .rpc import GrpcServer
 
-BACKLOG: Final = 1024
 HELD_BYTES: Final = 256 << 20
-DRAIN_POLL_SECONDS: Final = 0.01
 
 
 def main(environment: Mapping[str, str]) -> int:
@@ -122,17 +119,6 @@ def _give_up(settings: Settings) -> None:
     code = _refuse(settings, StartFailure("ModelDoesNotLoad", message))
     sys.stdout.flush()
     os._exit(code)
-
-
-def listening_socket(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """Both address families where the pod has them. shared: other workers listen on the same port."""
-    create = partial(socket.create_server, backlog=BACKLOG, reuse_port=shared)
-    if not host and socket.has_dualstack_ipv6():
-        try:
-            return create(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
-        except OSError:  # IPv6 exists in the kernel but not in this network namespace
-            return create(("", port))
-    return create((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
 
 
 async def _serve(settings: Settings, model: Model, warm: WarmUp, started: float) -> bool:
@@ -253,11 +239,7 @@ async def _drain(
         grpc.announce_close()
     await asyncio.sleep(settings.drain_seconds / 2)
     grpc_end = asyncio.create_task(grpc.stop(deadline)) if grpc else None
-    # Only the kernel knows whether connections wait to be accepted; there is no event to wait for.
-    while select.select([listener], [], [], 0)[0] and time.monotonic() < deadline:  # noqa: ASYNC110
-        await asyncio.sleep(0)
-    server.close()
-    await asyncio.sleep(DRAIN_POLL_SECONDS)  # read what has arrived already
+    await stop_listening(server, listener, deadline)
     http.close_idle()
     while http.connections and time.monotonic() < deadline:
         await asyncio.sleep(DRAIN_POLL_SECONDS)

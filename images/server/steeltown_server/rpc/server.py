@@ -6,7 +6,6 @@ Everything runs on the event loop, as REST does; only large messages are taken a
 from __future__ import annotations
 
 import asyncio
-import select
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 from .. import log
 from ..http import Answer, Limits, Request, error_answer
+from ..listening import DRAIN_POLL_SECONDS, stop_listening
 from ..router import DIGEST_HEADER, NON_FINITE_HEADER
 from ..service import Service
 from ..settings import Settings
@@ -38,7 +38,6 @@ CODES: Final = {
 DIGEST: Final = DIGEST_HEADER.decode()
 NON_FINITE: Final = NON_FINITE_HEADER.decode()
 INLINE_BYTES: Final = 32 << 10  # typed values of a larger message would hold the event loop for milliseconds
-POLL_SECONDS: Final = 0.01
 TEXT: Final = b"this port speaks gRPC; REST has a port of its own\n"
 
 
@@ -110,16 +109,12 @@ class GrpcServer:
 
     async def stop(self, deadline: float) -> bool:
         """Listens no more and waits for what is under way; False if the deadline ended it."""
-        # Only the kernel knows whether connections wait to be accepted; there is no event to wait for.
-        while select.select([self._listener], [], [], 0)[0] and time.monotonic() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(0)
         if self._server is not None:
-            self._server.close()
-        await asyncio.sleep(POLL_SECONDS)  # read what has arrived already
+            await stop_listening(self._server, self._listener, deadline)
         self._health.end_watches()
         while self._http2.connections and time.monotonic() < deadline:
             self._http2.leave()
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
         finished = not self._http2.connections
         self._http2.stop()
         return finished

@@ -1,6 +1,6 @@
 """Steeltown: an operator that takes machine-learning models from experiment to production on evidence.
 
-Four floors, imports only run downwards: `shell` > `runtime`, `kube` > `core` > `api`, `contract`.
+Four floors, imports only run downwards: `app` > `runtime`, `kube` > `core` > `api`, `contract`.
 """
 
 __version__ = "0.1.0"

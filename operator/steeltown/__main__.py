@@ -6,10 +6,10 @@ import asyncio
 import os
 import sys
 
+from .app import logs
+from .app.main import serve
+from .app.settings import Settings
 from .core.planners import PLANNERS
-from .shell import logs
-from .shell.main import serve
-from .shell.settings import Settings
 
 
 def main() -> None:

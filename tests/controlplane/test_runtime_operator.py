@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from steeltown.app.main import Operator
+from steeltown.app.settings import Settings
+from steeltown.app.watches import WatchFailed, watch
 from steeltown.core.plan import Apply, Create, EventNote, Key, Obj, Plan, Snapshot, Target
 from steeltown.kube.client import MERGE_PATCH, Client
 from steeltown.kube.resources import Resources
-from steeltown.shell.main import Operator
-from steeltown.shell.settings import Settings
-from steeltown.shell.watches import WatchFailed, watch
 
 Eventually = Callable[..., Any]
 
@@ -284,7 +284,7 @@ async def test_feed_that_ends_is_started_again(
             raise WatchFailed("Error in the watch-stream: etcdserver: leader changed")
         await watch(**arguments)
 
-    monkeypatch.setattr("steeltown.shell.main.watch", fail_once)
+    monkeypatch.setattr("steeltown.app.main.watch", fail_once)
     async with bench.running() as operator:
         await eventually(lambda: failures == 1)
         await bench.create("m")
@@ -296,10 +296,10 @@ PROCESS = """
 import asyncio, os, sys
 from steeltown.core.plan import Plan
 from steeltown.kube.resources import WATCHED, Resource
-from steeltown.shell import logs
-from steeltown.shell.main import serve
-from steeltown.shell.settings import Settings
-import steeltown.shell.main as main
+from steeltown.app import logs
+from steeltown.app.main import serve
+from steeltown.app.settings import Settings
+import steeltown.app.main as main
 
 group = sys.argv[1]
 settings = Settings.read(sys.argv[2:], os.environ)

@@ -87,7 +87,7 @@ class OfAnotherStep(Nature):
     def evidence(self, pod: Obj) -> Evidence | None:
         seen = super().evidence(pod)
         bad = Counts(requests=5000, errors=5000)
-        return seen and replace(seen, epoch="of long ago", canary=bad)
+        return seen and replace(seen, window="of long ago", canary=bad)
 
 
 def test_evidence_of_another_epoch_counts_for_nothing() -> None:

@@ -34,7 +34,7 @@ POLL_SECONDS: Final = 0.25
 ABSENT_POLLS: Final = 2  # a path may fail to resolve while the kubelet swaps directories
 DIGEST_HEADER: Final = evidence.DIGEST_HEADER.encode()
 NON_FINITE_HEADER: Final = evidence.NON_FINITE_HEADER.encode()
-NO_ROUTE: Final = Route(epoch="")
+NO_ROUTE: Final = Route(window="")
 
 FileIdentity = tuple[int, int, int]
 
@@ -84,7 +84,7 @@ class Router:
         return True
 
     def apply(self, route: Route | None) -> None:
-        """Takes force at once: requests that begin from now on count to the route's epoch. ValueError: unusable."""
+        """Takes force at once: requests that begin from now on count to the route's window. ValueError: unusable."""
         route = NO_ROUTE if route is None else route
         if route == self.route:
             return
@@ -92,8 +92,8 @@ class Router:
         if active and route.timeout_milliseconds < 1:
             raise ValueError(f"route.timeoutMilliseconds {route.timeout_milliseconds} must be at least 1")
         self._aim(Address.of(route.canary_url) if active else None)
-        if route.epoch != self.route.epoch:
-            self._ledger.begin_epoch(route.epoch)
+        if route.window != self.route.window:
+            self._ledger.begin_window(route.window)
             self._accumulated = self._mirrored = 0
             self._faults_logged.clear()
         self.route = route
@@ -101,7 +101,7 @@ class Router:
         self._ledger.weight = route.weight
         log.info(
             "route applied",
-            epoch=route.epoch,
+            window=route.window,
             weight=route.weight,
             mirror=route.mirror,
             canary=route.canary_url,
@@ -168,11 +168,11 @@ class Router:
         pool.send(_message(request, pool.address), route.timeout_milliseconds / 1000, judge)
 
     def _log_once(self, route: Route, failure: CanaryFailure) -> None:
-        """The first fault of each kind in an epoch: a failing canary must not fill the log."""
-        if route.epoch == self.route.epoch and failure.kind not in self._faults_logged:
+        """The first fault of each kind in an window: a failing canary must not fill the log."""
+        if route.window == self.route.window and failure.kind not in self._faults_logged:
             self._faults_logged.add(failure.kind)
             log.warning(
-                "canary failed, the live model answers", epoch=route.epoch, kind=failure.kind, error=failure.message
+                "canary failed, the live model answers", window=route.window, kind=failure.kind, error=failure.message
             )
 
     def close(self) -> None:

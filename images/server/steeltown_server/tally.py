@@ -1,7 +1,7 @@
-"""Counters: per epoch for the judge, over the life of the process for Prometheus.
+"""Counters: per window for the judge, over the life of the process for Prometheus.
 
-A `Tally` belongs to one epoch. A request takes hold of the tally in force when it begins and counts there however
-late it ends, so a new epoch starts at zero without a lock, a reset or a request in the wrong column. Everything is
+A `Tally` belongs to one window. A request takes hold of the tally in force when it begins and counts there however
+late it ends, so a new window starts at zero without a lock, a reset or a request in the wrong column. Everything is
 a plain int; formatting happens when somebody asks. Latency is kept for answers that were good: a failed or late
 request is an error already, and a fast failure must not look like a fast model.
 """
@@ -64,12 +64,12 @@ class Pairing:
 
 
 class Tally:
-    """What this process saw in one epoch."""
+    """What this process saw in one window."""
 
-    __slots__ = ("canary", "epoch", "live", "pairing")
+    __slots__ = ("canary", "live", "pairing", "window")
 
-    def __init__(self, epoch: str = "") -> None:
-        self.epoch = epoch
+    def __init__(self, window: str = "") -> None:
+        self.window = window
         self.live = Side()
         self.canary = Side()
         self.pairing = Pairing()
@@ -90,8 +90,8 @@ class Ledger:
         self.route_errors = 0
         self._evidence: Evidence | None = None  # of several processes, already added up
 
-    def begin_epoch(self, epoch: str) -> None:
-        self.current = Tally(epoch)
+    def begin_window(self, window: str) -> None:
+        self.current = Tally(window)
 
     def count_answer(self, status: int) -> None:
         self.answers[status] = self.answers.get(status, 0) + 1
@@ -111,7 +111,7 @@ class Ledger:
         return Evidence(
             instance=self.instance,
             digest=self.digest,
-            epoch=current.epoch,
+            window=current.window,
             weight=self.weight,
             live=current.live.counts(),
             canary=current.canary.counts(),
@@ -132,7 +132,7 @@ class Ledger:
         }
 
     def with_told(self, others: Sequence[Mapping[str, Any]]) -> Ledger:
-        """A ledger of this process and others. Its evidence is of this one's epoch: who is not there yet, or has moved
+        """A ledger of this process and others. Its evidence is of this one's window: who is not there yet, or has moved
         on, is counted when all are."""
         both = Ledger(self.digest, self.instance)
         both.weight = self.weight
@@ -143,7 +143,7 @@ class Ledger:
         both.canary_results = added(str, self.canary_results, *(o["canaryResults"] for o in others))
         own = self.evidence()
         told = [Evidence.from_json(o["evidence"]) for o in others]
-        seen = [own, *(e for e in told if e.epoch == own.epoch)]
+        seen = [own, *(e for e in told if e.window == own.window)]
         both._evidence = replace(
             own,
             live=Counts.merged(e.live for e in seen),

@@ -1,12 +1,13 @@
 """Routes to a canary, and the evidence that live requests leave behind.
 
 The operator writes a `Route` into an annotation of each live Pod; the downward API shows it to the server
-as a file. The server counts per *epoch*: a new epoch starts all counters at zero, so evidence belongs to
+as a file. The server counts per *window*: a new window starts all counters at zero, so evidence belongs to
 exactly one step of one rollout and no reader has to subtract. `GET /steeltown/evidence` returns `Evidence`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,9 +25,9 @@ NON_FINITE_HEADER: Final = "steeltown-non-finite"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """What share of requests the live server hands to the canary, and under which epoch it counts.
+    """What share of requests the live server hands to the canary, and under which window it counts.
 
-    epoch: opaque; changes with every step of every rollout.
+    window: opaque; changes with every step of every rollout.
     weight: percent 0..100 of requests sent to `canary_url`; exact over any 100 consecutive requests.
     canary_url: base URL ("http://host:port") or "" while weight is 0.
     canary_digest: digest of the model behind it; a canary that answers with another digest counts as an error.
@@ -34,7 +35,7 @@ class Route:
     timeout_milliseconds: after this the live model answers and the canary's attempt counts as an error.
     """
 
-    epoch: str
+    window: str
     weight: int = 0
     canary_url: str = ""
     canary_digest: str = ""
@@ -43,7 +44,8 @@ class Route:
 
     def to_json(self) -> str:
         raw = {
-            "epoch": self.epoch,
+            "window": self.window,
+            "epoch": self.window,  # what servers of version 0.1 read
             "weight": self.weight,
             "canaryURL": self.canary_url,
             "canaryDigest": self.canary_digest,
@@ -52,6 +54,11 @@ class Route:
         if self.mirror:
             raw["mirror"] = self.mirror
         return json.dumps(raw, separators=(",", ":"), sort_keys=True)
+
+    @property
+    def fingerprint(self) -> str:
+        """Names this route among all others: 16 hexadecimal digits of the SHA-256 of its JSON."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     @classmethod
     def from_json(cls, text: str) -> Route | None:
@@ -62,7 +69,7 @@ class Route:
         if not isinstance(raw, dict):
             raise ValueError(f"route must be a JSON object, got {type(raw).__name__}")
         route = cls(
-            epoch=str(raw["epoch"]),
+            window=str(raw["window"] if "window" in raw else raw["epoch"]),
             weight=int(raw.get("weight", 0)),
             canary_url=str(raw.get("canaryURL", "")),
             canary_digest=str(raw.get("canaryDigest", "")),
@@ -79,7 +86,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """Requests of one side within one epoch.
+    """Requests of one side within one window.
 
     requests: infer requests answered or failed. errors: those that failed for a reason that is not the
     client's (5xx, timeout, broken connection, wrong digest, non-finite output). A client's bad request (4xx)
@@ -153,32 +160,37 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What one server process saw within its current epoch.
+    """What one server process saw within its current window.
 
-    digest: of the model that this process serves. epoch, weight: of the route in force ("" and 0 without one).
+    digest: of the model that this process serves. window, weight: of the route in force ("" and 0 without one).
     live: requests answered by this process's own model as first choice (fall-backs are not in it).
     canary: requests handed to the canary or copied to it, judged by what the canary did, not by what the user got.
     pairs: of the copied ones.
     instance: changes when the process restarts, so that a reset of counters can be told from a decrease.
+    route: fingerprint of the route in force, "" without one: whoever bends a route cannot have its counts taken for
+    those of the route that the operator wrote.
     """
 
     instance: str
     digest: str
-    epoch: str
+    window: str
     weight: int
     live: Counts
     canary: Counts
     pairs: Pairs = field(default_factory=Pairs)
+    route: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {
             "instance": self.instance,
             "digest": self.digest,
-            "epoch": self.epoch,
+            "window": self.window,
+            "epoch": self.window,  # what operators of version 0.1 read
             "weight": self.weight,
             "live": self.live.to_json(),
             "canary": self.canary.to_json(),
             "pairs": self.pairs.to_json(),
+            "route": self.route,
         }
 
     @classmethod
@@ -186,9 +198,10 @@ class Evidence:
         return cls(
             instance=str(raw["instance"]),
             digest=str(raw["digest"]),
-            epoch=str(raw["epoch"]),
+            window=str(raw["window"] if "window" in raw else raw["epoch"]),
             weight=int(raw["weight"]),
             live=Counts.from_json(raw["live"]),
             canary=Counts.from_json(raw["canary"]),
             pairs=Pairs.from_json(raw["pairs"]) if "pairs" in raw else Pairs(),
+            route=str(raw.get("route", "")),
         )

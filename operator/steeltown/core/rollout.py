@@ -260,7 +260,7 @@ def _shifting(c: Context) -> Move:
     )
     if c.live is None:  # somebody removed the live Service: nothing is left to compare with
         return _fail(keep, c, None, Reason.SUPERSEDED, "the live version is gone")
-    counted = [e for e in seen if e.epoch == _step_route(c).epoch]
+    counted = [e for e in seen if e.window == _step_route(c).window]
     canary, live = Counts.merged(e.canary for e in counted), Counts.merged(e.live for e in counted)
     before = Looks(fail=c.rollout.fail_look, passed=c.rollout.pass_look)
     looks, judgement = judge_canary(canary, live, c.limits, before)
@@ -284,7 +284,7 @@ def _shifting(c: Context) -> Move:
 
 def _step_route(c: Context) -> Route:
     return Route(
-        epoch=f"{c.rollout.id}-{c.rollout.step}",
+        window=f"{c.rollout.id}-{c.rollout.step}",
         weight=c.rollout.weight,
         canary_url=service_url(canary_name(c.world.name), c.world.namespace),
         canary_digest=c.candidate.digest,
@@ -295,7 +295,7 @@ def _step_route(c: Context) -> Route:
 def _previous_route(c: Context) -> Route | None:
     """The route in force before this step, while the canary grows to the capacity that the step needs."""
     routes = [r for p in c.world.pods_of(c.live) if (r := c.world.route_of(p))] if c.live else []
-    mine = [r for r in routes if r.epoch.startswith(c.rollout.id) and r.weight <= c.rollout.weight]
+    mine = [r for r in routes if r.window.startswith(c.rollout.id) and r.weight <= c.rollout.weight]
     return max(mine, key=lambda r: r.weight, default=None)
 
 
@@ -351,14 +351,14 @@ def _baking(c: Context) -> Move:
     """The old version stays warm; errors of the new one roll back at once."""
     old = c.world.previous if c.rollout.step >= 0 else None
     pods, seen = _observed(c, c.candidate)
-    epoch = f"{c.rollout.id}-bake"
+    window = f"{c.rollout.id}-bake"
     end = parse_time(c.rollout.phase_time) + timedelta(seconds=c.world.spec.rollout.bake_seconds)
     keep = Move(
         replicas=c.world.spec.serving.replicas,
         keep=(old,) if old and old != c.candidate else (),
         switch_to=c.candidate,
         routed=c.candidate,
-        route=Route(epoch=epoch),
+        route=Route(window=window),
         observe=tuple(pods),
         requeue_after=max(0.5, (end - c.now).total_seconds()),
     )
@@ -366,7 +366,7 @@ def _baking(c: Context) -> Move:
         return _fail(keep, c, None, Reason.SUPERSEDED, "another version was made live during the bake")
     if c.rollout.step < 0 or old is None or old == c.candidate:  # no other version shared the traffic
         return _replace(keep, route=None, done=Reason.TRAFFIC_SHIFTED)
-    counts = Counts.merged(e.live for e in seen if e.epoch == epoch)
+    counts = Counts.merged(e.live for e in seen if e.window == window)
     looks, judgement = judge_canary(counts, Counts(), c.limits, Looks(fail=c.rollout.fail_look, passed=30))
     if judgement.result is Result.FAIL:
         return _fail(keep, c, ConditionType.CANARY_PASSED, judgement.reason, f"during the bake {judgement.message}")
@@ -385,10 +385,10 @@ def _rolling_back(c: Context) -> Move:
     back_to = c.live
     if c.in_place and c.world.promoted and c.rollout.step >= 0 and c.world.previous:
         back_to = c.world.previous
-    off = Route(epoch=f"{c.rollout.id}-off")
+    off = Route(window=f"{c.rollout.id}-off")
     stable_pods = [p for p in c.world.pods_of(back_to) if podview.is_ready(p)] if back_to else []
     seen = [e for p in stable_pods if (e := c.world.evidence.get(p["metadata"]["uid"]))]
-    routed = any((r := c.world.route_of(p)) and r.epoch.startswith(c.rollout.id) for p in stable_pods)
+    routed = any((r := c.world.route_of(p)) and r.window.startswith(c.rollout.id) for p in stable_pods)
     keep = Move(
         keep=tuple({v.id: v for v in (back_to, c.candidate if c.candidate != back_to else None) if v}.values()),
         switch_to=back_to,
@@ -401,7 +401,7 @@ def _rolling_back(c: Context) -> Move:
     )
     waited = (c.now - parse_time(c.rollout.phase_time)).total_seconds()
     switched = back_to is None or c.live == back_to
-    read_back = all(e.epoch == off.epoch for e in seen) and len(seen) == len(stable_pods)
+    read_back = all(e.window == off.window for e in seen) and len(seen) == len(stable_pods)
     recorded = not keep.actions
     if switched and recorded and (not routed or read_back or waited >= OFF_WAIT_SECONDS):
         return _replace(keep, done=c.rollout.reason or Reason.ROLLED_BACK)

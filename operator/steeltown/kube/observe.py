@@ -29,7 +29,7 @@ class EvidenceReader:
         self._session: aiohttp.ClientSession | None = None
 
     async def read(self, url: str) -> Evidence | None:
-        """What the server behind `url` saw in its current epoch; None when it did not say."""
+        """What the server behind `url` saw in its current window; None when it did not say."""
         async with self._slots:
             try:
                 return await self._read(url)

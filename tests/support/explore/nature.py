@@ -53,7 +53,7 @@ class Nature:
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.requests_per_tick = REQUESTS_PER_TICK
-        self.counts: dict[str, tuple[str, int, Counts, Counts, int]] = {}  # pod uid -> epoch, weight, live, canary, n
+        self.counts: dict[str, tuple[str, int, Counts, Counts, int]] = {}  # pod uid -> window, weight, live, canary, n
         self.served = 0
         self.failed = 0
         self.trained: dict[str, int] = {}
@@ -160,9 +160,11 @@ class Nature:
 
     def _serve(self, pod: Obj, model: str) -> None:
         uid = pod["metadata"]["uid"]
-        route = Route.from_json((pod["metadata"].get("annotations") or {}).get(ROUTE_ANNOTATION, "")) or Route(epoch="")
-        epoch, _, live, canary, n = self.counts.get(uid, ("", 0, Counts(), Counts(), 0))
-        if epoch != route.epoch:
+        route = Route.from_json((pod["metadata"].get("annotations") or {}).get(ROUTE_ANNOTATION, "")) or Route(
+            window=""
+        )
+        window, _, live, canary, n = self.counts.get(uid, ("", 0, Counts(), Counts(), 0))
+        if window != route.window:
             live, canary, n = Counts(), Counts(), 0
         own = Behaviour.of(_env(pod["spec"]["containers"][0], Env.MODEL_DIGEST))
         to_canary = self.requests_per_tick * route.weight // 100
@@ -174,15 +176,15 @@ class Nature:
         canary = _counted(canary, to_canary, failing=broken)
         if own.kind in ("failing", "latefailing"):
             self.failed += self.requests_per_tick - to_canary
-        self.counts[uid] = (route.epoch, route.weight, live, canary, n + self.requests_per_tick)
+        self.counts[uid] = (route.window, route.weight, live, canary, n + self.requests_per_tick)
 
     def evidence(self, pod: Obj) -> Evidence | None:
         uid = pod["metadata"]["uid"]
         if uid not in self.counts:
             return None
-        epoch, weight, live, canary, _ = self.counts[uid]
+        window, weight, live, canary, _ = self.counts[uid]
         digest = _env(pod["spec"]["containers"][0], Env.MODEL_DIGEST)
-        return Evidence(instance=uid, digest=digest, epoch=epoch, weight=weight, live=live, canary=canary)
+        return Evidence(instance=uid, digest=digest, window=window, weight=weight, live=live, canary=canary)
 
 
 def server_status(pod: Obj) -> Obj | None:

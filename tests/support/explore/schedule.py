@@ -327,7 +327,7 @@ class Explorer:
         self._check_serving()
         self._check_promotion()
         for rollout, since in self.aborting.items():
-            routed = [r for r in self._routes().values() if r.epoch.startswith(rollout) and r.weight > 0]
+            routed = [r for r in self._routes().values() if r.window.startswith(rollout) and r.weight > 0]
             late = (self.cluster.now - since).total_seconds() > ABORT_TICKS
             assert not (routed and late), f"I6: {rollout} still routes {routed}"
         assert all(n == 1 for n in self.nature.trained.values()), f"I7: trained {self.nature.trained}"

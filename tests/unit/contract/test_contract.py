@@ -79,10 +79,10 @@ def test_bad_plan_is_refused_by_name(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"epoch": "e", "weight": 101}', "must be 0..100"),
-        ('{"epoch": "e", "weight": 5}', "canaryURL must be set when weight is above 0"),
-        ('{"epoch": "e", "mirror": -1}', "route.mirror -1 must be 0..100"),
-        ('{"epoch": "e", "mirror": 5}', "canaryURL must be set when mirror is above 0"),
+        ('{"window": "e", "weight": 101}', "must be 0..100"),
+        ('{"window": "e", "weight": 5}', "canaryURL must be set when weight is above 0"),
+        ('{"window": "e", "mirror": -1}', "route.mirror -1 must be 0..100"),
+        ('{"window": "e", "mirror": 5}', "canaryURL must be set when mirror is above 0"),
         ("[]", "must be a JSON object"),
     ],
 )
@@ -93,12 +93,12 @@ def test_bad_route_is_refused_by_name(text: str, message: str) -> None:
 
 
 def test_route_and_evidence_survive_the_journey() -> None:
-    route = Route(epoch="e", weight=5, canary_url="http://c:8080", canary_digest="d", mirror=9, timeout_milliseconds=7)
+    route = Route(window="e", weight=5, canary_url="http://c:8080", canary_digest="d", mirror=9, timeout_milliseconds=7)
     assert Route.from_json(route.to_json()) == route
     assert Route.from_json(" \n") is None
     counts = Counts(requests=3, errors=1, latency=Histogram({5: 2}))
     pairs = Pairs(compared=2, agreed=1, failed=3, difference=Histogram({7: 2}))
-    seen = Evidence(instance="i", digest="d", epoch="e", weight=5, live=counts, canary=Counts(), pairs=pairs)
+    seen = Evidence(instance="i", digest="d", window="e", weight=5, live=counts, canary=Counts(), pairs=pairs)
     assert Evidence.from_json(json.loads(json.dumps(seen.to_json()))) == seen
     both = Pairs.merged([pairs, pairs])
     assert both == Pairs(compared=4, agreed=2, failed=6, difference=Histogram({7: 4}))

@@ -217,7 +217,7 @@ def test_stale_route_without_a_rollout_is_withdrawn() -> None:
     seen = snapshot(explorer)
     pods = json.loads(json.dumps(seen.members["Pod"]))
     serving = next(p for p in pods.values() if p["metadata"]["labels"].get("steeltown.dev/track") == "serving")
-    route = Route(epoch="lost-0", weight=20, canary_url="http://c", canary_digest="d")
+    route = Route(window="lost-0", weight=20, canary_url="http://c", canary_digest="d")
     serving["metadata"]["annotations"] = {ROUTE_ANNOTATION: route.to_json()}
     made = plan(replace(seen, members={**seen.members, "Pod": pods}), explorer)
     (action,) = made.actions

@@ -21,7 +21,7 @@ POD = Observe(uid="u", url="http://pod")
 
 def evidence(requests: int) -> Evidence:
     return Evidence(
-        instance="i", digest="d", epoch="e", weight=5, live=Counts(requests=requests), canary=Counts(requests=1)
+        instance="i", digest="d", window="e", weight=5, live=Counts(requests=requests), canary=Counts(requests=1)
     )
 
 

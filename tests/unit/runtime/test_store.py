@@ -16,7 +16,7 @@ MODEL, RUN = Key("MLModel", "team", "m"), Key("TrainingRun", "team", "r")
 
 def evidence(requests: int) -> Evidence:
     counts = Counts(requests=requests)
-    return Evidence(instance="i", digest="d", epoch="e", weight=5, live=counts, canary=Counts())
+    return Evidence(instance="i", digest="d", window="e", weight=5, live=counts, canary=Counts())
 
 
 def test_child_concerns_the_root_of_its_label(objects: Any) -> None:

@@ -65,19 +65,19 @@ def canary() -> Iterator[Any]:
 
 
 class Live:
-    """A live server and its route file. Evidence counts by epoch and each route is a new one, so tests can share it."""
+    """A live server and its route file. Each route opens a window of its own, so tests can share it."""
 
     def __init__(self, server: Any, path: Path) -> None:
         self.server = server
         self._path = path
-        self._epochs = 0
-        self.epoch = ""
+        self._windows = 0
+        self.window = ""
 
     def route(self, weight: int = 0, url: str = "", digest: str = DIGEST, timeout: int = 2000, mirror: int = 0) -> None:
-        self._epochs += 1
-        self.epoch = f"epoch-{self._epochs}"
+        self._windows += 1
+        self.window = f"window-{self._windows}"
         route = Route(
-            epoch=self.epoch,
+            window=self.window,
             weight=weight,
             canary_url=url,
             canary_digest=digest,
@@ -88,7 +88,7 @@ class Live:
         beside.write_text(route.to_json())
         os.replace(beside, self._path)
         deadline = time.monotonic() + 2
-        while self.evidence().epoch != self.epoch:
+        while self.evidence().window != self.window:
             assert time.monotonic() < deadline, "a route takes force within 2 s"
             time.sleep(0.02)
 
@@ -265,8 +265,8 @@ def test_whatever_the_canary_does_the_live_model_answers_and_the_evidence_counts
     assert numbers(live.evidence()) == {"live": (4, 0, 4), "canary": (4, 4, 0)}
     assert len(canary.seen) == 4
     assert live.server.metric(metric) - before == 4
-    logged = [line["kind"] for line in live.server.logged("canary failed") if line["epoch"] == live.epoch]
-    assert logged == [kind], "once an epoch"
+    logged = [line["kind"] for line in live.server.logged("canary failed") if line["window"] == live.window]
+    assert logged == [kind], "once an window"
 
 
 def test_canary_that_is_not_there_costs_users_nothing(live: Live, row: Any) -> None:
@@ -365,7 +365,7 @@ def test_new_epoch_starts_at_zero_and_late_answers_count_to_their_own(live: Live
         canary.released.set()
         assert late.result()[0].json()["outputs"] == []
     evidence = live.evidence()
-    assert (evidence.epoch, evidence.weight) == (live.epoch, 0)
+    assert (evidence.window, evidence.weight) == (live.window, 0)
     assert numbers(evidence) == {"live": (3, 0, 3), "canary": (0, 0, 0)}
 
 

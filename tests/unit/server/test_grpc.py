@@ -536,16 +536,16 @@ class Live:
         self.server = server
         self.client = Client(server.grpc_port)
         self._path = path
-        self._epochs = 0
+        self._windows = 0
 
     def route(self, weight: int, url: str, digest: str, timeout: int = 2000) -> None:
-        self._epochs += 1
-        epoch = f"epoch-{self._epochs}"
-        route = Route(epoch=epoch, weight=weight, canary_url=url, canary_digest=digest, timeout_milliseconds=timeout)
+        self._windows += 1
+        window = f"window-{self._windows}"
+        route = Route(window=window, weight=weight, canary_url=url, canary_digest=digest, timeout_milliseconds=timeout)
         beside = self._path.with_suffix(".new")
         beside.write_text(route.to_json())
         os.replace(beside, self._path)
-        until(lambda: self.server.evidence().epoch == epoch)
+        until(lambda: self.server.evidence().window == window)
 
     def counts(self) -> dict[str, tuple[int, int]]:
         found = self.server.evidence()

@@ -235,7 +235,7 @@ def test_metrics_and_evidence_tell_the_same_story(serve: Any, scaled: Any, row: 
         server.infer(row)
     server.infer({"inputs": []})
     evidence = server.evidence()
-    assert (evidence.digest, evidence.epoch, evidence.weight) == (scaled.digest, "", 0)
+    assert (evidence.digest, evidence.window, evidence.weight) == (scaled.digest, "", 0)
     assert (evidence.live.requests, evidence.live.errors, evidence.live.latency.total) == (5, 0, 5)
     assert evidence.canary.requests == 0
     text = server.get("/metrics").text

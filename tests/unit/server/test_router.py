@@ -27,7 +27,7 @@ def new_router() -> tuple[Router, Ledger]:
 @given(st.integers(0, 100), st.integers(0, 250))
 def test_any_hundred_consecutive_requests_hold_exactly_the_weight(weight: int, start: int) -> None:
     router, _ = new_router()
-    router.route = Route(epoch="", weight=weight)
+    router.route = Route(window="", weight=weight)
     turns = [router.takes_next() for _ in range(start + 100)]
     assert sum(turns[start:]) == weight
 
@@ -35,7 +35,7 @@ def test_any_hundred_consecutive_requests_hold_exactly_the_weight(weight: int, s
 @given(st.integers(1, 100))
 def test_the_canarys_turns_are_evenly_spread(weight: int) -> None:
     router, _ = new_router()
-    router.route = Route(epoch="", weight=weight)
+    router.route = Route(window="", weight=weight)
     turns = [i for i in range(1000) if router.takes_next()]
     gaps = [b - a for a, b in itertools.pairwise(turns)]
     assert max(gaps) - min(gaps) <= 1
@@ -43,19 +43,19 @@ def test_the_canarys_turns_are_evenly_spread(weight: int) -> None:
 
 async def test_new_epoch_starts_at_zero_and_leaves_requests_under_way_in_the_old_one() -> None:
     router, ledger = new_router()
-    router.apply(Route(epoch="one", weight=10, canary_url=URL))
+    router.apply(Route(window="one", weight=10, canary_url=URL))
     under_way = ledger.current
     under_way.live.ok(100)
-    router.apply(Route(epoch="two", weight=20, canary_url=URL))
+    router.apply(Route(window="two", weight=20, canary_url=URL))
     under_way.live.ok(100)
     evidence = ledger.evidence()
-    assert (evidence.epoch, evidence.weight, evidence.live.requests) == ("two", 20, 0)
+    assert (evidence.window, evidence.weight, evidence.live.requests) == ("two", 20, 0)
     assert under_way.live.requests == 2
 
 
 async def test_same_route_again_changes_nothing() -> None:
     router, ledger = new_router()
-    route = Route(epoch="one", weight=10, canary_url=URL)
+    route = Route(window="one", weight=10, canary_url=URL)
     router.apply(route)
     ledger.current.live.ok(100)
     router.apply(Route.from_json(route.to_json()))
@@ -64,9 +64,9 @@ async def test_same_route_again_changes_nothing() -> None:
 
 async def test_route_without_weight_keeps_its_epoch_and_sends_nothing() -> None:
     router, ledger = new_router()
-    router.apply(Route(epoch="one", weight=50, canary_url=URL))
-    router.apply(Route(epoch="two"))
-    assert (ledger.evidence().epoch, ledger.evidence().weight) == ("two", 0)
+    router.apply(Route(window="one", weight=50, canary_url=URL))
+    router.apply(Route(window="two"))
+    assert (ledger.evidence().window, ledger.evidence().weight) == ("two", 0)
     assert not any(router.takes_next() for _ in range(200))
 
 
@@ -105,25 +105,25 @@ def volume(tmp_path: Path) -> Path:
 
 async def test_swapped_file_is_read_and_an_empty_one_is_no_route(volume: Path) -> None:
     router, ledger = new_router()
-    watch = RouteWatch(swap(volume, Route(epoch="one", weight=5, canary_url=URL).to_json()), router, ledger)
+    watch = RouteWatch(swap(volume, Route(window="one", weight=5, canary_url=URL).to_json()), router, ledger)
     watch.poll()
-    assert (ledger.current.epoch, router.weight) == ("one", 5)
-    swap(volume, Route(epoch="two", weight=25, canary_url=URL).to_json())
+    assert (ledger.current.window, router.weight) == ("one", 5)
+    swap(volume, Route(window="two", weight=25, canary_url=URL).to_json())
     watch.poll()
-    assert (ledger.current.epoch, router.weight) == ("two", 25)
+    assert (ledger.current.window, router.weight) == ("two", 25)
     swap(volume, "")
     watch.poll()
-    assert (ledger.current.epoch, router.weight) == ("", 0)
+    assert (ledger.current.window, router.weight) == ("", 0)
 
 
 async def test_file_that_did_not_change_is_not_read_again(tmp_path: Path) -> None:
     router, ledger = new_router()
     path = tmp_path / "route.json"
-    path.write_text(Route(epoch="one", weight=5, canary_url=URL).to_json())
+    path.write_text(Route(window="one", weight=5, canary_url=URL).to_json())
     watch = RouteWatch(path, router, ledger)
     watch.poll()
     times = path.stat().st_atime_ns, path.stat().st_mtime_ns
-    path.write_text(Route(epoch="two", weight=6, canary_url=URL).to_json())
+    path.write_text(Route(window="two", weight=6, canary_url=URL).to_json())
     os.utime(path, ns=times)
     watch.poll()
     assert router.weight == 5
@@ -132,7 +132,7 @@ async def test_file_that_did_not_change_is_not_read_again(tmp_path: Path) -> Non
     assert router.weight == 6
 
 
-GOOD = Route(epoch="one", weight=5, canary_url=URL)
+GOOD = Route(window="one", weight=5, canary_url=URL)
 
 
 @pytest.mark.parametrize(
@@ -141,12 +141,12 @@ GOOD = Route(epoch="one", weight=5, canary_url=URL)
         "{",
         "[]",
         "{}",
-        '{"epoch":"two","weight":101,"canaryURL":"http://a"}',
-        '{"epoch":"two","weight":5}',
-        '{"epoch":"two","weight":"many"}',
-        '{"epoch":"two","weight":null}',
-        '{"epoch":"two","weight":5,"canaryURL":"ftp://a"}',
-        '{"epoch":"two","weight":5,"canaryURL":"http://a:1","timeoutMilliseconds":0}',
+        '{"window":"two","weight":101,"canaryURL":"http://a"}',
+        '{"window":"two","weight":5}',
+        '{"window":"two","weight":"many"}',
+        '{"window":"two","weight":null}',
+        '{"window":"two","weight":5,"canaryURL":"ftp://a"}',
+        '{"window":"two","weight":5,"canaryURL":"http://a:1","timeoutMilliseconds":0}',
         "\udcff",
     ],
 )
@@ -162,13 +162,13 @@ async def test_malformed_route_changes_nothing_and_is_counted_and_logged_once(
     capsys.readouterr()
     for _ in range(3):
         watch.poll()
-    assert (ledger.route_errors, ledger.current.epoch, router.weight) == (1, "one", 5)
+    assert (ledger.route_errors, ledger.current.window, router.weight) == (1, "one", 5)
     assert ledger.current.live.requests == 1
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["msg"] for line in lines] == ["route is not valid, the last good one stays in force"]
-    swap(volume, Route(epoch="three").to_json())
+    swap(volume, Route(window="three").to_json())
     watch.poll()
-    assert ledger.current.epoch == "three"
+    assert ledger.current.window == "three"
 
 
 async def test_file_that_is_gone_is_no_route_but_not_in_the_moment_of_a_swap(volume: Path) -> None:
@@ -180,7 +180,7 @@ async def test_file_that_is_gone_is_no_route_but_not_in_the_moment_of_a_swap(vol
     watch.poll()
     assert router.weight == 5
     watch.poll()
-    assert (router.weight, ledger.current.epoch) == (0, "")
+    assert (router.weight, ledger.current.window) == (0, "")
 
 
 async def test_file_that_was_never_there_is_no_route_and_no_error(tmp_path: Path) -> None:

@@ -102,10 +102,10 @@ def cpu(pid: int) -> int:
 
 def test_a_new_epoch_begins_for_all_and_counts_from_zero(pair: Any, row: Any, tmp_path: Path) -> None:
     ask(pair, row, 20, 1)
-    (tmp_path / "new").write_text(Route(epoch="two").to_json())
+    (tmp_path / "new").write_text(Route(window="two").to_json())
     os.replace(tmp_path / "new", tmp_path / "route.json")
     deadline = time.monotonic() + 5
-    while {pair.evidence().epoch for _ in range(12)} != {"two"}:
+    while {pair.evidence().window for _ in range(12)} != {"two"}:
         assert time.monotonic() < deadline
     assert pair.evidence().live.requests == 0
     ask(pair, row, 20, 1)
@@ -159,7 +159,7 @@ def through_json(value: Any) -> Any:
 def test_counts_add_up() -> None:
     first, second = Ledger("d", "i"), Ledger("d", "i")
     for ledger, errors in ((first, 1), (second, 2)):
-        ledger.begin_epoch("e")
+        ledger.begin_window("e")
         for _ in range(errors):
             ledger.current.live.error()
         ledger.current.canary.ok(20)
@@ -168,11 +168,11 @@ def test_counts_add_up() -> None:
         ledger.count_latency(50, 20)
     both = first.with_told([through_json(second.told())])
     evidence = both.evidence()
-    assert (evidence.live.errors, evidence.canary.requests, evidence.epoch) == (3, 2, "e")
+    assert (evidence.live.errors, evidence.canary.requests, evidence.window) == (3, 2, "e")
     assert (both.answers, both.canary_results, both.latency_microseconds) == ({200: 2}, {"ok": 2}, 100)
     assert sum(both.latency.values()) == 2
-    second.begin_epoch("later")
-    assert first.with_told([through_json(second.told())]).evidence().live.errors == 1, "epochs are not mixed"
+    second.begin_window("later")
+    assert first.with_told([through_json(second.told())]).evidence().live.errors == 1, "windows are not mixed"
 
 
 def test_evidence_with_told_is_that_of_one_process() -> None:

@@ -14,12 +14,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry
+from steeltown.app import logs
+from steeltown.app.http import HttpServer
+from steeltown.app.settings import Settings
+from steeltown.app.watches import WatchFailed, build_settings, watch
 from steeltown.core.plan import Obj
 from steeltown.kube.resources import MANAGED_SELECTOR, WATCHED
-from steeltown.shell import logs
-from steeltown.shell.http import HttpServer
-from steeltown.shell.settings import Settings
-from steeltown.shell.watches import WatchFailed, build_settings, watch
 
 IMAGES = {"STEELTOWN_TRAINER_IMAGE": "t", "STEELTOWN_CHECKER_IMAGE": "c", "STEELTOWN_SERVER_IMAGE": "s"}
 

@@ -16,10 +16,10 @@ def main() -> None:
     settings = Settings.read(sys.argv[1:], os.environ)
     logs.configure(settings.log_level)
     try:
-        policy = settings.policy()
+        settings.check_images()
     except ValueError as error:
         sys.exit(f"steeltown: {error}")
-    asyncio.run(serve(settings, planners=PLANNERS, policy=policy))
+    asyncio.run(serve(settings, planners=PLANNERS, policy=settings.policy))
 
 
 if __name__ == "__main__":

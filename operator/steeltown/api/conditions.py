@@ -74,6 +74,9 @@ class Reason(StrEnum):
     TRAINER_FAILED = "TrainerFailed"  # read status.log
     OUT_OF_MEMORY = "OutOfMemory"  # raise limits.memory or use less
     RESULT_MISSING = "ResultMissing"  # the trainer must write model/model.onnx and result.json
+    RESULT_LOST = "ResultLost"  # the Job was collected before its result was read: create a new TrainingRun
+    JOB_NOT_OURS = "JobNotOurs"  # a Job of that name was not made by the operator: delete it
+    JOB_BLOCKED = "JobBlocked"  # the Job cannot make a Pod (quota, policy): the message is the API server's
     JOB_DELETED = "JobDeleted"  # somebody deleted the Job: create a new TrainingRun
     STEP_FAILED = "StepFailed"  # read status.log
     DATA_VALID = "DataValid"  # nothing to do
@@ -106,6 +109,16 @@ class Reason(StrEnum):
     GOLDEN_ROWS_ANSWERED = "GoldenRowsAnswered"  # nothing to do
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"  # see the message for what was awaited
     SUPERSEDED = "Superseded"  # nothing to do: a newer version took its place
+    WITHDRAWN = "Withdrawn"  # nothing to do: promotion was no longer requested
+    ABORTED = "Aborted"  # spec.abort names it: remove that and set steeltown.dev/retry on the run to try again
+    RUN_DELETED = "RunDeleted"  # its TrainingRun was deleted during the rollout
+    CRASHING = "Crashing"  # the Pods of the version crash in production: see their logs
+    CAPACITY_MISSING = "CapacityMissing"  # wait, or see the Deployment: too few replicas are ready
+    EVIDENCE_UNREADABLE = "EvidenceUnreadable"  # see the live Pods: they do not answer the operator
+    FOREIGN_PODS = "ForeignPods"  # delete the Pods that the message names: they carry labels of the operator
+    UNKNOWN_RUN = "UnknownRun"  # correct spec.abort: it names no TrainingRun of this model
+    ROUTER_REFUSES = "RouterRefuses"  # the message names the field that the router cannot do
+    SCALED_TO_ZERO = "ScaledToZero"  # raise spec.serving.replicas to answer requests
     # MLModel: summary
     SERVING = "Serving"  # nothing to do
     AWAITING_PROMOTION = "AwaitingPromotion"  # set spec.stage: Production when you want it

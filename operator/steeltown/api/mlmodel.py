@@ -6,10 +6,10 @@ from enum import StrEnum
 
 from pydantic import ConfigDict, Field
 
-from .base import Decimal, Model, Resources, Storage, rule
-from .conditions import Condition
+from .base import Decimal, Model, Name, Resources, Storage, rule
+from .conditions import Condition, Status
 from .objectives import Objectives
-from .trainingrun import TrainingRunTemplate
+from .trainingrun import Evaluation, Task, TrainingRunTemplate
 
 
 class Stage(StrEnum):
@@ -83,6 +83,14 @@ class Rollout(Model):
     bake_seconds: int = Field(60, ge=0, le=604800, description="The old version stays warm this long after the switch.")
 
 
+class ModelEvaluation(Evaluation):
+    """Frozen evaluation rows of a model. Those who make runs cannot change them."""
+
+    task: Task | None = Field(
+        None, description="What is predicted, from which columns. Absent: the task that the TrainingRun names."
+    )
+
+
 class MLModelSpec(Model):
     """Policy of a model."""
 
@@ -91,11 +99,25 @@ class MLModelSpec(Model):
         description="Experimental: every finished run is served, gates only report. "
         "Production: the request for promotion; only evidence moves traffic.",
     )
-    frozen: bool = Field(False, description="Incident brake: nothing moves, serving goes on.")
+    frozen: bool = Field(
+        False,
+        description="Incident brake: nothing moves forward, serving goes on. Abort, a withdrawn stage and harm that is "
+        "shown still roll back.",
+    )
+    abort: Name | None = Field(
+        None,
+        description="Name of a TrainingRun that must not be rolled out: its rollout in flight is rolled back at once, "
+        "also while frozen, and the version counts as rejected.",
+    )
     training: Training | None = Field(None, description="How new versions come about.")
     storage: Storage | None = Field(None, description="Artifact store. Absent: the operator's default.")
     objectives: Objectives = Field(
         default_factory=lambda: Objectives.model_validate({}), description="What must be true of a version."
+    )
+    evaluation: ModelEvaluation | None = Field(
+        None,
+        description="Rows on which every version is measured for promotion, whatever its TrainingRun names. "
+        "Absent: the rows that the run names.",
     )
     serving: Serving = Field(default_factory=lambda: Serving.model_validate({}), description="How a version is served.")
     rollout: Rollout = Field(
@@ -109,10 +131,12 @@ class VersionRef(Model):
     run: str = Field(max_length=63, description="Name of the TrainingRun.")
     digest: str = Field(max_length=71, description="sha256:<hex> of model.onnx.")
     rows: int | None = Field(None, description="Rows it was trained on.")
+    promoted: bool = Field(False, description="It got where it is by evidence.")
+    created: str | None = Field(None, max_length=40, description="When its run was created.")
 
 
 class Versions(Model):
-    """Which versions play which part."""
+    """Role of each version."""
 
     live: VersionRef | None = Field(None, description="Selected by the Service: answers users.")
     candidate: VersionRef | None = Field(None, description="Newest finished version that is not live.")
@@ -130,6 +154,15 @@ class Phase(StrEnum):
     ROLLING_BACK = "RollingBack"
 
 
+class RolloutFinding(Model):
+    """What one phase has shown about the candidate. It is carried unchanged into the outcome and the history."""
+
+    type: str = Field(max_length=64, description="The condition that it is about.")
+    status: Status = Field(description="True, False, or Unknown while evidence is collected.")
+    reason: str = Field(max_length=64, description="Why, in one word; see docs/reasons.md.")
+    message: str = Field("", max_length=1024, description="What was seen.")
+
+
 class RolloutStatus(Model):
     """The rollout in flight. Intent is written here before anything is done about it."""
 
@@ -145,12 +178,23 @@ class RolloutStatus(Model):
     phase_time: str = Field(max_length=40, description="When this phase or step began.")
     fail_look: int = Field(0, description="Looks for harm already taken in this step.")
     pass_look: int = Field(0, description="Looks for a pass already taken in this step.")
-    failed: str | None = Field(None, max_length=64, description="The condition that it failed.")
+    restarts: int = Field(0, description="Times that the measurement of this step was started anew.")
+    disturbed: bool = Field(
+        False, description="Pods that the operator did not make answered under its labels: what was measured is void."
+    )
+    ending: str | None = Field(
+        None,
+        max_length=32,
+        description="While it is rolled back: RolledBack (the version is rejected), Withdrawn or Superseded.",
+    )
     reason: str | None = Field(None, max_length=64, description="Why it is being rolled back.")
     message: str | None = Field(None, max_length=2048, description="The same in a sentence.")
-    loadable: str | None = Field(None, max_length=1024, description="How the candidate loaded.")
-    performance: str | None = Field(None, max_length=1024, description="Outcome of the load check.")
-    evidence: str | None = Field(None, max_length=1024, description="What the last look saw.")
+    findings: list[RolloutFinding] = Field(
+        default_factory=list,
+        max_length=16,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        description="What was shown about the candidate so far, by condition.",
+    )
 
 
 class VerdictStatus(Model):
@@ -168,9 +212,10 @@ class HistoryEntry(Model):
     time: str = Field(max_length=40, description="When.")
     run: str = Field(max_length=63, description="Which version.")
     digest: str = Field(max_length=71, description="Its digest.")
-    outcome: str = Field(max_length=32, description="Promoted, RolledBack or Superseded.")
+    outcome: str = Field(max_length=32, description="Promoted, RolledBack, Withdrawn or Superseded.")
     reason: str = Field(max_length=64, description="Why, in one word.")
     message: str = Field("", max_length=512, description="Why, in a sentence.")
+    retry: str | None = Field(None, max_length=63, description="The steeltown.dev/retry of the run at that time.")
 
 
 class MLModelStatus(Model):
@@ -188,9 +233,12 @@ class MLModelStatus(Model):
     stage: str | None = Field(None, max_length=32, description="Derived from the conditions; never an input.")
     replicas: int = Field(0, description="Pods of the live version that exist.")
     selector: str = Field("", max_length=512, description="Label selector of the live version, for autoscalers.")
-    versions: Versions = Field(default_factory=lambda: Versions.model_validate({}), description="Who plays which part.")
+    versions: Versions = Field(default_factory=lambda: Versions.model_validate({}), description="Role of each version.")
     rollout: RolloutStatus | None = Field(None, description="The rollout in flight.")
     verdict: VerdictStatus | None = Field(None, description="The last word on the newest version.")
+    switches: int = Field(
+        0, ge=0, description="How often the live version has changed; a record with fewer changes counts for nothing."
+    )
     history: list[HistoryEntry] = Field(
         default_factory=list, max_length=20, description="Promotions and rollbacks, newest first."
     )

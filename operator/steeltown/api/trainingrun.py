@@ -175,8 +175,16 @@ class TrainingRunStatus(Model):
         "Pending", max_length=32, description="Pending, Preparing, Training, Finalising, Succeeded or Failed."
     )
     reason: str | None = Field(None, max_length=64, description="Why it stands there, in one word.")
+    created_time: str | None = Field(
+        None,
+        max_length=40,
+        description="When the run was first created. Versions are ordered by it, restored ones too.",
+    )
     job_name: str | None = Field(None, max_length=63, description="The Job that does the work.")
     start_time: str | None = Field(None, max_length=40, description="When the Job was created.")
+    waiting_since: str | None = Field(
+        None, max_length=40, description="Since when no Pod of the Job has been at work; absent while one is."
+    )
     completion_time: str | None = Field(None, max_length=40, description="When the run ended, for good.")
     rows: int | None = Field(None, description="Rows of the training data.")
     artifact: Artifact | None = Field(None, description="The model that came out.")

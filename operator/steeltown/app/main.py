@@ -13,7 +13,7 @@ import functools
 import logging
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -29,11 +29,13 @@ from ..core.ownership import ROOT_KINDS
 from ..core.plan import Key, Obj
 from ..kube.apply import Applier
 from ..kube.client import Client
+from ..kube.errors import ApiError
 from ..kube.events import EventWriter
 from ..kube.leases import LeaseClient
 from ..kube.lists import Lister
 from ..kube.observe import EvidenceReader
 from ..kube.resources import WATCHED, Resources
+from ..kube.secrets import SealKey
 from ..runtime.lease import Elector
 from ..runtime.metrics import Metrics, QueueMetrics, WorkerMetrics
 from ..runtime.observer import Observer
@@ -54,6 +56,10 @@ _FEED_RETRY_SECONDS: Final = (1.0, 30.0)
 _FEED_HEALTHY_SECONDS: Final = 60.0
 
 
+MakePolicy = Callable[[bytes], Any]
+"""The policy that planners get, given the key that records are sealed with. None: planners that need none."""
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
@@ -66,7 +72,7 @@ class Operator:
         settings: Settings,
         *,
         planners: Planners,
-        policy: Any,
+        policy: MakePolicy | None,
         resources: Resources = WATCHED,
         registry: CollectorRegistry | None = None,
     ) -> None:
@@ -139,6 +145,7 @@ class Operator:
 
     async def _stand_for_election(self, client: Client, reader: EvidenceReader, resync: Resync) -> None:
         await resync.filled.wait()
+        policy = self._policy(await self._seal_key(client)) if self._policy else None
         holder = self._settings.holder()
         door = LeaseClient(client, namespace=self._settings.lease_namespace, name=self._settings.lease_name)
         elector = Elector(door=door, identity=holder, clock=time.monotonic, now=_now, on_change=self.metrics.leading)
@@ -148,7 +155,7 @@ class Operator:
         reconciler = Reconciler(
             store=self.store,
             planners=self._planners,
-            policy=self._policy,
+            policy=policy,
             applier=Applier(client, resources=self._resources),
             recorder=recorder,
             fence=elector.fence,
@@ -172,6 +179,18 @@ class Operator:
                 group.create_task(recorder.run())
 
         await elector.run(lead)
+
+    async def _seal_key(self, client: Client) -> bytes:
+        """For as long as it takes: without the key no record can be read, so nothing may be decided."""
+        secret = SealKey(client, namespace=self._settings.lease_namespace, name=self._settings.seal_secret)
+        delay, longest = _FEED_RETRY_SECONDS
+        while True:
+            try:
+                return await secret.load()
+            except (ApiError, ValueError) as error:
+                logger.error("cannot read the key of the records, again in %.0f s: %s", delay, error)
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, longest)
 
     def _deliver(self, type: str | None, obj: Obj) -> None:
         self._last_event[obj["kind"]] = time.monotonic()
@@ -206,7 +225,7 @@ class Operator:
         return [(kind, now - at) for kind, at in self._last_event.items()]
 
 
-async def serve(settings: Settings, *, planners: Planners, policy: Any, resources: Resources = WATCHED) -> None:
+async def serve(settings: Settings, *, planners: Planners, policy: MakePolicy | None, resources: Resources = WATCHED) -> None:
     """Runs an operator until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -51,6 +51,10 @@ class Settings:
         "list everything again this often to find what a watch has missed; each costs one list per kind",
         parse=float,
     )
+    seal_secret: str = _setting(
+        "steeltown-seal",
+        "Secret in the Lease's namespace that holds the key of the records; made at the first start. Back it up",
+    )
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
     trainer_image: str = _setting("", "image of the built-in trainer")
     checker_image: str = _setting("", "image that checks data and models and runs load checks")
@@ -86,10 +90,14 @@ class Settings:
         """Unique to this process: a restarted pod is another candidate than the one it replaces."""
         return f"{self.identity or socket.gethostname()}_{uuid.uuid4().hex[:8]}"
 
-    def policy(self) -> Policy:
+    def check_images(self) -> None:
+        """Raises ValueError that names what is missing."""
+        self.policy(b"")
+
+    def policy(self, seal_key: bytes) -> Policy:
         """Raises ValueError that names what is missing."""
         images = {name: getattr(self, name) for name in ("trainer_image", "checker_image", "server_image")}
         for name, image in images.items():
             if not image:
                 raise ValueError(f"set --{name.replace('_', '-')} or {ENV_PREFIX}{name.upper()}")
-        return Policy(**images, artifact_store=self.artifact_store, storage_secret=self.storage_secret)
+        return Policy(**images, seal_key=seal_key, artifact_store=self.artifact_store, storage_secret=self.storage_secret)

@@ -106,6 +106,16 @@ class Observe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Explain:
+    """An object of ours whose controller gets nowhere: why, its Events tell."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What to do now.
 
@@ -113,6 +123,7 @@ class Plan:
     resourceVersion of the snapshot; a conflict drops the plan and reconciles again.
     requeue_after: seconds until time alone may change the plan; None = never.
     observe: pods to read evidence from every few seconds until another plan says otherwise.
+    explain: objects whose Events are to be looked into, now and then, until another plan says otherwise.
     """
 
     actions: tuple[Action, ...] = ()
@@ -121,6 +132,7 @@ class Plan:
     events: tuple[EventNote, ...] = ()
     requeue_after: float | None = None
     observe: tuple[Observe, ...] = ()
+    explain: tuple[Explain, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,19 +143,28 @@ class Refusal:
     message: str
 
 
+WATCH_SECONDS: Final = 60.0
+"""How long a process must have watched before it lets a deadline pass: it may have been away, or the clock jumped."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """What a planner may know: a root, what belongs to it, and what its pods say. All of it read-only.
 
     members: kind -> name -> object, of the root's namespace: everything that carries the root's label,
-    for an MLModel also its TrainingRuns, for a TrainingRun also its MLModel.
+    for an MLModel also its TrainingRuns, for a TrainingRun also its MLModel and that model's Service.
     evidence: by pod uid, the newest read; only from pods that an earlier plan asked to observe.
+    causes: by uid, the newest warning about an object that an earlier plan asked to explain.
     refusals: what the last attempt to carry out a plan met.
+    watched_seconds: for how long this process has been deciding, by a clock that never jumps. After an absence, or a
+    jump of the wall clock, a deadline that seems long past has not been watched yet.
     """
 
     root: Obj
     members: Mapping[str, Mapping[str, Obj]] = field(default_factory=dict)
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
+    causes: Mapping[str, str] = field(default_factory=dict)
+    watched_seconds: float = float("inf")
     refusals: tuple[Refusal, ...] = ()
 
     def of_kind(self, kind: str) -> Mapping[str, Obj]:

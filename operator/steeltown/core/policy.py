@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Images of the roles and the default artifact store.
+    """Images of the roles, the default artifact store, and the key that records are sealed with.
 
     storage_secret: name of the Secret, in each model's namespace, that opens the store.
+    seal_key: see `seal`. Never shown.
     """
 
     trainer_image: str
     checker_image: str
     server_image: str
+    seal_key: bytes = field(repr=False)
     artifact_store: str = "s3://steeltown"
     storage_secret: str = "steeltown-storage"

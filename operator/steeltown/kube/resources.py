@@ -58,4 +58,5 @@ WATCHED: Final[Resources] = {
 """What is cached and reconciled from."""
 
 EVENT: Final = Resource(api_version="events.k8s.io/v1", plural="events")
+SECRET: Final = Resource(api_version="v1", plural="secrets")
 LEASE: Final = Resource(api_version="coordination.k8s.io/v1", plural="leases")

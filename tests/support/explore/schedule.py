@@ -10,7 +10,7 @@ from typing import Any
 
 from steeltown.api.mlmodel import MLModelStatus, Phase
 from steeltown.contract.evidence import ROUTE_ANNOTATION, Counts, Route
-from steeltown.core.desired.serving import CREATED_ANNOTATION, PROMOTED_ANNOTATION
+from steeltown.core.children.serving import CREATED_ANNOTATION, PROMOTED_ANNOTATION
 from steeltown.core.plan import Action, Annotate, Key, Obj, Target, target
 from steeltown.core.planners import PLANNERS
 from steeltown.core.policy import Policy
@@ -23,7 +23,7 @@ from .cluster import Applier, Cluster, Crash, Recorder, later
 from .nature import Behaviour, Nature
 
 MODEL = "m"
-POLICY = Policy(trainer_image="trainer", checker_image="checker", server_image="server")
+POLICY = Policy(trainer_image="trainer", checker_image="checker", server_image="server", seal_key=b"of the exploration")
 ABORT_TICKS = 3
 """I6: at most so many ticks after the intent to roll back, no live pod sends the candidate anything."""
 

@@ -12,11 +12,11 @@ from explore.schedule import POLICY
 from steeltown.api.base import Resources
 from steeltown.api.trainingrun import TrainingRunSpec
 from steeltown.contract.plans import FetchPlan, FinalisePlan, LoadCheckPlan, PreparePlan
-from steeltown.core.changes import apply_if_changed, contains, with_hash
-from steeltown.core.desired import serving
-from steeltown.core.desired.jobs import load_check_job, training_job
-from steeltown.core.desired.pods import canonical_quantity
-from steeltown.core.desired.serving import ServingSpec, Version
+from steeltown.core.children.changes import apply_if_changed, contains, with_hash
+from steeltown.core.children import serving
+from steeltown.core.children.jobs import load_check_job, training_job
+from steeltown.core.children.pods import canonical_quantity
+from steeltown.core.children.serving import ServingSpec, Version
 from steeltown.core.plan import Apply, Obj
 
 ROOT: Obj = {"kind": "MLModel", "metadata": {"name": "m", "namespace": "n", "uid": "u"}}

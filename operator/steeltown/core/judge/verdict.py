@@ -15,9 +15,11 @@ from enum import StrEnum
 from typing import Final
 
 from ...api.conditions import Reason
+from ...api.objectives import ServingObjective
 from ...contract.evidence import Counts
 from ...contract.reports import LoadReport, LoadSide
 from .exact import clopper_pearson_lower, clopper_pearson_upper, fisher_greater, needed_without_events
+from .guardrails import Share, Side, shares, tightest
 
 FAIL_ALPHA: Final = 0.01
 PASS_ALPHA: Final = 0.05
@@ -40,16 +42,6 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What serving must keep: shares 0..1, latency in milliseconds, slowdown as a ratio of medians."""
-
-    error_rate: float
-    latency_milliseconds: int
-    slow_rate: float
-    max_slowdown: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Looks:
     """Prior state of one step: how many looks of each kind were taken."""
 
@@ -57,42 +49,29 @@ class Looks:
     passed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Share:
-    """One guarded share of both sides. `what` completes "3 of 400 requests ..."."""
-
-    reason: Reason
-    what: str
-    limit: float
-    events: int
-    n: int
-    live_events: int
-    live_n: int
-
-
-def judge_canary(canary: Counts, live: Counts, limits: Limits, looks: Looks) -> tuple[Looks, Judgement]:
+def judge_canary(canary: Counts, live: Counts, objective: ServingObjective, looks: Looks) -> tuple[Looks, Judgement]:
     """Verdict on live requests of one step.
 
-    Fail: the canary's share of errors (or of slow answers) is shown to be above its limit, and above that of the live
-    version in the same time if that had requests: trouble that both share is not the canary's.
-    Pass: both shares are shown to be at most their limits. Unknown: neither.
+    Fail: one guarded share of the canary is shown to be above its limit, and above that of the live version in the
+    same time if that had requests: trouble that both share is not the canary's.
+    Pass: all shares are shown to be at most their limits. Unknown: neither.
     """
-    shares = _shares(canary, live, limits)
-    looks, failed = _look_for_harm(shares, canary.requests, looks)
+    guarded = shares(Side.of_live(canary), Side.of_live(live), objective)
+    looks, failed = _look_for_harm(guarded, canary.requests, looks)
     if failed:
         return looks, failed
-    return _look_for_pass(shares, canary.requests, looks)
+    return _look_for_pass(guarded, canary.requests, looks)
 
 
-def needed_requests(limits: Limits, passed_looks: int = 0) -> int:
+def needed_requests(objective: ServingObjective, passed_looks: int = 0) -> int:
     """Canary requests at which the next pass look happens."""
-    tightest = min(limits.error_rate, limits.slow_rate)
-    if tightest <= 0.0:
+    limit = tightest(objective)
+    if limit <= 0.0:
         return NEVER
-    return int(needed_without_events(tightest, PASS_ALPHA / 2) * 2**passed_looks)
+    return int(needed_without_events(limit, PASS_ALPHA / 2) * 2**passed_looks)
 
 
-def judge_load(report: LoadReport, limits: Limits) -> Judgement:
+def judge_load(report: LoadReport, objective: ServingObjective) -> Judgement:
     """Verdict on a load check: one look, absolute limits and, with a baseline, the ratio of medians."""
     if report.problem:
         return Judgement(result=Result.UNKNOWN, reason=Reason.LOAD_CHECK_FAILED, message=report.problem)
@@ -105,18 +84,19 @@ def judge_load(report: LoadReport, limits: Limits) -> Judgement:
     if report.candidate is None or report.candidate.sent == 0:
         return Judgement(result=Result.UNKNOWN, reason=Reason.LOAD_CHECK_FAILED, message="no request was sent")
     candidate, baseline = report.candidate, report.baseline or LoadSide(sent=0, errors=0, over=0)
-    shares = _load_shares(candidate, baseline, limits)
-    for share in shares:
-        if _harmful(share, FAIL_ALPHA / 2):
-            detail = f" (first: {candidate.first_error})" if candidate.first_error and share.what == "failed" else ""
-            return Judgement(result=Result.FAIL, reason=share.reason, message=_tell(share) + detail)
-    slow = _judge_slowdown(candidate, baseline, limits)
+    guarded = shares(Side.of_load(candidate), Side.of_load(baseline), objective)
+    for share in guarded:
+        if _harmful(share, FAIL_ALPHA / len(guarded)):
+            first = candidate.first_error if share.guardrail.reason is Reason.ERROR_RATE_TOO_HIGH else ""
+            detail = f" (first: {first})" if first else ""
+            return Judgement(result=Result.FAIL, reason=share.guardrail.reason, message=share.told() + detail)
+    slow = _judge_slowdown(candidate, baseline, objective)
     if slow.result is not Result.PASS:
         return slow
-    for share in shares:
+    for share in guarded:
         if clopper_pearson_upper(share.events, share.n, PASS_ALPHA) > share.limit:
             needed = needed_without_events(share.limit, PASS_ALPHA) if share.limit > 0 else NEVER
-            message = f"{_tell(share)}: not enough to show that the limit is kept (needs at least {needed} requests)"
+            message = f"{share.told()}: not enough to show that the limit is kept (needs at least {needed} requests)"
             return Judgement(result=Result.UNKNOWN, reason=Reason.INCONCLUSIVE, message=message)
     median = (candidate.latency.quantile(0.5) or 0) / 1000
     p99 = (candidate.latency.quantile(0.99) or 0) / 1000
@@ -125,16 +105,17 @@ def judge_load(report: LoadReport, limits: Limits) -> Judgement:
     return Judgement(result=Result.PASS, reason=Reason.WITHIN_OBJECTIVES, message=message)
 
 
-def _judge_slowdown(candidate: LoadSide, baseline: LoadSide, limits: Limits) -> Judgement:
+def _judge_slowdown(candidate: LoadSide, baseline: LoadSide, objective: ServingObjective) -> Judgement:
     """Sign test of the candidate's median against `max_slowdown` times the baseline's median."""
     median = baseline.latency.quantile(0.5)
     if median is None:
         return Judgement(result=Result.PASS, reason=Reason.WITHIN_OBJECTIVES, message="no live version to compare with")
-    bound = int(limits.max_slowdown * median)
+    most = float(objective.max_slowdown)
+    bound = int(most * median)
     over, n = candidate.latency.count_over(bound), candidate.latency.total
     own = candidate.latency.quantile(0.5) or 0.0
     ratio = f"median {own / 1000:.1f} ms is {own / median:.1f} times the live version's {median / 1000:.1f} ms"
-    limit = f"limit {limits.max_slowdown:g} times"
+    limit = f"limit {most:g} times"
     if clopper_pearson_lower(over, n, FAIL_ALPHA / 2) > 0.5:
         return Judgement(result=Result.FAIL, reason=Reason.SLOWER_THAN_LIVE, message=f"{ratio} ({limit})")
     if clopper_pearson_upper(over, n, PASS_ALPHA) < 0.5:
@@ -143,93 +124,41 @@ def _judge_slowdown(candidate: LoadSide, baseline: LoadSide, limits: Limits) -> 
     return Judgement(result=Result.UNKNOWN, reason=Reason.INCONCLUSIVE, message=message)
 
 
-def _shares(canary: Counts, live: Counts, limits: Limits) -> tuple[_Share, ...]:
-    bound = limits.latency_milliseconds * 1000
-    slow, live_slow = canary.latency.count_over(bound), live.latency.count_over(bound)
-    return (
-        _Share(
-            Reason.ERROR_RATE_TOO_HIGH,
-            "failed",
-            limits.error_rate,
-            canary.errors,
-            canary.requests,
-            live.errors,
-            live.requests,
-        ),
-        _Share(
-            Reason.LATENCY_TOO_HIGH,
-            f"took over {limits.latency_milliseconds} ms",
-            limits.slow_rate,
-            slow,
-            canary.requests,
-            live_slow,
-            live.requests,
-        ),
-    )
-
-
-def _load_shares(candidate: LoadSide, baseline: LoadSide, limits: Limits) -> tuple[_Share, ...]:
-    return (
-        _Share(
-            Reason.ERROR_RATE_TOO_HIGH,
-            "failed",
-            limits.error_rate,
-            candidate.errors,
-            candidate.sent,
-            baseline.errors,
-            baseline.sent,
-        ),
-        _Share(
-            Reason.LATENCY_TOO_HIGH,
-            f"took over {limits.latency_milliseconds} ms",
-            limits.slow_rate,
-            candidate.over,
-            candidate.sent,
-            baseline.over,
-            baseline.sent,
-        ),
-    )
-
-
-def _look_for_harm(shares: tuple[_Share, ...], n: int, looks: Looks) -> tuple[Looks, Judgement | None]:
+def _look_for_harm(guarded: tuple[Share, ...], n: int, looks: Looks) -> tuple[Looks, Judgement | None]:
     if n < FIRST_FAIL_LOOK * 2**looks.fail:
         return looks, None
     while n >= FIRST_FAIL_LOOK * 2 ** (looks.fail + 1):
         looks = replace(looks, fail=looks.fail + 1)  # looks that n has jumped over were never taken
-    alpha = FAIL_ALPHA / ((looks.fail + 1) * (looks.fail + 2)) / len(shares)
+    alpha = FAIL_ALPHA / ((looks.fail + 1) * (looks.fail + 2)) / len(guarded)
     looks = replace(looks, fail=looks.fail + 1)
-    for share in shares:
+    for share in guarded:
         if _harmful(share, alpha):
-            return looks, Judgement(result=Result.FAIL, reason=share.reason, message=_tell(share))
+            return looks, Judgement(result=Result.FAIL, reason=share.guardrail.reason, message=share.told())
     return looks, None
 
 
-def _look_for_pass(shares: tuple[_Share, ...], n: int, looks: Looks) -> tuple[Looks, Judgement]:
-    tightest = min(s.limit for s in shares)
-    first = needed_without_events(tightest, PASS_ALPHA / 2) if tightest > 0.0 else NEVER
+def _look_for_pass(guarded: tuple[Share, ...], n: int, looks: Looks) -> tuple[Looks, Judgement]:
+    limit = min(s.limit for s in guarded)
+    first = needed_without_events(limit, PASS_ALPHA / 2) if limit > 0.0 else NEVER
     if n < first * 2**looks.passed:
-        message = f"{_tell(shares[0])}; the next look is at {first * 2**looks.passed} requests"
+        message = f"{guarded[0].told()}; the next look is at {first * 2**looks.passed} requests"
         return looks, Judgement(result=Result.UNKNOWN, reason=Reason.COLLECTING_EVIDENCE, message=message)
     while n >= first * 2 ** (looks.passed + 1):
         looks = replace(looks, passed=looks.passed + 1)
     alpha = PASS_ALPHA / 2 ** (looks.passed + 1)
     looks = replace(looks, passed=looks.passed + 1)
-    open_shares = [s for s in shares if clopper_pearson_upper(s.events, s.n, alpha) > s.limit]
+    open_shares = [s for s in guarded if clopper_pearson_upper(s.events, s.n, alpha) > s.limit]
     if open_shares:
         then = first * 2**looks.passed
-        message = f"{_tell(open_shares[0])}: not yet shown to be within the limit; the next look is at {then} requests"
+        message = f"{open_shares[0].told()}: not yet shown to be within the limit; the next look is at {then} requests"
         return looks, Judgement(result=Result.UNKNOWN, reason=Reason.COLLECTING_EVIDENCE, message=message)
-    message = "; ".join(_tell(s) for s in shares)
+    message = "; ".join(s.told() for s in guarded)
     return looks, Judgement(result=Result.PASS, reason=Reason.WITHIN_OBJECTIVES, message=message)
 
 
-def _harmful(share: _Share, alpha: float) -> bool:
+def _harmful(share: Share, alpha: float) -> bool:
     if clopper_pearson_lower(share.events, share.n, alpha) <= share.limit:
         return False
-    return share.live_n == 0 or fisher_greater(share.events, share.n, share.live_events, share.live_n) < alpha
-
-
-def _tell(share: _Share) -> str:
-    rate = share.events / share.n if share.n else 0.0
-    text = f"{share.events} of {share.n} requests {share.what} ({rate:.2%}, limit {share.limit:.2%})"
-    return text + (f", live {share.live_events} of {share.live_n}" if share.live_n else "")
+    if share.reference_n == 0:
+        return True
+    return fisher_greater(share.events, share.n, share.reference_events, share.reference_n) < alpha

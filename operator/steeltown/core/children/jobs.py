@@ -1,10 +1,10 @@
-"""The Job of a training run, the Job of a load check, and the TrainingRun of a template."""
+"""The Job of a training run and the Job of a load check."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from ...api.base import API_VERSION
+from ...api.base import Resources
 from ...api.trainingrun import Train, TrainingRunSpec
 from ...contract import files
 from ...contract.files import Env, ExitCode
@@ -13,15 +13,16 @@ from ..naming import training_job_name
 from ..ownership import MODEL_LABEL, RUN_LABEL
 from ..plan import Obj
 from ..policy import Policy
+from ..record import sealed_job
 from . import pods
 
 KEEP_SECONDS: Final = 86400
+"""Of a load check. The Job of a run is kept until its result is recorded, however long the operator was away."""
 OBJECTIVES_ANNOTATION: Final = "steeltown.dev/objectives"
 """The objectives that a run is measured against, as they were when its Job was made: a run never changes when
 its model does."""
 COMPARED_ANNOTATION: Final = "steeltown.dev/compared-with"
 """Digest of the version that was live when the Job was made; finalise measures it on the same rows."""
-TEMPLATE_ANNOTATION: Final = "steeltown.dev/template"
 
 _TRAINER_RESOURCES: Final[Obj] = {
     "requests": {"cpu": "100m", "memory": "256Mi"},
@@ -56,6 +57,7 @@ def training_job(
             secret=secret,
             env={**common, Env.EVALUATION_DIR: files.EVALUATION_DIR},
             mounts={**_VOLUMES, **evaluation},
+            resources=_step_resources(spec.train),
         )
     ]
     if spec.train:
@@ -67,12 +69,13 @@ def training_job(
         secret=secret,
         env={**common, Env.EVALUATION_DIR: files.EVALUATION_DIR},
         mounts={**_VOLUMES, **evaluation},
+        resources=_step_resources(spec.train),
     )
     volumes: list[Obj] = [{"name": v, "emptyDir": {}} for v in (*_VOLUMES, "evaluation")]
     pod = pods.pod_spec(init=init, containers=[finish], volumes=volumes, restartPolicy="Never")
     labels = {MODEL_LABEL: spec.model_ref.name, RUN_LABEL: run}
     names = [c["name"] for c in (*init, finish)]
-    return {
+    job: Obj = {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": pods.metadata(
@@ -88,7 +91,6 @@ def training_job(
         "spec": {
             "backoffLimit": spec.max_attempts - 1,
             "activeDeadlineSeconds": spec.active_deadline_seconds + spec.start_deadline_seconds,
-            "ttlSecondsAfterFinished": KEEP_SECONDS,
             "podFailurePolicy": {"rules": _failure_rules(names)},
             "template": {
                 "metadata": {"labels": pods.pod_labels("trainer", spec.model_ref.name, {RUN_LABEL: run})},
@@ -96,6 +98,7 @@ def training_job(
             },
         },
     }
+    return sealed_job(job, policy)
 
 
 def load_check_job(
@@ -103,7 +106,7 @@ def load_check_job(
 ) -> Obj:
     labels = {MODEL_LABEL: model}
     check = pods.step("loadcheck", policy.checker_image, plan.to_json(), secret=secret, env={}, mounts={})
-    return {
+    job: Obj = {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": pods.metadata(root, name, "loadcheck", labels),
@@ -117,19 +120,7 @@ def load_check_job(
             },
         },
     }
-
-
-def run_from_template(root: Obj, name: str, template: Obj, fingerprint: str) -> Obj:
-    """A TrainingRun of the model's template. It remembers which template by a fingerprint."""
-    model = root["metadata"]["name"]
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "TrainingRun",
-        "metadata": pods.metadata(
-            root, name, "run", {MODEL_LABEL: model}, annotations={TEMPLATE_ANNOTATION: fingerprint}
-        ),
-        "spec": {"modelRef": {"name": model}, **template},
-    }
+    return sealed_job(job, policy)
 
 
 def _trainer(train: Train, common: dict[str, str], policy: Policy) -> Obj:
@@ -147,6 +138,14 @@ def _trainer(train: Train, common: dict[str, str], policy: Policy) -> Obj:
         resources=pods.resources(train.resources, _TRAINER_RESOURCES),
         **more,
     )
+
+
+def _step_resources(train: Train | None) -> Obj:
+    """`prepare` and `finalise` hold the same table as the trainer, so they may use as much memory, never less than
+    alone."""
+    most = pods.resources(train.resources if train else Resources(), _TRAINER_RESOURCES).get("limits", {})
+    memory = max(most.get("memory", "0"), pods.STEP_RESOURCES["limits"]["memory"], key=pods.quantity)
+    return {**pods.STEP_RESOURCES, "limits": {**pods.STEP_RESOURCES["limits"], "memory": memory}}
 
 
 def _file_env(run: str) -> dict[str, str]:

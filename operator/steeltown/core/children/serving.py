@@ -1,15 +1,13 @@
 """Deployments and Services of a model's versions.
 
 One Deployment per version, named after it; which version answers users is decided by the Service's selector
-alone, and the Service's annotations say which run that is, so the cluster itself is the record (delete the
+alone, and the Service's annotation says which run that is, so the cluster itself is the record (delete the
 MLModel's status and nothing moves).
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final
 
 from ...api.base import Resources
@@ -17,47 +15,20 @@ from ...contract import files
 from ...contract.evidence import ROUTE_ANNOTATION
 from ...contract.files import Env
 from ...contract.plans import FetchPlan
-from ..naming import baseline_name, canary_name, deployment_name, version_id
+from ..naming import baseline_name, canary_name, deployment_name
 from ..ownership import MODEL_LABEL
 from ..plan import Obj
 from ..policy import Policy
+from ..record import LiveRecord, Version
 from . import pods
 
 VERSION_LABEL: Final = "steeltown.dev/version"
 TRACK_LABEL: Final = "steeltown.dev/track"
 """`serving` for pods that may become live, `baseline` for the fresh pod of a load check: the Service selects
 serving pods only, so a load check never reaches users."""
-LIVE_ANNOTATION: Final = "steeltown.dev/live"
-PREVIOUS_ANNOTATION: Final = "steeltown.dev/previous"
-CREATED_ANNOTATION: Final = "steeltown.dev/live-created"
-PROMOTED_ANNOTATION: Final = "steeltown.dev/promoted"
 PORT: Final = 8080
 GRPC_PORT: Final = 9000
 DEFAULT_RESOURCES: Final[Obj] = {"requests": {"cpu": "100m", "memory": "192Mi"}, "limits": {"memory": "1Gi"}}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Version:
-    """One version of a model: the run that made it and the digest of what it made."""
-
-    run: str
-    digest: str
-
-    @cached_property
-    def id(self) -> str:
-        return version_id(self.run, self.digest)
-
-    def to_json(self) -> str:
-        return json.dumps({"run": self.run, "digest": self.digest}, sort_keys=True, separators=(",", ":"))
-
-    @classmethod
-    def from_json(cls, text: str | None) -> Version | None:
-        """None for what is absent or unreadable: somebody's edit of an annotation must not stop the operator."""
-        try:
-            raw = json.loads(text or "")
-            return cls(run=str(raw["run"]), digest=str(raw["digest"]))
-        except (ValueError, KeyError, TypeError):
-            return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,21 +53,9 @@ def baseline_deployment(root: Obj, spec: ServingSpec, version: Version, policy: 
     return _deployment(root, spec, version, 1, policy, name=baseline_name(spec.model), track="baseline")
 
 
-def live_service(
-    root: Obj, model: str, live: Version, *, promoted: bool, previous: Version | None, created: str
-) -> Obj:
-    """The Service that users call. Its selector is the switch, its annotations the record of it.
-
-    created: creationTimestamp of the run of `live`.
-    """
-    annotations = {LIVE_ANNOTATION: live.to_json()}
-    if created:
-        annotations[CREATED_ANNOTATION] = created
-    if promoted:
-        annotations[PROMOTED_ANNOTATION] = live.digest
-    if previous:
-        annotations[PREVIOUS_ANNOTATION] = previous.to_json()
-    return _service(root, model, model, live, track="serving", annotations=annotations)
+def live_service(root: Obj, model: str, record: LiveRecord, policy: Policy) -> Obj:
+    """The Service that users call. Its selector is the switch, its annotation the record of it, in one write."""
+    return _service(root, model, model, record.live, track="serving", annotations=record.annotation(root, policy))
 
 
 def canary_service(root: Obj, model: str, candidate: Version) -> Obj:

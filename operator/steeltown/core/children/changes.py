@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .desired.pods import INTENT_ANNOTATION
-from .naming import short_hash
-from .plan import Apply, Obj
+from ..naming import short_hash
+from ..plan import Apply, Obj
+from .pods import INTENT_ANNOTATION
 
 
 def with_hash(intent: Obj) -> Obj:
@@ -22,11 +22,16 @@ def with_hash(intent: Obj) -> Obj:
 
 
 def apply_if_changed(intent: Obj, actual: Obj | None) -> tuple[Apply, ...]:
-    """The one apply that is needed, or none. What is not known to exist is made, never taken over."""
+    """The one apply that is needed, or none. What is not known to exist, or another controls, is never taken over."""
     wanted = with_hash(intent)
     if actual is not None and contains(actual, wanted):
         return ()
-    return (Apply(wanted, force=actual is not None),)
+    return (Apply(wanted, force=actual is not None and _controller(actual) in (None, _controller(intent))),)
+
+
+def _controller(obj: Obj) -> str | None:
+    owners = obj["metadata"].get("ownerReferences") or ()
+    return next((o.get("uid") for o in owners if o.get("controller")), None)
 
 
 def contains(actual: Any, intent: Any) -> bool:

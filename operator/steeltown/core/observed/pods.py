@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
-from ..api.conditions import Reason
-from ..contract.files import ExitCode
-from ..contract.reports import StepReport
-from .plan import Obj
+from ...api.conditions import Reason, parse_time
+from ...contract.files import ExitCode
+from ...contract.reports import StepReport
+from ..plan import Obj
 
 PENDING = "the Pod is being scheduled or its images pulled"
 """While nothing is known that keeps it from starting."""
@@ -82,15 +83,21 @@ def killed_unasked(pod: Obj, ended: Termination) -> bool:
     memory. containerd may lose the event that says so, mostly right after a container's start; the
     reason is `Error` then (containerd issues 8180 and 8893).
     """
-    status = pod.get("status") or {}
-    disrupted = any(c["type"] == "DisruptionTarget" and c["status"] == "True" for c in status.get("conditions") or ())
-    return ended.exit_code == SIGKILLED and not (is_terminating(pod) or disrupted or status.get("reason"))
+    return ended.exit_code == SIGKILLED and not is_disrupted(pod)
 
 
 def last_ended(pod: Obj) -> str | None:
     """When (RFC 3339) the last container that has ended did so."""
     ends = ((s.get("state") or {}).get("terminated") or {} for s in statuses(pod))
     return max((e["finishedAt"] for e in ends if e.get("finishedAt")), default=None)
+
+
+def scheduled(pod: Obj) -> str | None:
+    """When (RFC 3339) the Pod got its node, None before."""
+    for condition in (pod.get("status") or {}).get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "True":
+            return str(condition.get("lastTransitionTime") or "") or None
+    return None
 
 
 def is_running(pod: Obj, container: str) -> bool:
@@ -100,6 +107,14 @@ def is_running(pod: Obj, container: str) -> bool:
 def is_ready(pod: Obj) -> bool:
     conditions = (pod.get("status") or {}).get("conditions") or ()
     return not is_terminating(pod) and any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def not_ready_seconds(pod: Obj, now: datetime) -> float:
+    """For how long the Pod has not been ready; infinite where that is not told."""
+    for condition in (pod.get("status") or {}).get("conditions") or ():
+        if condition["type"] == "Ready" and condition.get("lastTransitionTime"):
+            return (now - parse_time(str(condition["lastTransitionTime"]))).total_seconds()
+    return float("inf")
 
 
 def is_terminating(pod: Obj) -> bool:
@@ -120,11 +135,20 @@ def obstacle(pod: Obj) -> Obstacle | None:
     for condition in (pod.get("status") or {}).get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return Obstacle(reason=Reason.UNSCHEDULABLE, message=str(condition.get("message", "not scheduled yet")))
+    fetch = termination(pod, "fetch")
+    if fetch is not None and fetch.exit_code not in (0, ExitCode.USAGE, ExitCode.DATA):
+        report = StepReport.decode(fetch.message)
+        told = report.message if report else (fetch.message.strip().splitlines()[-1:] or ["it left no output"])[0][:300]
+        return Obstacle(reason=Reason.STEP_FAILED, message=f"the model could not be fetched from the store: {told}")
     return None
 
 
 def load_failure(pod: Obj) -> tuple[str, str] | None:
-    """(reason, message) of a server Pod that retrying cannot mend: a final report, no memory, or crash after crash."""
+    """(reason, message) of a server Pod whose *model* keeps it from serving, and retrying cannot mend it.
+
+    A final report, no memory, or crash after crash of the server. What only the platform is to blame for (the store
+    is down, a fetch is killed) is an `obstacle`, never this: it says nothing about the model (I13).
+    """
     for name in ("fetch", "server"):
         ended = termination(pod, name)
         if ended is None or ended.exit_code == 0:
@@ -132,15 +156,26 @@ def load_failure(pod: Obj) -> tuple[str, str] | None:
         report = StepReport.decode(ended.message)
         if report and ended.exit_code in (ExitCode.USAGE, ExitCode.DATA):
             return report.reason, report.message
-        if ended.out_of_memory:
-            return Reason.OUT_OF_MEMORY, f"container {name} used more memory than its limit while loading the model"
-        if ended.restarts >= 2:
-            tail = ended.message.strip().splitlines()[-1:] or ["it left no output"]
-            return (
-                Reason.NOT_LOADABLE,
-                f"container {name} exited with code {ended.exit_code} again and again: {tail[0]}",
-            )
+        if name == "server" and (crash := _crash(pod, ended)):
+            return crash
     return None
+
+
+def _crash(pod: Obj, ended: Termination) -> tuple[str, str] | None:
+    if ended.out_of_memory:
+        return Reason.OUT_OF_MEMORY, "container server used more memory than its limit while loading the model"
+    if ended.restarts >= 2 and not is_disrupted(pod):
+        tail = ended.message.strip().splitlines()[-1:] or ["it left no output"]
+        told = f"container server exited with code {ended.exit_code} again and again: {tail[0][:300]}"
+        return Reason.NOT_LOADABLE, told
+    return None
+
+
+def is_disrupted(pod: Obj) -> bool:
+    """Somebody or something asked the Pod to go: deletion, eviction, drain, preemption."""
+    status = pod.get("status") or {}
+    asked = any(c["type"] == "DisruptionTarget" and c["status"] == "True" for c in status.get("conditions") or ())
+    return asked or is_terminating(pod) or bool(status.get("reason"))
 
 
 def newest(pods: list[Obj]) -> Obj | None:

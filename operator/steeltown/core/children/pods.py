@@ -7,6 +7,7 @@ User code and untrusted models never meet credentials: only the containers of th
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import ROUND_CEILING, Decimal
 from typing import Any, Final
 
 from ...api.base import API_VERSION, Resources
@@ -109,6 +110,7 @@ def step(
     env: Mapping[str, str],
     mounts: Mapping[str, str],
     read_only: frozenset[str] = frozenset(),
+    resources: Obj = STEP_RESOURCES,
 ) -> Obj:
     """A container of the checker image, which alone may open the artifact store."""
     return container(
@@ -117,7 +119,7 @@ def step(
         env={**env, Env.PLAN: plan},
         mounts=mounts,
         read_only=read_only,
-        resources=STEP_RESOURCES,
+        resources=resources,
         args=[command],
         envFrom=[{"secretRef": {"name": secret}}],
     )
@@ -139,34 +141,42 @@ def resources(given: Resources, default: Obj) -> Obj:
 def canonical_quantity(text: str) -> str:
     """The form in which the API server returns a quantity, so that an unchanged intent compares equal.
 
-    >>> [canonical_quantity(q) for q in ("1000m", "0.5", "1024Mi", "1.5Gi", "2")]
-    ['1', '500m', '1Gi', '1536Mi', '2']
+    As apimachinery's Quantity does it: a binary suffix stays binary unless the value has a fraction, what is finer
+    than a billionth is rounded up, and the largest suffix is taken that leaves a whole number.
+
+    >>> [canonical_quantity(q) for q in ("1000m", "0.5", "1024Mi", "1.5Gi", "2", "0.1Gi", "0.0005")]
+    ['1', '500m', '1Gi', '1536Mi', '2', '107374182400m', '500u']
     """
+    value, suffix = quantity(text), _split(text)[1]
+    if suffix and suffix in _BINARY and value == int(value):
+        return _largest(int(value), 1024, _BINARY)
+    return _largest(int((value * 10**9).to_integral_value(rounding=ROUND_CEILING)), 1000, _DECIMAL)
+
+
+def quantity(text: str) -> Decimal:
+    """Its value, for comparing."""
     number, suffix = _split(text)
-    if suffix and suffix in _BINARY:
-        value, units = number * 1024 ** _BINARY.index(suffix), _BINARY
-        base = 1024
-    else:
-        power = _DECIMAL.index(suffix) - 1
-        value, units, base = number * 1000**power, _DECIMAL[1:], 1000
-        if value != int(value):
-            return f"{round(value * 1000)}m"
-    whole = int(value)
+    if suffix in _DECIMAL:
+        return number * Decimal(1000) ** (_DECIMAL.index(suffix) - _DECIMAL.index(""))
+    return number * Decimal(1024) ** _BINARY.index(suffix)
+
+
+_BINARY = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
+_DECIMAL = ("n", "u", "m", "", "k", "M", "G", "T", "P", "E")
+
+
+def _largest(whole: int, base: int, units: tuple[str, ...]) -> str:
     exponent = 0
     while whole and whole % base == 0 and exponent + 1 < len(units):
         whole, exponent = whole // base, exponent + 1
-    return f"{whole}{units[exponent]}"
+    return f"{whole}{units[exponent]}" if whole else "0"
 
 
-_BINARY = ("", "Ki", "Mi", "Gi", "Ti")
-_DECIMAL = ("m", "", "k", "M", "G", "T")
-
-
-def _split(text: str) -> tuple[float, str]:
+def _split(text: str) -> tuple[Decimal, str]:
     index = len(text)
     while index and not text[index - 1].isdigit():
         index -= 1
-    number, suffix = float(text[:index]), text[index:]
+    number, suffix = Decimal(text[:index]), text[index:]
     if suffix in _DECIMAL or suffix in _BINARY:
         # a plain number is decimal; only Ki, Mi, ... are binary
         return number, suffix

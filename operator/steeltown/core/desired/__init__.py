@@ -1,1 +1,0 @@
-"""Children as they should be: pure builders from a version and a policy to complete intents."""

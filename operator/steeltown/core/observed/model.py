@@ -1,0 +1,339 @@
+"""An MLModel as the cluster shows it: its versions, who is live, and what each version's Pods are doing.
+
+Everything that decides is derived here once per reconcile, from objects and sealed records; the status keeps only
+the progress of the one rollout in flight. With many runs this must stay cheap: a run is looked into only when it
+may matter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pydantic import ValidationError
+
+from ...api.conditions import RUN_GATES, ConditionType, Finding, Reason, false, true, unknown
+from ...api.mlmodel import MLModelSpec, MLModelStatus, RolloutStatus, Stage
+from ...contract.evidence import ROUTE_ANNOTATION, Evidence, Route
+from .. import record
+from ..children.serving import TRACK_LABEL, VERSION_LABEL
+from ..naming import baseline_name, deployment_name
+from ..plan import TRAINING_RUN, Obj, Snapshot
+from ..policy import Policy
+from ..record import LiveRecord, Outcome, Version
+from . import pods as podview
+from . import trust
+
+Order = tuple[str, int, str]
+
+_NUMBER = re.compile(r"(\d{1,9})$")
+
+
+def order(run: str, created: str) -> Order:
+    """Creation order of runs; within one second by the number that ends the name, then by name."""
+    number = _NUMBER.search(run)
+    return created, int(number[1]) if number else -1, run
+
+
+class Run:
+    """A TrainingRun of the model, read without parsing all of it."""
+
+    def __init__(self, obj: Obj, policy: Policy) -> None:
+        self.obj = obj
+        self._policy = policy
+        self.name: str = obj["metadata"]["name"]
+        self.status: dict[str, Any] = obj.get("status") or {}
+
+    @property
+    def created(self) -> str:
+        """When it was first created; a restore gives it another creationTimestamp."""
+        return str(self.status.get("createdTime") or self.obj["metadata"].get("creationTimestamp", ""))
+
+    @cached_property
+    def order(self) -> Order:
+        return order(self.name, self.created)
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.status.get("completionTime"))
+
+    @cached_property
+    def version(self) -> Version | None:
+        """What it made, None unless it succeeded."""
+        digest = (self.status.get("artifact") or {}).get("digest")
+        return Version(run=self.name, digest=digest) if self.finished and digest else None
+
+    @cached_property
+    def retry(self) -> str:
+        return record.retry_of(self.obj)
+
+    @cached_property
+    def outcome(self) -> Outcome | None:
+        """How the rollout of exactly this version ended, None also when a user has asked to retry it."""
+        found = record.outcome(self.obj, self._policy)
+        if found is None or self.version is None or found.digest != self.version.digest:
+            return None
+        return found if found.retry == self.retry else None
+
+    def finding(self, kind: str) -> Finding:
+        """A condition of the run, as a finding. Before its first status: as that one will most likely say."""
+        for c in self.status.get("conditions") or ():
+            if c["type"] == kind:
+                return Finding(c["status"], c["reason"], c["message"])
+        if kind == ConditionType.READY:
+            return unknown(Reason.PENDING, podview.PENDING)
+        return unknown(Reason.AWAITING_EVIDENCE, "not measured yet")
+
+    @cached_property
+    def eligible(self) -> Finding:
+        """True when every gate of the run is; else the first that is not."""
+        for gate in RUN_GATES:
+            finding = self.finding(gate)
+            if finding.status != "True":
+                make = false if finding.status == "False" else unknown
+                return make(finding.reason, f"{gate.value}: {finding.message}")
+        return true(Reason.GATES_PASSED, f"{', '.join(g.value for g in RUN_GATES)} hold for {self.name}")
+
+
+def read_status(root: Obj) -> MLModelStatus:
+    """The status as it stands; of one that cannot be read (a phase of another version, a hand's edit) what can be."""
+    raw = root.get("status") or {}
+    for without in ((), ("rollout",), ("rollout", "conditions", "verdict"), tuple(raw)):
+        try:
+            return MLModelStatus.model_validate({k: v for k, v in raw.items() if k not in without})
+        except ValidationError:
+            continue
+    raise AssertionError("an empty status can be read")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservedModel:
+    """One moment. Derived facts are computed at most once."""
+
+    root: Obj
+    spec: MLModelSpec
+    status: MLModelStatus
+    policy: Policy
+    runs: Mapping[str, Run]
+    record: LiveRecord | None
+    service: Obj | None
+    deployments: Mapping[str, Obj]
+    services: Mapping[str, Obj]
+    jobs: Mapping[str, Obj]
+    all_pods: tuple[Obj, ...]
+    replicasets: tuple[Obj, ...]
+    evidence: Mapping[str, Evidence]
+    watched_seconds: float = float("inf")
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, spec: MLModelSpec, status: MLModelStatus, policy: Policy) -> ObservedModel:
+        services = snapshot.of_kind("Service")
+        service = services.get(snapshot.root["metadata"]["name"])
+        return cls(
+            root=snapshot.root,
+            spec=spec,
+            status=status,
+            policy=policy,
+            runs={name: Run(obj, policy) for name, obj in snapshot.of_kind(TRAINING_RUN).items()},
+            record=record.live_record(snapshot.root, service, status, policy),
+            service=service,
+            deployments=snapshot.of_kind("Deployment"),
+            services=services,
+            jobs=snapshot.of_kind("Job"),
+            all_pods=tuple(snapshot.of_kind("Pod").values()),
+            replicasets=tuple(snapshot.of_kind("ReplicaSet").values()),
+            evidence=snapshot.evidence,
+            watched_seconds=snapshot.watched_seconds,
+        )
+
+    @property
+    def name(self) -> str:
+        return str(self.root["metadata"]["name"])
+
+    @property
+    def namespace(self) -> str:
+        return str(self.root["metadata"]["namespace"])
+
+    # --- who is live -------------------------------------------------------------------------------------------------
+
+    @property
+    def live(self) -> Version | None:
+        return self.record.live if self.record else None
+
+    @property
+    def previous(self) -> Version | None:
+        return self.record.previous if self.record else None
+
+    @cached_property
+    def promoted(self) -> bool:
+        """The live version got where it is by evidence, not by being the newest experiment."""
+        return self.record is not None and (self.record.promoted or self.was_promoted(self.record.live))
+
+    def was_promoted(self, version: Version) -> bool:
+        """The newest word on it is that its rollout ended well."""
+        run = self.runs.get(version.run)
+        if run and run.version == version and run.outcome:
+            return run.outcome.result == record.PROMOTED
+        told = (h for h in self.status.history if h.run == version.run and h.digest == version.digest)
+        return next((h.outcome == record.PROMOTED for h in told), False)
+
+    @cached_property
+    def selected(self) -> str:
+        """Label of the version that the Service selects at this very moment, whoever made it so."""
+        if self.service is None:
+            return ""
+        return str((self.service["spec"].get("selector") or {}).get(VERSION_LABEL, ""))
+
+    def selects(self, deployment: Obj) -> bool:
+        """The Service sends requests to Pods of this Deployment."""
+        selector = ((self.service or {}).get("spec") or {}).get("selector") or {}
+        labels = deployment["spec"]["template"]["metadata"].get("labels") or {}
+        return bool(selector) and selector.items() <= labels.items()
+
+    # --- which version should be -------------------------------------------------------------------------------------
+
+    @property
+    def rollout(self) -> RolloutStatus | None:
+        return self.status.rollout
+
+    @property
+    def production(self) -> bool:
+        return self.spec.stage is Stage.PRODUCTION
+
+    @cached_property
+    def newest(self) -> Run | None:
+        return max(self.runs.values(), key=lambda r: r.order, default=None)
+
+    @cached_property
+    def live_order(self) -> Order | None:
+        """Of the run that is live; recorded with it, so that deleting the run makes nothing older newer."""
+        if self.record is None:
+            return None
+        run = self.runs.get(self.record.live.run)
+        return order(self.record.live.run, self.record.created or (run.created if run else ""))
+
+    @cached_property
+    def _newer(self) -> list[Run]:
+        """Finished runs that are not older than the live one, newest first."""
+        limit = self.live_order
+        found = [r for r in self.runs.values() if r.version and (limit is None or r.order >= limit)]
+        return sorted(found, key=lambda r: r.order, reverse=True)
+
+    @property
+    def target(self) -> Run | None:
+        """The newest finished run, unless it is older than the live one's. It may be rejected, or not eligible."""
+        return self._newer[0] if self._newer else None
+
+    @cached_property
+    def candidate(self) -> Run | None:
+        """The version to roll out next: the newest that is eligible, unless it is live by evidence or was rejected.
+
+        One that is not eligible is passed over, so that a trial never stands before a version that earned its turn.
+        """
+        run = next((r for r in self._newer if r.eligible.status == "True"), None)
+        if run is None or self.rejected(run) or run.name == self.spec.abort:
+            return None
+        return None if run.version == self.live and self.promoted else run
+
+    def rejected(self, run: Run) -> Outcome | None:
+        """The rollout that rejected these very bytes, under this run or another, unless a retry is asked for."""
+        if run.version is None:
+            return None
+        if run.outcome:
+            return run.outcome if run.outcome.result == record.ROLLED_BACK else None
+        for entry in self.status.history:
+            if entry.digest != run.version.digest:
+                continue
+            if entry.outcome == record.PROMOTED:
+                return None
+            if entry.outcome == record.ROLLED_BACK and (entry.retry or "") == run.retry:
+                same = "" if entry.run == run.name else f"the same bytes as {entry.run}: "
+                return Outcome(
+                    result=record.ROLLED_BACK,
+                    digest=entry.digest,
+                    reason=entry.reason,
+                    message=f"{same}{entry.message}",
+                )
+        return None
+
+    def withdrawn(self, run: Run) -> bool:
+        """Its rollout was cut short because promotion was no longer asked for: unproven, so nobody is given it."""
+        return bool(run.outcome and run.outcome.result == record.WITHDRAWN)
+
+    @cached_property
+    def next_experiment(self) -> Run | None:
+        """In Experimental: the newest finished version, proven or not, unless evidence or a person spoke against it."""
+        run = self.target
+        if run is None or self.rejected(run) or self.withdrawn(run) or run.name == self.spec.abort:
+            return None
+        return run
+
+    def created(self, version: Version) -> str:
+        """When the run of `version` was created, also after it is gone, as long as the version is live."""
+        if self.record and version == self.record.live and self.record.created:
+            return self.record.created
+        run = self.runs.get(version.run)
+        return run.created if run else ""
+
+    # --- children and Pods -------------------------------------------------------------------------------------------
+
+    def deployment(self, version: Version) -> Obj | None:
+        return self.deployments.get(deployment_name(self.name, version.id))
+
+    @property
+    def baseline(self) -> Obj | None:
+        return self.deployments.get(baseline_name(self.name))
+
+    @cached_property
+    def _serving(self) -> tuple[list[Obj], list[Obj]]:
+        candidates = [p for p in self.all_pods if TRACK_LABEL in (p["metadata"].get("labels") or {})]
+        return trust.served_by(self.root, candidates, self.replicasets, self.deployments.values())
+
+    @property
+    def pods(self) -> list[Obj]:
+        """Pods of our Deployments."""
+        return self._serving[0]
+
+    @property
+    def foreign(self) -> list[Obj]:
+        """Ready Pods that carry our labels, so that Services send them requests, and are not ours."""
+        return self._serving[1]
+
+    def pods_of(self, version: Version, track: str = "serving") -> list[Obj]:
+        wanted = {VERSION_LABEL: version.id, TRACK_LABEL: track}
+        return [
+            p
+            for p in self.pods
+            if wanted.items() <= (p["metadata"].get("labels") or {}).items() and not podview.is_terminating(p)
+        ]
+
+    def route_of(self, pod: Obj) -> Route | None:
+        text = (pod["metadata"].get("annotations") or {}).get(ROUTE_ANNOTATION, "")
+        try:
+            return Route.from_json(text)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None
+
+    def ready(self, version: Version | None) -> int:
+        return ready_replicas(self.deployment(version)) if version else 0
+
+    def full(self, version: Version | None) -> bool:
+        """It has a Deployment with all the replicas that the spec asks for ready."""
+        return version is not None and self.ready(version) >= self.spec.serving.replicas
+
+
+def ready_replicas(deployment: Obj | None) -> int:
+    """Pods of the present template that are ready; 0 while the controller has not seen this generation."""
+    if deployment is None:
+        return 0
+    status = deployment.get("status") or {}
+    if status.get("observedGeneration", 0) < deployment["metadata"].get("generation", 1):
+        return 0
+    return min(int(status.get("readyReplicas", 0)), int(status.get("updatedReplicas", 0)))
+
+
+def candidate_of(rollout: RolloutStatus) -> Version:
+    return Version(run=rollout.run, digest=rollout.digest)

@@ -1,0 +1,57 @@
+"""Which Pods are ours: by the chain of controllers up to our root's uid, and by what they run. Never by a label.
+
+Anybody with `edit` can create a Pod with our labels, or an owner reference that lies, and can change the image of a
+Pod that runs. So a Pod is ours when its ReplicaSet and Deployment are known and lead to the model's uid, and its
+containers are those of the Deployment's template. Only such a Pod is listened to (I12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from ..plan import Obj
+from . import pods as podview
+
+
+def controller_uid(obj: Obj) -> str | None:
+    owners = obj["metadata"].get("ownerReferences") or ()
+    return next((str(o.get("uid")) for o in owners if o.get("controller")), None)
+
+
+def served_by(
+    root: Obj, pods: Iterable[Obj], replicasets: Iterable[Obj], deployments: Iterable[Obj]
+) -> tuple[list[Obj], list[Obj]]:
+    """(ours, not ours) of Pods that serve. A Pod whose chain has not arrived yet is in neither until it is ready."""
+    uid = root["metadata"]["uid"]
+    templates = {d["metadata"]["uid"]: d["spec"]["template"]["spec"] for d in deployments if controller_uid(d) == uid}
+    chain: Mapping[str, str | None] = {r["metadata"]["uid"]: controller_uid(r) for r in replicasets}
+    ours, foreign = [], []
+    for pod in pods:
+        template = templates.get(chain.get(controller_uid(pod) or "") or "")
+        if template is not None and runs(pod, template):
+            ours.append(pod)
+        elif podview.is_ready(pod):
+            foreign.append(pod)
+    return ours, foreign
+
+
+def runs(pod: Obj, template: Obj) -> bool:
+    """The Pod runs the containers of the template as they are. Others beside them (a mesh's sidecar) get none of our
+    volumes."""
+    spec = pod.get("spec") or {}
+    expected = _containers(template)
+    found = {c["name"]: c for c in _containers(spec)}
+    for container in expected:
+        actual = found.pop(container["name"], None)
+        if actual is None or any(actual.get(f) != container.get(f) for f in ("image", "command", "args", "env")):
+            return False
+    volumes = {v["name"] for v in template.get("volumes") or ()}
+    return not any(m["name"] in volumes for c in found.values() for m in c.get("volumeMounts") or ())
+
+
+def _containers(spec: Obj) -> list[Obj]:
+    return [
+        *(spec.get("initContainers") or ()),
+        *(spec.get("containers") or ()),
+        *(spec.get("ephemeralContainers") or ()),
+    ]

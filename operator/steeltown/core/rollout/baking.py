@@ -1,0 +1,96 @@
+"""Baking: all traffic goes to the new version, the old one stays warm, and harm rolls back at once.
+
+The bake passes only if the new version stands at its end: every replica ready and every Pod's counts read. Pods that
+crash roll back; what the platform lacks, or evidence that cannot be read, keeps the old version where it is.
+"""
+
+from __future__ import annotations
+
+from ...api.conditions import ConditionType, Reason
+from ...api.mlmodel import Phase
+from ...contract.evidence import Counts
+from ..judge.verdict import Looks, Result, judge_canary
+from ..observed import pods as podview
+from ..record import PROMOTED, Version
+from ..routing.router import Share
+from .phase import Context, Decision, Done, Fail, Inconclusive, RolloutPhase, Stay, To, Wanted
+
+_UNREADY_SECONDS = 10.0
+"""A Pod that fails its readiness probe for less may only be busy."""
+_EVIDENCE_GRACE_SECONDS = 60.0
+"""How long after the end of the bake the last counts may take to be read before a person is told."""
+
+
+def _old(c: Context) -> Version | None:
+    """The version that stays warm; None where none shared the traffic."""
+    old = c.world.previous if c.rollout.step >= 0 else None
+    return old if old and old != c.candidate else None
+
+
+def _share(c: Context) -> Share:
+    return Share(stable=c.candidate, window=f"{c.rollout.id}-bake")
+
+
+def _wanted(c: Context) -> Wanted:
+    old = _old(c)
+    return Wanted(
+        candidate=c.replicas,
+        keep=(old,) if old else (),
+        live=c.candidate if c.in_place else c.live,
+        grants=True,
+        share=_share(c) if old else None,
+        observe=old is not None,
+    )
+
+
+def _decide(c: Context) -> Decision:
+    if not c.in_place:
+        message = "another version was made live during the bake"
+        return Fail(reason=Reason.SUPERSEDED, message=message, ending="Superseded")
+    if _old(c) is None:
+        return Done(result=PROMOTED, reason=Reason.TRAFFIC_SHIFTED)
+    measured = c.router.measured(c.world, _share(c))
+    before = Looks(fail=c.rollout.fail_look, passed=30)
+    looks, judgement = judge_canary(measured.live, Counts(), c.objective, before)
+    if judgement.result is Result.FAIL:
+        message = f"during the bake {judgement.message}"
+        return Fail(failed=ConditionType.CANARY_PASSED, reason=judgement.reason, message=message)
+    if crash := next((f for p in c.world.pods_of(c.candidate) if (f := podview.load_failure(p))), None):
+        message = f"during the bake {crash[1]}"
+        return Fail(failed=ConditionType.CANARY_PASSED, reason=Reason.CRASHING, message=message)
+    if _nobody_answers(c):
+        message = f"no Pod of {c.rollout.run} is ready, and the version before it is"
+        return Fail(reason=Reason.CAPACITY_MISSING, message=message, ending="Superseded")
+    if looks.fail != c.rollout.fail_look:
+        return To(rollout=c.rollout.model_copy(update={"fail_look": looks.fail}))
+    left = c.world.spec.rollout.bake_seconds - c.seconds
+    if left > 0:
+        return Stay(requeue_after=max(0.5, left))
+    return _at_the_end(c, measured.complete)
+
+
+def _nobody_answers(c: Context) -> bool:
+    """Users get no answer although the old version could give one. Whose fault it is does not matter now (I1)."""
+    if not c.replicas or c.world.ready(c.candidate) or not c.world.ready(_old(c)):
+        return False
+    return all(podview.not_ready_seconds(p, c.now) >= _UNREADY_SECONDS for p in c.world.pods_of(c.candidate))
+
+
+def _at_the_end(c: Context, complete: bool) -> Decision:
+    over = c.seconds - c.world.spec.rollout.bake_seconds
+    if not c.world.full(c.candidate):
+        message = f"{c.world.ready(c.candidate)} of {c.replicas} replicas of {c.rollout.run} are ready: the bake waits"
+        return _wait(over, c.deadline_seconds, Reason.CAPACITY_MISSING, message)
+    if c.replicas and not complete:
+        message = f"not every Pod of {c.rollout.run} tells what it counted: the bake waits"
+        return _wait(over, _EVIDENCE_GRACE_SECONDS, Reason.EVIDENCE_UNREADABLE, message)
+    return Done(result=PROMOTED, reason=Reason.TRAFFIC_SHIFTED)
+
+
+def _wait(over: float, grace: float, reason: str, message: str) -> Decision:
+    if over < grace:
+        return Stay(requeue_after=max(0.5, grace - over))
+    return Inconclusive(reason=reason, message=message, platform=True)
+
+
+BAKING = RolloutPhase(name=Phase.BAKING, proves=None, interruptible=False, wanted=_wanted, decide=_decide)

@@ -1,0 +1,174 @@
+"""LoadChecking: open-loop load on a fresh Pod of the candidate beside a fresh Pod of the live version.
+
+A Job measures, the judge looks once. A check that cannot tell is made again a few times, then a person is told and
+it is tried once in a while: what it lacks (a quiet node, a Pod that lived) says nothing about the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from ...api.conditions import ConditionType, Finding, Reason, true, unknown
+from ...api.mlmodel import Phase
+from ...contract.plans import FetchPlan, LoadCheckPlan
+from ...contract.reports import StepReport
+from .. import record
+from ..children.jobs import load_check_job
+from ..children.serving import service_url
+from ..judge.verdict import Judgement, Result, judge_load
+from ..naming import baseline_name, canary_name, load_check_name
+from ..observed.jobs import JobView
+from ..plan import Create, Obj
+from .loading import candidate_beside_live
+from .phase import (
+    Context,
+    Decision,
+    Fail,
+    Inconclusive,
+    RolloutPhase,
+    Stay,
+    Wanted,
+    enter,
+    finding_of,
+    found,
+)
+from .shifting import LIVE_IS_BROKEN, first_step
+
+LOAD_CHECK_ATTEMPTS: Final = 3
+AGAIN_SECONDS: Final = 600.0
+"""A check that could not tell is made again after so long: the platform may be well by then."""
+
+_ALONE = "there is no other version to share traffic with; the load check is the evidence"
+_PLATFORM = (Reason.LOAD_CHECK_FAILED, Reason.GENERATOR_SATURATED)
+
+
+def _wanted(c: Context) -> Wanted:
+    wanted = candidate_beside_live(c)
+    name = _name(c)
+    if _judged(c) or name in c.world.jobs:
+        return wanted
+    return replace(wanted, actions=(Create(_job(c, name)),))
+
+
+def _decide(c: Context) -> Decision:
+    if c.world.foreign and not c.rollout.disturbed:
+        return enter_disturbed(c)
+    if judged := _judged(c):
+        return _held(c, judged)
+    job = c.world.jobs.get(_name(c))
+    if job is None:
+        if c.late:
+            told = "the Job of the load check could not be made"
+            return Inconclusive(reason=Reason.LOAD_CHECK_FAILED, message=told, platform=True)
+        return Stay(requeue_after=c.until_deadline)
+    judgement = _judgement(c, job)
+    if judgement is None:
+        return Stay(requeue_after=5.0)
+    if judgement.result is Result.PASS:
+        return _passed(c, judgement)
+    if judgement.result is Result.FAIL:
+        return Fail(failed=ConditionType.SERVING_PERFORMANCE, reason=judgement.reason, message=judgement.message)
+    if c.rollout.attempt + 1 < LOAD_CHECK_ATTEMPTS:
+        again = unknown(Reason.COLLECTING_EVIDENCE, f"attempt again: {judgement.message}")
+        return _record(c, again, attempt=c.rollout.attempt + 1)
+    message = f"{LOAD_CHECK_ATTEMPTS} load checks were inconclusive: {judgement.message}"
+    return _record(c, unknown(judgement.reason, message))
+
+
+def _record(c: Context, finding: Finding, **update: object) -> Decision:
+    return enter(c, Phase.LOAD_CHECKING, found(c.rollout, ConditionType.SERVING_PERFORMANCE, finding), **update)
+
+
+def _judged(c: Context) -> Finding | None:
+    """The last attempt could not tell either. Recorded, so that a Job that is collected is not made again at once."""
+    told = finding_of(c.rollout, ConditionType.SERVING_PERFORMANCE)
+    if c.rollout.attempt + 1 < LOAD_CHECK_ATTEMPTS or told is None or told.reason == Reason.COLLECTING_EVIDENCE:
+        return None
+    return Finding(told.status, told.reason, told.message)
+
+
+def _held(c: Context, judged: Finding) -> Decision:
+    if c.seconds >= AGAIN_SECONDS and not c.world.spec.frozen:
+        told = unknown(Reason.COLLECTING_EVIDENCE, f"attempt again: {judged.message}")
+        return _record(c, told, attempt=c.rollout.attempt + 1)
+    left = max(0.5, AGAIN_SECONDS - c.seconds)
+    platform = judged.reason in _PLATFORM
+    return Inconclusive(reason=judged.reason, message=judged.message, platform=platform, requeue_after=left)
+
+
+def enter_disturbed(c: Context) -> Decision:
+    """Pods that are not ours took part: whatever is measured until they are gone is void."""
+    return enter(c, c.rollout.phase, disturbed=True, restarts=c.rollout.restarts)
+
+
+def _passed(c: Context, judgement: Judgement) -> Decision:
+    checked = found(c.rollout, ConditionType.SERVING_PERFORMANCE, true(Reason.WITHIN_OBJECTIVES, judgement.message))
+    if c.live is None or c.in_place or c.live_is_broken:
+        why = LIVE_IS_BROKEN if c.live_is_broken else _ALONE
+        shown = found(checked, ConditionType.CANARY_PASSED, true(Reason.WITHIN_OBJECTIVES, why))
+        return enter(c, Phase.PROMOTING, shown)
+    return first_step(c, checked)
+
+
+def _name(c: Context) -> str:
+    return load_check_name(c.world.name, c.rollout.id, c.rollout.attempt)
+
+
+def _job(c: Context, name: str) -> Obj:
+    check, namespace = c.world.spec.rollout.load_check, c.world.namespace
+    blocks = max(2, min(32, check.duration_seconds // 2))
+    fetch = FetchPlan(store=c.serving.store, digest=c.candidate.digest)
+    target = baseline_name(c.world.name) if c.in_place else canary_name(c.world.name)
+    compare = c.live is not None and not c.in_place and c.baseline_ready
+    plan = LoadCheckPlan(
+        model=c.world.name,
+        candidate_url=service_url(target, namespace),
+        candidate_digest=c.candidate.digest,
+        golden=fetch,
+        latency_milliseconds=float(c.objective.latency_milliseconds),
+        baseline_url=service_url(baseline_name(c.world.name), namespace) if compare else "",
+        rate_per_second=float(check.rate_per_second),
+        block_seconds=check.duration_seconds / blocks,
+        blocks=blocks,
+    )
+    return load_check_job(
+        c.world.root,
+        c.world.name,
+        name,
+        plan,
+        secret=c.serving.secret,
+        deadline=check.duration_seconds + 120,
+        policy=c.policy,
+    )
+
+
+def _judgement(c: Context, job: Obj) -> Judgement | None:
+    """None while the Job runs, or its Pod's end has not been seen. A Job without a readable report is no evidence."""
+    if not record.made_here(job, c.world.root, c.policy):
+        told = f"Job {job['metadata']['name']} was not made by the operator: delete it"
+        return Judgement(result=Result.UNKNOWN, reason=Reason.JOB_NOT_OURS, message=told)
+    view = JobView.of(job, c.world.all_pods)
+    if not view.over:
+        return None
+    report = view.load_report()
+    if report is None:
+        if view.awaits_pod(c.now):
+            return None
+        ended = view.ended("loadcheck")
+        step = StepReport.decode(ended.message) if ended else None
+        message = step.message if step else "the load check left no report: its Pod failed or was deleted"
+        return Judgement(result=Result.UNKNOWN, reason=Reason.LOAD_CHECK_FAILED, message=message)
+    if c.rollout.disturbed:
+        message = "Pods that the operator did not make answered under its labels during the load check"
+        return Judgement(result=Result.UNKNOWN, reason=Reason.FOREIGN_PODS, message=message)
+    return judge_load(report, c.objective)
+
+
+LOAD_CHECKING = RolloutPhase(
+    name=Phase.LOAD_CHECKING,
+    proves=ConditionType.SERVING_PERFORMANCE,
+    interruptible=True,
+    wanted=_wanted,
+    decide=_decide,
+)

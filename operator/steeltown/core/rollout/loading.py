@@ -1,0 +1,46 @@
+"""Loading: one Pod of the candidate on production resources, without traffic, must answer the golden rows.
+
+Beside it one fresh Pod of the live version becomes the baseline of the load check. A live version that cannot start
+one must not block its own fix: then the check goes on without a baseline.
+"""
+
+from __future__ import annotations
+
+from ...api.conditions import ConditionType, Reason, true
+from ...api.mlmodel import Phase
+from .phase import Context, Decision, Fail, Inconclusive, RolloutPhase, Stay, Wanted, enter, found
+
+LOADED = "ready on production resources; the golden rows are answered as in training"
+
+
+def candidate_beside_live(c: Context) -> Wanted:
+    """Candidate beside the live version, without traffic."""
+    return Wanted(
+        candidate=None if c.in_place else 1,
+        canary_service=not c.in_place,
+        baseline=c.live is not None,
+        keep=(c.live,) if c.live else (),
+        live=c.live,
+    )
+
+
+def _decide(c: Context) -> Decision:
+    waits_for_baseline = c.live is not None and not c.in_place and not c.baseline_ready
+    if c.candidate_ready and (not waits_for_baseline or c.live_is_broken or c.late):
+        loaded = found(c.rollout, ConditionType.LOADABLE, true(Reason.GOLDEN_ROWS_ANSWERED, LOADED))
+        return enter(c, Phase.LOAD_CHECKING, loaded)
+    if c.candidate_ready:
+        return Stay(requeue_after=c.until_deadline)
+    if failure := c.candidate_failure:
+        return Fail(failed=ConditionType.LOADABLE, reason=failure[0], message=failure[1])
+    if not c.late:
+        return Stay(requeue_after=c.until_deadline)
+    message = f"the candidate's Pod was not ready within {c.deadline_seconds} s"
+    if blocked := c.obstacle():
+        return Inconclusive(reason=blocked.reason, message=f"{message}: {blocked.message}", platform=True)
+    return Fail(failed=ConditionType.LOADABLE, reason=Reason.PROGRESS_DEADLINE_EXCEEDED, message=message)
+
+
+LOADING = RolloutPhase(
+    name=Phase.LOADING, proves=ConditionType.LOADABLE, interruptible=True, wanted=candidate_beside_live, decide=_decide
+)

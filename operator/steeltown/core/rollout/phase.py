@@ -1,0 +1,237 @@
+"""A phase of a rollout: a value with what it proves, what it wants, and how it decides.
+
+    wanted(c)   what must exist and be in force while the phase lasts. It only depends on the context, never on what
+                was decided, so it is the same before and after a crash.
+    decide(c)   Stay, To another recorded state, Fail, Inconclusive or Done. A decision that changes the record is
+                written first, alone and locked; the next reconcile carries it out.
+
+What a phase has shown is a finding in the record of the rollout. Conditions are looked up there, never inferred from
+which phase comes after which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+from ...api.conditions import ConditionType, Finding, Reason, parse_time, rfc3339
+from ...api.mlmodel import Phase, RolloutFinding, RolloutStatus
+from ...api.objectives import ServingObjective
+from ..children.serving import ServingSpec
+from ..observed import pods as podview
+from ..observed.model import ObservedModel, candidate_of
+from ..plan import WATCH_SECONDS, Action, EventNote, Obj
+from ..policy import Policy
+from ..record import Version
+from ..routing.router import Router, Share
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """All that a phase may know."""
+
+    world: ObservedModel
+    rollout: RolloutStatus
+    router: Router
+    serving: ServingSpec
+    policy: Policy
+    now: datetime
+
+    @property
+    def candidate(self) -> Version:
+        return candidate_of(self.rollout)
+
+    @property
+    def live(self) -> Version | None:
+        return self.world.live
+
+    @property
+    def objective(self) -> ServingObjective:
+        return self.world.spec.objectives.serving
+
+    @property
+    def replicas(self) -> int:
+        return self.world.spec.serving.replicas
+
+    @property
+    def in_place(self) -> bool:
+        """The candidate is already live (as an experiment) and only has to earn its promotion."""
+        return self.live == self.candidate
+
+    @property
+    def seconds(self) -> float:
+        """Since this phase or step began. A wall clock that jumped back makes none of it negative."""
+        return max(0.0, (self.now - parse_time(self.rollout.phase_time)).total_seconds())
+
+    @property
+    def deadline_seconds(self) -> int:
+        return self.world.spec.rollout.progress_deadline_seconds
+
+    @property
+    def late(self) -> bool:
+        """While the brake is on no deadline passes, nor before this process has watched for a while."""
+        watched = self.world.watched_seconds >= min(self.deadline_seconds, WATCH_SECONDS)
+        return self.seconds >= self.deadline_seconds and watched and not self.world.spec.frozen
+
+    @property
+    def until_deadline(self) -> float | None:
+        watch = min(self.deadline_seconds, WATCH_SECONDS) - self.world.watched_seconds
+        left = max(self.deadline_seconds - self.seconds, watch)
+        return max(0.5, left) if left > 0 else None
+
+    @cached_property
+    def candidate_pods(self) -> list[Obj]:
+        """Those that load it for this rollout: an experiment that is live is tried on a fresh Pod."""
+        return self.world.pods_of(self.candidate, "baseline" if self.in_place else "serving")
+
+    @property
+    def candidate_ready(self) -> bool:
+        return any(podview.is_ready(p) for p in self.candidate_pods)
+
+    @property
+    def candidate_failure(self) -> tuple[str, str] | None:
+        """(reason, message) of a fault of the model itself."""
+        return next((f for p in self.candidate_pods if (f := podview.load_failure(p))), None)
+
+    @cached_property
+    def baseline_ready(self) -> bool:
+        pods = self.world.pods_of(self.live, "baseline") if self.live else []
+        return any(podview.is_ready(p) for p in pods)
+
+    @cached_property
+    def live_is_broken(self) -> bool:
+        """No Pod of the live version answers, and it is the version's own fault: it must not block its fix."""
+        if self.live is None or self.in_place or self.world.ready(self.live):
+            return False
+        pods = [*self.world.pods_of(self.live), *self.world.pods_of(self.live, "baseline")]
+        return any(podview.load_failure(p) for p in pods)
+
+    def obstacle(self) -> podview.Obstacle | None:
+        """What the platform lacks for the candidate's Pods; it says nothing about the model (I13)."""
+        blocked = next((b for p in self.candidate_pods if (b := podview.obstacle(p))), None)
+        if blocked:
+            return blocked
+        if not any(podview.is_running(p, "server") for p in self.candidate_pods):
+            return podview.Obstacle(reason=Reason.CAPACITY_MISSING, message=self._why_no_pod())
+        return None
+
+    def _why_no_pod(self) -> str:
+        if self.candidate_pods:
+            return "the container of the server has not started"
+        deployment = self.world.deployment(self.candidate)
+        conditions = ((deployment or {}).get("status") or {}).get("conditions") or ()
+        told = next((c.get("message") for c in conditions if c["type"] == "ReplicaFailure"), None)
+        return str(told or "there is no Pod of it")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Children and share that a phase asks for.
+
+    candidate: replicas of the candidate's own Deployment, None = it has none. baseline: one fresh Pod of the live
+    version, for the load check. keep: versions that stay at full capacity. live: what the Service must select.
+    grants: `live` is so by the evidence of this rollout. share: traffic to the canary, None = no share and no window.
+    actions: what this phase makes but once: a Job, a record. observe: read what is counted under `share`. route_first:
+    the share is cut before anything else is touched.
+    """
+
+    candidate: int | None = None
+    canary_service: bool = False
+    baseline: bool = False
+    keep: tuple[Version, ...] = ()
+    live: Version | None = None
+    grants: bool = False
+    share: Share | None = None
+    actions: tuple[Action, ...] = ()
+    observe: bool = False
+    route_first: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stay:
+    """Nothing to record. held: (reason, message) why a person may have to look."""
+
+    requeue_after: float | None = None
+    held: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class To:
+    """Record `rollout` and go on from there. forward: it moves the rollout on, so the brake holds it back."""
+
+    rollout: RolloutStatus
+    forward: bool = True
+    events: tuple[EventNote, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fail:
+    """Harm is shown. failed: the condition that is False, None = none was judged. ending: see `RolloutStatus`."""
+
+    reason: str
+    message: str
+    failed: ConditionType | None = None
+    ending: str = "RolledBack"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inconclusive:
+    """The time for evidence is over and there is none. platform: what is missing says nothing about the model, so the
+    rollout waits for the platform whatever `onInconclusive` says."""
+
+    reason: str
+    message: str
+    platform: bool = False
+    requeue_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """The rollout is over. result: Promoted, RolledBack, Withdrawn or Superseded."""
+
+    result: str
+    reason: str
+
+
+Decision = Stay | To | Fail | Inconclusive | Done
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutPhase:
+    """name: as recorded. proves: the condition that it shows, None = it shows none. interruptible: a withdrawn request
+    or a deleted run ends it; later the evidence is in and the rollout ends first."""
+
+    name: Phase
+    proves: ConditionType | None
+    interruptible: bool
+    wanted: Callable[[Context], Wanted]
+    decide: Callable[[Context], Decision]
+
+
+# --- recording -------------------------------------------------------------------------------------------------------
+
+
+def found(rollout: RolloutStatus, kind: ConditionType, finding: Finding) -> RolloutStatus:
+    """The rollout, with this finding in the place of an older one about the same condition."""
+    new = RolloutFinding(type=kind.value, status=finding.status, reason=finding.reason, message=finding.message[:1000])
+    others = [f for f in rollout.findings if f.type != kind.value]
+    return rollout.model_copy(update={"findings": [*others, new]})
+
+
+def finding_of(rollout: RolloutStatus, kind: ConditionType) -> RolloutFinding | None:
+    return next((f for f in rollout.findings if f.type == kind.value), None)
+
+
+def enter(c: Context, phase: Phase, rollout: RolloutStatus | None = None, **update: object) -> To:
+    """Record the next phase or step, with fresh looks, from now on."""
+    start = {
+        "phase": phase,
+        "phase_time": rfc3339(c.now),
+        "fail_look": 0,
+        "pass_look": 0,
+        "restarts": 0,
+        "disturbed": False,
+    }
+    return To(rollout=(rollout or c.rollout).model_copy(update={**start, **update}))

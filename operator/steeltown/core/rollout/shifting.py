@@ -1,0 +1,146 @@
+"""Shifting: live requests, step by step, judged by what the canary did with its share.
+
+Traffic follows capacity: a step's share is put in force once enough replicas are ready, until then the share before
+it stays (I3). What was measured while Pods that are not ours answered under our labels is void: the share is cut to
+zero, and the step is measured anew when they are gone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Final
+
+from ...api.conditions import ConditionType, Reason, true, unknown
+from ...api.mlmodel import Phase, RolloutStatus
+from ..judge.verdict import Looks, Result, judge_canary, needed_requests
+from ..routing.router import Measured, Share
+from .phase import Context, Decision, Fail, Inconclusive, RolloutPhase, Stay, To, Wanted, enter, found
+
+LIVE_IS_BROKEN: Final = "the live version answers nobody, so no requests can be shared; the load check is the evidence"
+
+
+def first_step(c: Context, rollout: RolloutStatus) -> To:
+    return _step(c, rollout, 0)
+
+
+def _step(c: Context, rollout: RolloutStatus, step: int) -> To:
+    return enter(c, Phase.SHIFTING, rollout, step=step, weight=c.world.spec.rollout.steps[step].weight)
+
+
+def step_share(c: Context) -> Share | None:
+    """The share of the step, None without a live version."""
+    if c.live is None:
+        return None
+    again = f"-{c.rollout.restarts}" if c.rollout.restarts else ""
+    return Share(
+        stable=c.live,
+        window=f"{c.rollout.id}-{c.rollout.step}{again}",
+        weight=c.rollout.weight,
+        canary=c.candidate,
+        timeout_milliseconds=max(1000, 2 * c.objective.latency_milliseconds),
+    )
+
+
+def _needed_replicas(c: Context) -> int:
+    return max(1, math.ceil(c.replicas * c.rollout.weight / 100))
+
+
+def _capable(c: Context) -> bool:
+    return c.world.ready(c.candidate) >= _needed_replicas(c)
+
+
+def _share(c: Context) -> Share | None:
+    share = step_share(c)
+    if share is None:
+        return None
+    if c.rollout.disturbed or c.world.foreign:
+        return replace(share, window=f"{c.rollout.id}-disturbed", weight=0, canary=None)
+    if _capable(c) or c.router.in_force(c.world, share):
+        return share
+    before = c.router.weight_in_force(c.world, share.stable, c.rollout.id)
+    return before if before and before.weight <= c.rollout.weight else None
+
+
+def _wanted(c: Context) -> Wanted:
+    return Wanted(
+        candidate=_needed_replicas(c),
+        canary_service=True,
+        keep=(c.live,) if c.live else (),
+        live=c.live,
+        share=_share(c),
+        observe=True,
+    )
+
+
+def _decide(c: Context) -> Decision:
+    share = step_share(c)
+    if share is None:
+        return Fail(reason=Reason.SUPERSEDED, message="the live version is gone", ending="Superseded")
+    if c.world.foreign:
+        return _disturbed(c)
+    if c.rollout.disturbed:
+        return enter(c, Phase.SHIFTING, restarts=c.rollout.restarts + 1)
+    if c.live_is_broken:
+        shown = found(c.rollout, ConditionType.CANARY_PASSED, true(Reason.WITHIN_OBJECTIVES, LIVE_IS_BROKEN))
+        return enter(c, Phase.PROMOTING, shown)
+    return _judged(c, c.router.measured(c.world, share))
+
+
+def _disturbed(c: Context) -> Decision:
+    if not c.rollout.disturbed:
+        return enter(c, Phase.SHIFTING, disturbed=True, restarts=c.rollout.restarts)
+    names = ", ".join(p["metadata"]["name"] for p in c.world.foreign[:3])
+    message = f"Pods that the operator did not make carry its labels and answer requests: delete {names}"
+    return Stay(requeue_after=c.until_deadline, held=(Reason.FOREIGN_PODS, message))
+
+
+def _judged(c: Context, measured: Measured) -> Decision:
+    before = Looks(fail=c.rollout.fail_look, passed=c.rollout.pass_look)
+    looks, judgement = judge_canary(measured.canary, measured.live, c.objective, before)
+    if judgement.result is Result.FAIL:
+        return Fail(failed=ConditionType.CANARY_PASSED, reason=judgement.reason, message=judgement.message)
+    if judgement.result is Result.PASS:
+        return _next(c, f"{c.rollout.weight}%: {judgement.message}")
+    if looks != before:  # also while held: a look that is not recorded would be taken again
+        told = found(c.rollout, ConditionType.CANARY_PASSED, unknown(judgement.reason, judgement.message))
+        return To(rollout=told.model_copy(update={"fail_look": looks.fail, "pass_look": looks.passed}))
+    if not c.late:
+        return Stay(requeue_after=c.until_deadline)
+    return _overdue(c, measured, judgement.message, looks)
+
+
+def _next(c: Context, evidence: str) -> Decision:
+    following = c.rollout.step + 1
+    if following < len(c.world.spec.rollout.steps):
+        told = found(c.rollout, ConditionType.CANARY_PASSED, unknown(Reason.COLLECTING_EVIDENCE, evidence))
+        return _step(c, told, following)
+    shown = found(c.rollout, ConditionType.CANARY_PASSED, true(Reason.WITHIN_OBJECTIVES, evidence))
+    return enter(c, Phase.PROMOTING, shown)
+
+
+def _overdue(c: Context, measured: Measured, seen: str, looks: Looks) -> Decision:
+    at = f"at {c.rollout.weight}%"
+    share = step_share(c)
+    if share is not None and not c.router.in_force(c.world, share) and not _capable(c):
+        if failure := c.candidate_failure:
+            return Fail(failed=ConditionType.CANARY_PASSED, reason=Reason.CRASHING, message=f"{at}: {failure[1]}")
+        blocked = c.obstacle()
+        why = blocked.message if blocked else "too few replicas of the candidate are ready"
+        reason = blocked.reason if blocked else Reason.CAPACITY_MISSING
+        return Inconclusive(reason=reason, message=f"{at}: {why}", platform=True)
+    if measured.weight is None:
+        message = f"{at}: no Pod of the live version has told what it counted"
+        return Inconclusive(reason=Reason.EVIDENCE_UNREADABLE, message=message, platform=True)
+    needed = needed_requests(c.objective, looks.passed)
+    message = f"{at}: {seen}; {measured.canary.requests} of {needed} canary requests came in time"
+    return Inconclusive(reason=Reason.INCONCLUSIVE, message=message)
+
+
+SHIFTING = RolloutPhase(
+    name=Phase.SHIFTING,
+    proves=ConditionType.CANARY_PASSED,
+    interruptible=True,
+    wanted=_wanted,
+    decide=_decide,
+)

@@ -1,0 +1,135 @@
+"""Before there is a Job: what the run waits for, or the Job, with everything that it will be measured against.
+
+Objectives, evaluation rows and the live version are taken as they are at this moment and travel with the Job, sealed,
+so a run never changes when its model does.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import timedelta
+
+from ...api.conditions import Reason, rfc3339
+from ...api.mlmodel import MLModelSpec
+from ...api.objectives import RunObjectives
+from ...api.trainingrun import TrainingRunSpec
+from ...contract.files import MODEL_OBJECT, model_prefix
+from ...contract.plans import Column, FinalisePlan, PreparePlan, Source, Task
+from ..children.jobs import training_job
+from ..gates import Failure
+from ..gates.objectives import effective
+from ..observed import pods as podview
+from ..observed.run import ObservedRun
+from ..plan import Create, Obj, Plan, Refusal
+from ..policy import Policy
+from .finish import failed, progress, waiting, written
+
+
+def start(run: ObservedRun, refusals: tuple[Refusal, ...], policy: Policy) -> Plan:
+    if run.status.job_name:
+        return failed(run, _gone(run), policy)
+    deadline = run.created + timedelta(seconds=run.spec.start_deadline_seconds)
+    if run.model is None or run.model_spec is None:
+        return _without_model(run, policy)
+    job = _job(run, run.model_spec, policy)
+    if refusals:
+        message = "; ".join(f"{r.target.kind} {r.target.name}: {r.message}" for r in refusals)
+        if run.now >= deadline:
+            return failed(run, Failure(reason=Reason.APPLY_REFUSED, message=message), policy)
+        held = waiting(run, Reason.APPLY_REFUSED, message, until=deadline)
+        return Plan(actions=(Create(job),), status=held.status, events=held.events, requeue_after=held.requeue_after)
+    started = run.status.model_copy(
+        update={"job_name": job["metadata"]["name"], "start_time": rfc3339(run.now), "phase": "Pending"}
+    )
+    return Plan(
+        actions=(Create(job),),
+        status=written(run, started, progress(Reason.PENDING, podview.PENDING), reason=Reason.PENDING),
+        requeue_after=float(run.spec.start_deadline_seconds),
+    )
+
+
+def _gone(run: ObservedRun) -> Failure:
+    name = run.status.job_name
+    if run.taken is not None:
+        message = f"Job {name} is not the one that the operator made: delete it and create a new TrainingRun"
+        return Failure(reason=Reason.JOB_NOT_OURS, message=message)
+    message = f"Job {name} was deleted before it ended; a run never trains twice: create a new one"
+    return Failure(reason=Reason.JOB_DELETED, message=message)
+
+
+def _without_model(run: ObservedRun, policy: Policy) -> Plan:
+    deadline = run.created + timedelta(seconds=run.spec.start_deadline_seconds)
+    name = run.spec.model_ref.name
+    message = f"create MLModel {name} in namespace {run.namespace}"
+    if run.model is not None:
+        message = f"the spec of MLModel {name} cannot be read: correct the field that its condition names"
+    if run.now >= deadline:
+        return failed(run, Failure(reason=Reason.MODEL_NOT_FOUND, message=message), policy)
+    return waiting(run, Reason.MODEL_NOT_FOUND, message, until=deadline)
+
+
+def _job(run: ObservedRun, model: MLModelSpec, policy: Policy) -> Obj:
+    objectives = effective(model.objectives, run.spec.objectives)
+    store = ((model.storage.uri if model.storage else None) or policy.artifact_store).rstrip("/")
+    live = run.live.live.digest if run.live else None
+    return training_job(
+        run.root,
+        run.spec,
+        _prepare_plan(run, model, objectives),
+        FinalisePlan(
+            run=f"{run.namespace}/{run.name}",  # one store serves many namespaces
+            store=store,
+            imported=run.spec.import_ is not None,
+            task=_task(run.spec, model),
+            live=_live_source(store, live),
+            seed=run.spec.train.seed if run.spec.train else 0,
+        ),
+        secret=(model.storage.secret_name if model.storage else None) or policy.storage_secret,
+        objectives=json.dumps(objectives.dump(), sort_keys=True, separators=(",", ":")),
+        policy=policy,
+    )
+
+
+def _prepare_plan(run: ObservedRun, model: MLModelSpec, objectives: RunObjectives) -> PreparePlan:
+    spec, data = run.spec, objectives.data
+    rows = data.rows if data else None
+    least, live_rows = rows.min if rows else None, _live_rows(run)
+    if rows and rows.min_ratio_to_live and live_rows:
+        least = max(least or 0, math.ceil(float(rows.min_ratio_to_live) * live_rows))
+    evaluation = model.evaluation or spec.evaluation
+    return PreparePlan(
+        run=run.name,
+        data=Source(uri=spec.train.data.uri, digest=spec.train.data.digest) if spec.train else None,
+        columns=tuple(
+            Column(
+                name=c.name,
+                type=c.type,
+                max_null_fraction=None if c.max_null_fraction is None else float(c.max_null_fraction),
+            )
+            for c in (data.columns if data else ())
+        ),
+        min_rows=least,
+        max_rows=rows.max if rows else None,
+        evaluation=Source(uri=evaluation.data.uri, digest=evaluation.data.digest) if evaluation else None,
+        imported=Source(uri=spec.import_.uri, digest=spec.import_.digest) if spec.import_ else None,
+        task=_task(spec, model),
+        params=dict(spec.train.params) if spec.train else None,
+    )
+
+
+def _live_rows(run: ObservedRun) -> int | None:
+    """Rows that the live version was trained on. The status of the model keeps them when its run is deleted."""
+    known = ((run.model or {}).get("status") or {}).get("versions") or {}
+    rows = (known.get("live") or {}).get("rows")
+    return rows if isinstance(rows, int) else None
+
+
+def _task(spec: TrainingRunSpec, model: MLModelSpec) -> Task | None:
+    """The model's where it names one: what is measured for promotion is not the run's to choose."""
+    task = (model.evaluation.task if model.evaluation else None) or spec.task
+    return Task(type=task.type, target=task.target, features=tuple(task.features)) if task else None
+
+
+def _live_source(store: str, digest: str | None) -> Source | None:
+    return Source(uri=f"{store}/{model_prefix(digest)}/{MODEL_OBJECT}", digest=digest) if digest else None

@@ -1,0 +1,119 @@
+"""From the Job to its end: progress from the newest Pod, deadlines for a Pod that does not start, the real reason."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from ...api.conditions import ConditionType, Reason, parse_time, rfc3339
+from ...contract.reports import StepReport
+from ..gates import Failure
+from ..observed import pods as podview
+from ..observed.jobs import REPORT_GRACE, JobView
+from ..observed.run import ObservedRun
+from ..plan import WATCH_SECONDS, Explain, Obj, Plan
+from ..policy import Policy
+from .finish import failed, progress, succeeded, write
+
+_STEP_CONDITION: Final = {
+    "prepare": ConditionType.DATA_VALIDATED,
+    "train": ConditionType.TRAINING_HEALTHY,
+    "finalise": ConditionType.QUALITY_ACCEPTED,
+}
+
+
+def watch(run: ObservedRun, policy: Policy) -> Plan:
+    job = run.job
+    assert job is not None
+    if job.complete:
+        report = job.step_report("finalise")
+        if report is not None and report.digest:
+            return succeeded(run, report, policy)
+        if job.awaits_pod(run.now):
+            return Plan(requeue_after=REPORT_GRACE.total_seconds())
+        message = "the Job completed but left no report: its Pod was deleted too early, or the checker image is too old"
+        return failed(run, Failure(reason=Reason.RESULT_MISSING, message=message), policy)
+    if job.failed is not None:
+        if job.failed.get("reason") != "DeadlineExceeded" and job.awaits_pod(run.now):
+            return Plan(requeue_after=REPORT_GRACE.total_seconds())
+        return failed(run, _failure(job, job.failed), policy)
+    return _progress(run, job, policy)
+
+
+def _progress(run: ObservedRun, job: JobView, policy: Policy) -> Plan:
+    """A Pod, or its next container, that cannot start has `startDeadlineSeconds`; work in progress has none here."""
+    phase, message = _phase(job.pod)
+    blocked = podview.obstacle(job.pod) if job.pod else None
+    if phase != Reason.PENDING and blocked is None:
+        return write(run, run.status.model_copy(update={"waiting_since": None}), progress(phase, message), reason=phase)
+    status = run.status.model_copy(update={"waiting_since": run.status.waiting_since or rfc3339(run.now)})
+    deadline = _begun(job, status.waiting_since) + timedelta(seconds=run.spec.start_deadline_seconds)
+    explain = _explain(job) if job.pod is None else ()
+    reason, message = (blocked.reason, blocked.message) if blocked else (phase, message)
+    if job.pod is None and run.cause:
+        reason, message = Reason.JOB_BLOCKED, run.cause
+    watched = run.watched_seconds >= min(WATCH_SECONDS, run.spec.start_deadline_seconds)
+    if run.now >= deadline and watched:
+        known = reason is not Reason.PENDING
+        text = message if known else "no Pod of the Job has started"
+        message = f"not started within startDeadlineSeconds {run.spec.start_deadline_seconds}: {text}"
+        cause = reason if known else Reason.START_DEADLINE_EXCEEDED
+        return failed(run, Failure(reason=cause, message=message), policy)
+    plan = write(run, status, progress(reason, message), reason=reason, until=deadline)
+    return replace(plan, explain=explain)
+
+
+def _begun(job: JobView, waiting_since: str | None) -> datetime:
+    """Since when the Pod that is awaited may have started: a retry, a drain or a preemption begins anew."""
+    ended = podview.last_ended(job.pod) if job.pod else None
+    created = job.pod["metadata"].get("creationTimestamp") if job.pod else None
+    stamps = (job.job["metadata"]["creationTimestamp"], created, ended, waiting_since if job.pod is None else None)
+    return max(parse_time(t) for t in stamps if t)
+
+
+def _explain(job: JobView) -> tuple[Explain, ...]:
+    meta = job.job["metadata"]
+    return (Explain(kind="Job", namespace=meta["namespace"], name=meta["name"], uid=meta["uid"]),)
+
+
+def _phase(pod: Obj | None) -> tuple[Reason, str]:
+    """Where the newest Pod stands, as the reason that is also the phase."""
+    if pod is None:
+        return Reason.PENDING, podview.PENDING
+    if podview.is_running(pod, "finalise") or podview.termination(pod, "finalise"):
+        return Reason.FINALISING, "the model is checked, evaluated and stored"
+    if podview.is_running(pod, "train") or podview.termination(pod, "train"):
+        return Reason.TRAINING, "the trainer runs"
+    if podview.is_running(pod, "prepare") or podview.termination(pod, "prepare"):
+        return Reason.PREPARING, "the data is fetched and checked"
+    return Reason.PENDING, podview.PENDING
+
+
+def _failure(job: JobView, condition: Obj) -> Failure:
+    """The real reason of a failed Job: the first container that failed, else what the Job itself says."""
+    pod = job.pod
+    ended = podview.first_failure(pod) if pod else None
+    job_reason, job_message = str(condition.get("reason", "")), str(condition.get("message", ""))
+    if ended is None or job_reason == "DeadlineExceeded":
+        deadline = job_reason == "DeadlineExceeded"
+        message = f"the run did not end within its deadline: {job_message}" if deadline else job_message
+        return Failure(reason=Reason.DEADLINE_EXCEEDED if deadline else Reason.STEP_FAILED, message=message)
+    step = ended.container
+    report = StepReport.decode(ended.message) if step != "train" else None  # user code gives no reasons
+    if report:
+        at = _STEP_CONDITION.get(step, ConditionType.TRAINING_HEALTHY)
+        if report.reason == Reason.RESULT_MISSING:
+            at = ConditionType.TRAINING_HEALTHY
+        return Failure(reason=report.reason, message=report.message, condition=at)
+    if pod and (ended.out_of_memory or podview.killed_unasked(pod, ended)):
+        how = "used more memory than its limit" if ended.out_of_memory else "was killed, most likely for memory"
+        message = f"container {step} {how}: raise resources.limits.memory or use less"
+        return Failure(reason=Reason.OUT_OF_MEMORY, message=message, log=ended.message or None)
+    tail = ended.message.strip().splitlines()[-1:] or ["it left no output"]
+    return Failure(
+        reason=Reason.TRAINER_FAILED if step == "train" else Reason.STEP_FAILED,
+        message=f"container {step} exited with code {ended.exit_code}: {tail[0][:300]}",
+        condition=_STEP_CONDITION.get(step, ConditionType.TRAINING_HEALTHY),
+        log=ended.message or None,
+    )

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import ROUND_UP, Decimal
+from functools import cache
 from typing import Any, Literal
 
 from steeltown.api.conditions import rfc3339, violations
@@ -18,6 +20,10 @@ from steeltown.runtime import ports
 START = datetime(2026, 1, 1, tzinfo=UTC)
 OURS = "steeltown.dev/"
 """Prefix of the annotations that the operator applies; all others on its children are somebody else's."""
+
+
+PAST_TICKS = 12
+"""So far back a watch can lag."""
 
 
 class Crash(BaseException):
@@ -35,7 +41,13 @@ class Answer:
 
 
 class Cluster:
-    """In memory. Objects are never changed in place, so a copy of the world is a copy of one dict."""
+    """In memory. Objects are never changed in place, so a copy of the world is a copy of one dict.
+
+    now: the wall clock of the API server. skew: by how much that of the operator's node is ahead of it.
+    jumped: by how much the wall clock was set; what is left of `now` without it never jumps.
+    lag: kind -> by how many ticks its watch is late, for everybody who watches. past: the objects at the end of the
+    last ticks. refused: "Kind" or "Kind/name" -> why no object of that kind, or of that name, may be written.
+    """
 
     namespace = "team"
 
@@ -43,16 +55,58 @@ class Cluster:
         self.objects: dict[Target, Obj] = {}
         self.version = 0
         self.now = START
+        self.skew = self.jumped = timedelta()
         self.log: list[str] = []
+        self.lag: dict[str, int] = {}
+        self.past: list[dict[Target, Obj]] = []
+        self.refused: dict[str, str] = {}
 
     def copy(self) -> Cluster:
         other = Cluster()
         other.objects, other.version, other.now = dict(self.objects), self.version, self.now
+        other.skew, other.jumped = self.skew, self.jumped
         other.log = list(self.log)
+        other.lag, other.past, other.refused = dict(self.lag), list(self.past), dict(self.refused)
         return other
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    @property
+    def monotonic(self) -> datetime:
+        return self.now - self.jumped
+
+    @property
+    def operator_now(self) -> datetime:
+        return self.now + self.skew
+
+    def jump(self, seconds: float) -> None:
+        """Somebody sets all wall clocks."""
+        self.now += timedelta(seconds=seconds)
+        self.jumped += timedelta(seconds=seconds)
+
+    def end_tick(self) -> None:
+        self.now = later(self.now, 1)
+        self.past = [*self.past[1 - PAST_TICKS :], dict(self.objects)]
+
+    def as_watched(self) -> dict[Target, Obj]:
+        """What has been delivered by now to whoever watches."""
+        late = {kind: ticks for kind, ticks in self.lag.items() if ticks}
+        if not late:
+            return self.objects
+        seen = {where: obj for where, obj in self.objects.items() if where.kind not in late}
+        for kind, ticks in late.items():
+            then = self.past[-ticks] if ticks <= len(self.past) else {}
+            seen |= {where: obj for where, obj in then.items() if where.kind == kind}
+        return seen
+
+    # --- objects -----------------------------------------------------------------------------------------------------
 
     def of_kind(self, kind: str) -> list[Obj]:
         return [o for t, o in self.objects.items() if t.kind == kind]
+
+    def controlled(self, kind: str, owner: Obj) -> list[Obj]:
+        uid = owner["metadata"]["uid"]
+        return [o for o in self.of_kind(kind) if controller_uid(o) == uid]
 
     def get(self, kind: str, name: str) -> Obj | None:
         return next((o for t, o in self.objects.items() if t.kind == kind and t.name == name), None)
@@ -81,7 +135,7 @@ class Cluster:
         elif spec_changed:
             meta["generation"] = meta.get("generation", 1) + 1
         meta["resourceVersion"] = str(self.version)
-        stored = {**obj, "metadata": meta}
+        stored = _canonical({**obj, "metadata": meta})
         self.objects[where] = stored
         return stored
 
@@ -92,8 +146,20 @@ class Cluster:
         """A user's edit."""
         return self.put({**obj, "spec": change(obj["spec"])}, spec_changed=True)
 
+    def set_metadata(self, obj: Obj, **change: Any) -> Obj:
+        """A user's edit of labels, annotations or owners."""
+        return self.put({**obj, "metadata": {**obj["metadata"], **change}})
+
     def remove(self, where: Target) -> None:
         self.objects.pop(where, None)
+
+    def recreate(self, obj: Obj, **change: Any) -> Obj:
+        """A user deletes it and creates one of the same name, before anything that it owns is collected."""
+        meta = obj["metadata"]
+        self.remove(Target(obj["kind"], meta["namespace"], meta["name"]))
+        kept = {key: meta[key] for key in ("name", "namespace")}
+        made = {key: obj[key] for key in ("apiVersion", "kind", "spec")}
+        return self.put({**made, "metadata": kept, **change})
 
     def collect_garbage(self) -> None:
         """Background deletion: what names an owner that is gone goes too."""
@@ -119,6 +185,8 @@ class Server:
     async def run(self, action: Action) -> Answer:
         where = target(action)
         known = self.cluster.objects.get(where)
+        if isinstance(action, Create | Apply) and (why := self._forbidden(where)):
+            return Answer("refused", message=why)
         match action:
             case Create(body):
                 if known is not None:
@@ -127,6 +195,10 @@ class Server:
             case Apply(body, force):
                 if known is not None and not force and not _same_controller(known, body):
                     return Answer("refused")
+                if (wanted := body["metadata"].get("resourceVersion")) is not None:
+                    if known is None or known["metadata"]["resourceVersion"] != wanted:
+                        return Answer("conflict")
+                    body = {**body, "metadata": {k: v for k, v in body["metadata"].items() if k != "resourceVersion"}}
                 return Answer("done", self._apply(body, known))
             case Delete():
                 if known is None or known["metadata"]["uid"] != action.uid:
@@ -148,9 +220,14 @@ class Server:
             return Answer("conflict")
         return Answer("done", self.cluster.set_status(known, status))
 
+    def _forbidden(self, where: Target) -> str:
+        refused = self.cluster.refused
+        return refused.get(where.kind, "") or refused.get(f"{where.kind}/{where.name}", "")
+
     def _apply(self, body: Obj, known: Obj | None) -> Obj:
         if known is None:
             return self.cluster.put(body)
+        body = _canonical(body)
         meta = {**known["metadata"], "labels": body["metadata"]["labels"]}
         before = meta.get("annotations") or {}
         foreign = {k: v for k, v in before.items() if not k.startswith(OURS)}
@@ -168,11 +245,52 @@ class Server:
         return self.cluster.put({**known, "metadata": {**known["metadata"], "annotations": kept}})
 
 
-def _same_controller(known: Obj, body: Obj) -> bool:
-    def uid(obj: Obj) -> Any:
-        return next((r["uid"] for r in obj["metadata"].get("ownerReferences") or () if r.get("controller")), None)
+def controller_uid(obj: Obj) -> str | None:
+    return next((r["uid"] for r in obj["metadata"].get("ownerReferences") or () if r.get("controller")), None)
 
-    return bool(uid(known) == uid(body))
+
+def _same_controller(known: Obj, body: Obj) -> bool:
+    return controller_uid(known) == controller_uid(body)
+
+
+def _canonical(obj: Obj) -> Obj:
+    """Quantities are stored, and so answered, in one form only."""
+    if obj["kind"] not in ("Deployment", "Job"):
+        return obj
+    template = obj["spec"]["template"]
+    spec = dict(template["spec"])
+    for part in ("initContainers", "containers"):
+        if part in spec:
+            spec[part] = [_canonical_container(each) for each in spec[part]]
+    if spec == template["spec"]:
+        return obj
+    return {**obj, "spec": {**obj["spec"], "template": {**template, "spec": spec}}}
+
+
+def _canonical_container(container: Obj) -> Obj:
+    given = container.get("resources") or {}
+    written = {part: {k: _quantity(str(v)) for k, v in amounts.items()} for part, amounts in given.items()}
+    return container if written == given else {**container, "resources": written}
+
+
+_BINARY = {unit: 1024 ** (i + 1) for i, unit in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"))}
+_DECIMAL = {
+    unit: Decimal(10) ** (3 * (i - 3)) for i, unit in enumerate(("n", "u", "m", "", "k", "M", "G", "T", "P", "E"))
+}
+
+
+@cache
+def _quantity(text: str) -> str:
+    """As `resource.Quantity.String` writes it: the largest unit of its family that leaves a whole number."""
+    unit = next((u for u in (*_BINARY, "n", "u", "m", "k", "M", "G", "T", "P", "E") if text.endswith(u)), "")
+    number = Decimal(text.removesuffix(unit)) * (_BINARY[unit] if unit in _BINARY else _DECIMAL[unit])
+    units: dict[str, Any] = _DECIMAL
+    if unit in _BINARY and number == int(number) and number >= 1024:
+        units = {"": 1, **_BINARY}
+    else:
+        number = number.quantize(Decimal("1e-9"), rounding=ROUND_UP)
+    best = next((u for u in reversed(units) if number % units[u] == 0), "")
+    return f"{int(number / units[best])}{best}" if number else "0"
 
 
 class Applier:

@@ -1,4 +1,9 @@
-"""One schedule: a scenario, the writes at which the operator dies, and what must hold at every moment."""
+"""One schedule: a scenario, the writes at which the operator dies, and what must hold at every moment.
+
+Beside its steps a test drives a schedule by hand: `until` something is so, then a hand's act, a lag, a trouble of
+nature, a jump of the clock, then `settle`. All of it leaves the invariants in force, with one exception that has to be
+asked for: `grace`, a few ticks in which the operator mends what a hand has taken from users.
+"""
 
 from __future__ import annotations
 
@@ -8,31 +13,38 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from pydantic import ValidationError
 from steeltown.api.mlmodel import MLModelStatus, Phase
 from steeltown.contract.evidence import ROUTE_ANNOTATION, Counts, Route
-from steeltown.core.children.serving import CREATED_ANNOTATION, PROMOTED_ANNOTATION
 from steeltown.core.plan import Action, Annotate, Key, Obj, Target, target
 from steeltown.core.planners import PLANNERS
 from steeltown.core.policy import Policy
-from steeltown.core.world import OUTCOME_ANNOTATION, Outcome
 from steeltown.runtime.ports import LostLease
 from steeltown.runtime.reconciler import Reconciler
 from steeltown.runtime.store import Store
 
+from . import records
 from .cluster import Applier, Cluster, Crash, Recorder, later
-from .nature import Behaviour, Nature
+from .nature import REQUESTS_PER_TICK, Behaviour, Nature, is_ready, route_of
 
 MODEL = "m"
 POLICY = Policy(trainer_image="trainer", checker_image="checker", server_image="server", seal_key=b"of the exploration")
+QUIET_TICKS = 6
+SUMMARY = ("Ready", "Reconciling", "Stalled")
+BY_A_PERSON = ("Aborted", "AbortedByUser")
 ABORT_TICKS = 3
 """I6: at most so many ticks after the intent to roll back, no live pod sends the candidate anything."""
 
 
 class Operator:
-    """The operator's own Store and Reconciler, started from nothing: it lists the cluster and goes on."""
+    """The operator's own Store and Reconciler, started from nothing: it lists the cluster and goes on.
 
-    def __init__(self, cluster: Cluster, nature: Nature, applier: Applier) -> None:
+    listed: False for a standby, which has watched all along and knows what its watches have brought it.
+    """
+
+    def __init__(self, cluster: Cluster, nature: Nature, applier: Applier, *, listed: bool = True) -> None:
         self.cluster, self.nature = cluster, nature
+        self.listed = listed
         self.store = Store()
         self.queue: dict[Key, None] = {}
         self.due: dict[Key, datetime] = {}
@@ -45,26 +57,28 @@ class Operator:
             recorder=Recorder(),
             fence=applier.fence,
             wake=self._add,
-            now=lambda: cluster.now,
-            clock=lambda: cluster.now.timestamp(),
+            now=lambda: cluster.operator_now,
+            clock=lambda: cluster.monotonic.timestamp(),
         )
 
     def _add(self, key: Key) -> None:
         self.queue[key] = None
 
     def watch(self) -> None:
-        """Deliver what changed since the last look, deletions included."""
-        for where, obj in self.cluster.objects.items():
+        """Deliver what changed since the last look, deletions included, as far as each watch has come."""
+        seen = self.cluster.objects if self.listed else self.cluster.as_watched()
+        self.listed = False
+        for where, obj in seen.items():
             if self.seen.get(where) != obj["metadata"]["resourceVersion"]:
                 for key in self.store.apply_event("MODIFIED", obj):
                     self._add(key)
-        for where in [w for w in self.seen if w not in self.cluster.objects]:
+        for where in [w for w in self.seen if w not in seen and w not in self.cluster.objects]:
             known = self.store.get(where)
             if known:
                 gone = {**known, "metadata": {**known["metadata"], "resourceVersion": str(self.cluster.version)}}
                 for key in self.store.apply_event("DELETED", gone):
                     self._add(key)
-        self.seen = {w: o["metadata"]["resourceVersion"] for w, o in self.cluster.objects.items()}
+        self.seen = {w: o["metadata"]["resourceVersion"] for w, o in seen.items()}
 
     def observe(self) -> None:
         pods = {p["metadata"]["uid"]: p for p in self.cluster.of_kind("Pod")}
@@ -77,7 +91,7 @@ class Operator:
         """Reconcile until nothing is left to do now."""
         self.watch()
         self.observe()
-        for key in [k for k, moment in self.due.items() if moment <= self.cluster.now]:
+        for key in [k for k, moment in self.due.items() if moment <= self.cluster.monotonic]:
             del self.due[key]
             self._add(key)
         for _ in range(300):
@@ -88,7 +102,7 @@ class Operator:
             self.due.pop(key, None)  # as the real queue: an older promise is void
             outcome = self.cluster.drive(self.reconciler.reconcile(key))
             if outcome.failed or outcome.requeue_after is not None:
-                self.due[key] = later(self.cluster.now, outcome.requeue_after or 1)
+                self.due[key] = later(self.cluster.monotonic, outcome.requeue_after or 1)
             self.watch()
         raise AssertionError("the operator does not come to rest within one tick")
 
@@ -139,6 +153,11 @@ class Explorer:
     aborting: dict[str, datetime] = field(default_factory=dict)
     promoted: set[str] = field(default_factory=set)
     tick: int = 0
+    graceful: int = -1
+    """Until this tick users may miss what a hand has taken from them."""
+    abort_ticks: int = ABORT_TICKS
+    routed: list[tuple[int, str, int]] = field(default_factory=list)
+    """Each share that was given to a canary: tick, digest, weight."""
     forks: list[tuple[int, str, Explorer]] | None = None
     """Filled, if it is a list, with each different world before and after a write: where a crash would leave it."""
     trail: list[Moment] = field(default_factory=list)
@@ -158,12 +177,17 @@ class Explorer:
         assert self.forks is not None
         if self.forks and self.forks[-1][2].at(self.tick, self.cluster):
             return  # before this write is after the last one
-        other = Explorer(self.scenario, cluster=self.cluster.copy())
+        self.forks.append((write, moment, self.fork()))
+
+    def fork(self) -> Explorer:
+        """The same world, with an operator that starts from nothing."""
+        other = type(self)(self.scenario, cluster=self.cluster.copy(), nature_of=self.nature_of)
         other.nature = self.nature.copy(other.cluster)
         other.pending, other.tick = list(self.pending), self.tick
         other.was_serving, other.aborting, other.promoted = self.was_serving, dict(self.aborting), set(self.promoted)
+        other.graceful, other.abort_ticks, other.routed = self.graceful, self.abort_ticks, list(self.routed)
         other._connect()
-        self.forks.append((write, moment, other))
+        return other
 
     def at(self, tick: int, cluster: Cluster) -> bool:
         return self.tick == tick and self.cluster.version == cluster.version
@@ -196,6 +220,57 @@ class Explorer:
         self._check_rest()
         return self
 
+    def until(self, when: Callable[[Explorer], bool], *, within: int = 60) -> Explorer:
+        """Goes on until it is so, at the start of a tick."""
+        end = self.tick + within
+        while not when(self):
+            assert self.tick < end, f"{within} ticks were not enough; {self.told()}"
+            self._user()
+            self.resume()
+        return self
+
+    def go(self, ticks: int) -> Explorer:
+        return self.run_to(self.tick + ticks)
+
+    def settle(self, *, within: int = 150) -> Explorer:
+        """Hands off: it comes to rest, stays there for a while, and writes nothing any more."""
+        quiet, end = 0, self.tick + within
+        while quiet < QUIET_TICKS:
+            assert self.tick < end, f"no rest within {within} ticks; {self.told()}"
+            self._user()
+            self.resume()
+            moves = self.pending or (self.model is not None and (self.rollout or not self.settled()))
+            quiet = 0 if moves else quiet + 1
+        return self._end()
+
+    def told(self) -> str:
+        """What the model says about itself, and what was written last."""
+        said = {c.type: (c.status, c.reason, c.message) for c in self.status.conditions if c.type in SUMMARY}
+        return f"{said}, rollout {self.rollout}, {self.cluster.log[-8:]}"
+
+    # --- what happens to it ------------------------------------------------------------------------------------------
+
+    def grace(self, ticks: int) -> None:
+        self.graceful = self.tick + ticks
+
+    def take_over(self) -> None:
+        """A standby leads: what it knows is what its watches have brought it."""
+        self.operator = Operator(self.cluster, self.nature, self.applier, listed=False)
+
+    def absence(self, seconds: int, *, stride: int = 3600) -> None:
+        """So long no operator runs; then one starts from nothing."""
+        for _ in range(seconds // stride):
+            self.nature.tick()
+            self.cluster.end_tick()
+            self.cluster.now = later(self.cluster.now, stride - 1)
+        self.operator = Operator(self.cluster, self.nature, self.applier)
+
+    def idle(self, seconds: int, *, stride: int = 3600) -> None:
+        """So long nothing happens, with the operator running: it wakes when something is due."""
+        for _ in range(seconds // stride):
+            self.go(1)
+            self.cluster.now = later(self.cluster.now, stride - 1)
+
     def run_to(self, tick: int) -> Explorer:
         """Only so far, to look at what is in the middle."""
         while self.tick < tick:
@@ -208,7 +283,7 @@ class Explorer:
         self._operate()
         self.nature.tick()
         self.check()
-        self.cluster.now = later(self.cluster.now, 1)
+        self.cluster.end_tick()
         self.tick += 1
         self.trail.append(self._moment())
 
@@ -220,7 +295,7 @@ class Explorer:
             trained=dict(self.nature.trained),
             due=dict(self.operator.due),
             pending=len(self.pending),
-            seen=(self.was_serving, tuple(self.aborting.items()), frozenset(self.promoted)),
+            seen=(self.was_serving, tuple(self.aborting.items()), frozenset(self.promoted), self.nature.moment()),
         )
 
     def _user(self) -> None:
@@ -262,7 +337,36 @@ class Explorer:
 
     @property
     def status(self) -> MLModelStatus:
-        return MLModelStatus.model_validate((self.model or {}).get("status") or {})
+        """Of a model whose status somebody has spoiled: none."""
+        try:
+            return MLModelStatus.model_validate((self.model or {}).get("status") or {})
+        except ValidationError:
+            return MLModelStatus.model_validate({})
+
+    @property
+    def rollout(self) -> Obj | None:
+        found: Obj | None = ((self.model or {}).get("status") or {}).get("rollout")
+        return found
+
+    @property
+    def live(self) -> str:
+        """The run that is live, as the status tells it."""
+        return self.status.versions.live.run if self.status.versions.live else ""
+
+    @property
+    def selector(self) -> dict[str, str]:
+        service = self.cluster.get("Service", MODEL)
+        return dict(service["spec"]["selector"]) if service else {}
+
+    def outcome(self, run: str) -> tuple[str, str]:
+        """(Promoted or RolledBack, reason)"""
+        obj = self.cluster.get("TrainingRun", run)
+        return records.outcome(obj) if obj else ("", "")
+
+    def condition(self, kind: str, *, of: Obj | None = None) -> tuple[str, str, str]:
+        """(status, reason, message) of the model's condition, or of another object's."""
+        conditions = (((of or self.model) or {}).get("status") or {}).get("conditions") or ()
+        return next(((c["status"], c["reason"], c["message"]) for c in conditions if c["type"] == kind), ("", "", ""))
 
     def phase(self, phase: Phase, step: int | None = None) -> bool:
         rollout = self.status.rollout
@@ -277,21 +381,17 @@ class Explorer:
     @property
     def promoted_digest(self) -> str:
         """Of the version that the record says is live by evidence, "" if none is."""
-        service = self.cluster.get("Service", MODEL)
-        return _record(service).get(PROMOTED_ANNOTATION, "") if service else ""
+        return records.promoted_digest(self.cluster.get("Service", MODEL))
 
     def final(self) -> dict[str, Any]:
         """The end state without what names moments: times, ids, resource versions."""
         outcomes = {}
         for run in self.cluster.of_kind("TrainingRun"):
-            note = Outcome.from_json((run["metadata"].get("annotations") or {}).get(OUTCOME_ANNOTATION))
-            outcomes[run["metadata"]["name"]] = (
-                run["status"]["phase"],
-                note.result if note else "",
-                note and note.reason,
-            )
+            outcomes[run["metadata"]["name"]] = (run["status"]["phase"], *records.outcome(run))
         rollout = self.status.rollout
-        services = {s["metadata"]["name"]: (s["spec"]["selector"], _record(s)) for s in self.cluster.of_kind("Service")}
+        services = {
+            s["metadata"]["name"]: (s["spec"]["selector"], records.record(s)) for s in self.cluster.of_kind("Service")
+        }
         return {
             "runs": outcomes,
             "deployments": {d["metadata"]["name"]: d["spec"]["replicas"] for d in self.cluster.of_kind("Deployment")},
@@ -306,8 +406,7 @@ class Explorer:
     def _routes(self) -> dict[str, Route]:
         found = {}
         for pod in self.cluster.of_kind("Pod"):
-            text = (pod["metadata"].get("annotations") or {}).get(ROUTE_ANNOTATION, "")
-            if route := Route.from_json(text):
+            if route := route_of(pod):
                 found[pod["metadata"]["name"]] = route
         return found
 
@@ -317,18 +416,19 @@ class Explorer:
         if isinstance(what, Annotate) and target(what).kind == "Pod":
             self._check_weight(what)
         if isinstance(what, dict) and (what.get("rollout") or {}).get("phase") == Phase.ROLLING_BACK:
-            self.aborting.setdefault(what["rollout"]["id"], self.cluster.now)
+            self.aborting.setdefault(what["rollout"]["id"], self.cluster.monotonic)
         self.check()
 
     def check(self) -> None:
-        """I1, I3, I4, I6, I7 at this very moment."""
+        """I1, I3, I4, I6, I7, I11, I13 at this very moment."""
         if self.model is None:
             return
         self._check_serving()
         self._check_promotion()
+        self._check_rejections()
         for rollout, since in self.aborting.items():
             routed = [r for r in self._routes().values() if r.window.startswith(rollout) and r.weight > 0]
-            late = (self.cluster.now - since).total_seconds() > ABORT_TICKS
+            late = (self.cluster.monotonic - since).total_seconds() > self.abort_ticks
             assert not (routed and late), f"I6: {rollout} still routes {routed}"
         assert all(n == 1 for n in self.nature.trained.values()), f"I7: trained {self.nature.trained}"
 
@@ -337,6 +437,7 @@ class Explorer:
         route = Route.from_json(action.annotations.get(ROUTE_ANNOTATION) or "")
         if route is None or route.weight == 0:
             return
+        self.routed.append((self.tick, route.canary_digest, route.weight))
         rollout = self.status.rollout
         assert rollout is not None, f"I2: weight {route.weight} without a rollout"
         assert rollout.phase in (Phase.SHIFTING, Phase.PROMOTING), f"I2: weight {route.weight} in {rollout.phase}"
@@ -346,14 +447,37 @@ class Explorer:
         assert ready >= needed, f"I3: weight {route.weight} before its capacity: {ready} of {needed} replicas are ready"
 
     def _check_serving(self) -> None:
-        """I1 and I3: who served goes on serving, with the capacity that the spec asks for."""
-        ready = self.nature.endpoints(MODEL)
-        if len(ready) >= self.scenario.replicas:
+        """I1 and I3: who served goes on serving, with the capacity that the spec asks for. I11: out of a Deployment
+        of that size. Pods that nature keeps from being ready are not missed: nobody took them away."""
+        selected = self.nature.selected(MODEL)
+        if sum(map(is_ready, selected)) >= self.scenario.replicas:
             self.was_serving = True
-        if not self.was_serving:
+        if not self.was_serving or self.tick <= self.graceful:
             return
-        assert ready, f"I1: no ready endpoint; {self.cluster.log[-5:]}"
-        assert len(ready) >= self.scenario.replicas, f"I3: {len(ready)} ready; {self.cluster.log[-5:]}"
+        there = sum(is_ready(p) or self.nature.excused(p) for p in selected)
+        assert there, f"I1: no ready endpoint; {self.cluster.log[-5:]}"
+        assert there >= self.scenario.replicas, f"I3: {there} ready; {self.cluster.log[-5:]}"
+        selector = self.selector.items()
+        sizes = [
+            d["spec"]["replicas"]
+            for d in self.cluster.of_kind("Deployment")
+            if selector <= d["spec"]["template"]["metadata"]["labels"].items()
+        ]
+        assert sum(sizes) >= self.scenario.replicas, f"I11: {sizes} replicas asked for; {self.cluster.log[-5:]}"
+
+    def _check_rejections(self) -> None:
+        """I13: who rejects a good version has been told nothing about it."""
+        if self.nature.requests_per_tick < REQUESTS_PER_TICK:
+            return  # too few users to tell: who asks for `onInconclusive: Rollback` wants that said of the version
+        history = ((self.model or {}).get("status") or {}).get("history") or ()
+        ends = [(h.get("run"), h.get("digest"), h.get("outcome"), h.get("reason")) for h in history]
+        for run in self.cluster.of_kind("TrainingRun"):
+            digest = ((run.get("status") or {}).get("artifact") or {}).get("digest", "")
+            ends.append((run["metadata"]["name"], digest, *records.outcome(run)))
+        for name, digest, result, reason in ends:
+            if result != "RolledBack" or not digest or reason in BY_A_PERSON or name in self.nature.guilty:
+                continue
+            assert Behaviour.of(digest).kind != "good", f"I13: {name} was rejected: {reason}; {self.cluster.log[-5:]}"
 
     def _check_promotion(self) -> None:
         """I4: a digest is marked as promoted only after a Pass for exactly that digest was recorded."""
@@ -363,10 +487,8 @@ class Explorer:
         rollout = self.status.rollout
         assert rollout is not None and rollout.digest == digest, f"I4: {digest} promoted, rollout is {rollout}"
         assert rollout.phase is Phase.PROMOTING, f"I4: promoted in {rollout.phase}"
-        assert Behaviour.of(digest).kind in ("good", "latefailing"), f"I4: {Behaviour.of(digest)} was promoted"
+        kinds = ("good", "latefailing", "latecrashing")
+        assert Behaviour.of(digest).kind in kinds, f"I4: {Behaviour.of(digest)} was promoted"
+        told = rollout.step < 0 or self.nature.carried.get(digest, 0) > 0
+        assert told, f"I13: {digest} was promoted although nobody has asked it anything"
         self.promoted.add(digest)
-
-
-def _record(service: Obj) -> dict[str, str]:
-    notes = service["metadata"].get("annotations") or {}
-    return {k: v for k, v in notes.items() if k not in ("steeltown.dev/intent", CREATED_ANNOTATION)}

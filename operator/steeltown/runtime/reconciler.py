@@ -4,6 +4,9 @@ Level-triggered: it never asks what happened, only what is. The order of its wri
 actions one after the other, the status after them, Events last; it may die between any two, and the next
 reconcile, in this process or another, starts again from the cluster. After a write the root is woken once
 more, so a plan has been carried out exactly when a reconcile finds nothing to do.
+
+A refusal is an answer: the write has not happened, and holds up only what names it in `after`. A failure is
+none: the write may have happened or not, so the pass ends there and the next one looks again.
 """
 
 from __future__ import annotations
@@ -120,24 +123,36 @@ class Reconciler:
         return plan
 
     async def _act(self, under_way: _Pass, plan: Plan) -> tuple[float | None, bool]:
-        """Carries out the actions in order, up to the first that is refused or must wait after a refusal.
+        """Carries out the actions in order, up to the first that fails.
 
-        Returns (seconds until that one may be tried, None = all are done; whether it was refused just now).
+        What is refused, or must wait after a refusal, holds up only the actions that are `after` it.
+        Returns (seconds until the first of those may be tried, None = all are done; whether any was refused now).
         """
+        waits: list[float] = []
+        held: set[Target] = set()
+        refused = False
         for action in plan.actions:
             where = target(action)
+            if not held.isdisjoint(action.after):
+                held.add(where)
+                continue
             if (wait := self._refusals.wait_seconds(under_way.key, where)) is not None:
-                return wait, False
+                held.add(where)
+                waits.append(wait)
+                continue
             self._fence()
             under_way.writes += 1
             answer = await self._applier.run(action)
             if answer.result == "refused":
                 self._refused(under_way, where, answer)
-                return RETRY_SECONDS, True
+                held.add(where)
+                waits.append(RETRY_SECONDS)
+                refused = True
+                continue
             under_way.end = self._take(under_way, action, where, answer)
             if under_way.end is not None:
                 break
-        return None, False
+        return min(waits, default=None), refused
 
     def _take(self, under_way: _Pass, action: Action, where: Target, answer: Answer) -> Outcome | None:
         """Takes over the answer to an action; an Outcome means that the plan no longer stands."""

@@ -171,14 +171,67 @@ async def test_refused_child_that_is_accepted_later_is_no_longer_explained(bench
     assert bench.snapshots[-1].refusals == ()
 
 
-async def test_actions_behind_a_refused_one_are_not_carried_out(bench: Bench) -> None:
-    child = Apply({"kind": "Deployment", "metadata": {"name": "d", "namespace": "team", "uid": "d"}})
-    behind = Delete("Pod", "team", "p", "u")
-    bench.decide = lambda snapshot: Plan(actions=(child, behind))
-    bench.refuse("no")
+def child(name: str, *after: str, kind: str = "Deployment") -> Apply:
+    """A Deployment to apply, after others of these names."""
+    body = {"kind": kind, "metadata": {"name": name, "namespace": "team", "uid": name, "labels": LABELS}}
+    return Apply(body, after=tuple(Target(kind, "team", other) for other in after))
+
+
+def refusing(bench: Bench, *names: str) -> Callable[[Any], Any]:
+    def say(what: Any) -> Any:
+        refused = isinstance(what, Apply) and what.body["metadata"]["name"] in names
+        return bench.answer(result="refused", message="quota exceeded") if refused else bench.accept(what)
+
+    return say
+
+
+@pytest.mark.parametrize(
+    ("actions", "refused", "carried_out"),
+    [
+        pytest.param((child("a"), child("b")), "a", ["b"], id="independent: goes on"),
+        pytest.param((child("a"), child("b", "a")), "a", [], id="after the refused one: left out"),
+        pytest.param((child("a"), child("b", "a"), child("c", "b")), "a", [], id="after one that is left out: too"),
+        pytest.param((child("a"), child("b"), child("c", "a"), child("d", "b")), "a", ["b", "d"], id="only those"),
+        pytest.param((child("a"), child("b", "a")), "b", ["a"], id="the one before is not concerned"),
+        pytest.param((child("a"), child("b", "gone")), "a", ["b"], id="after what no action touches: stands already"),
+    ],
+)
+async def test_refused_action_holds_up_only_what_names_it(
+    bench: Bench, actions: tuple[Apply, ...], refused: str, carried_out: list[str]
+) -> None:
+    bench.decide = lambda snapshot: Plan(actions=actions)
+    bench.writes.answer = refusing(bench, refused)
+    for attempted in ([refused], []):  # refused now, then waiting after the refusal
+        outcome = await bench.reconcile()
+        names = [action.body["metadata"]["name"] for action in bench.writes.seen]
+        assert sorted(names) == sorted([*carried_out, *attempted])
+        assert outcome.requeue_after == pytest.approx(10.0)
+
+
+async def test_refused_child_does_not_keep_a_rollback_from_taking_its_traffic_back(bench: Bench) -> None:
+    back = Annotate("Pod", "team", "p", "u", {"steeltown.dev/route": '{"weight": 0}'})
+    switch = child("m", kind="Service")
+    bench.decide = lambda snapshot: Plan(actions=(child("d"), switch, back), status={"a": len(snapshot.refusals)})
+    bench.writes.answer = refusing(bench, "d")
     await bench.reconcile()
+    assert bench.writes.seen == [child("d"), switch, back, {"a": 1}]
+
+
+async def test_root_with_two_refused_children_comes_back_when_the_first_may_be_tried(bench: Bench) -> None:
+    bench.decide = lambda snapshot: Plan(actions=(child("a"),))
+    bench.writes.answer = refusing(bench, "a", "b")
     await bench.reconcile()
-    assert behind not in bench.writes.seen
+    bench.clock.seconds = 4.0
+    bench.decide = lambda snapshot: Plan(actions=(child("a"), child("b")))
+    assert (await bench.reconcile()).requeue_after == pytest.approx(6.0)
+    assert {refusal.target.name for refusal in bench.snapshots[-1].refusals} == {"a", "b"}
+
+
+async def test_failure_still_ends_the_pass_and_so_what_is_independent_of_it(bench: Bench) -> None:
+    bench.decide = lambda snapshot: Plan(actions=(child("a"), child("b")), status={"a": 1})
+    bench.writes.answer = lambda what: bench.answer(result="transient", message="busy")
+    assert (await bench.reconcile()).failed
+    assert bench.writes.seen == [child("a")]
 
 
 async def test_refusal_that_no_plan_asks_about_any_more_is_dropped_when_it_is_old(bench: Bench) -> None:

@@ -34,6 +34,7 @@ from ..kube.leases import LeaseClient
 from ..kube.lists import Lister
 from ..kube.observe import EvidenceReader
 from ..kube.resources import WATCHED, Resources
+from ..runtime.concurrency import at_once
 from ..runtime.lease import Elector
 from ..runtime.metrics import Metrics, QueueMetrics, WorkerMetrics
 from ..runtime.observer import Observer
@@ -52,6 +53,7 @@ logger = logging.getLogger(__name__)
 
 _FEED_RETRY_SECONDS: Final = (1.0, 30.0)
 _FEED_HEALTHY_SECONDS: Final = 60.0
+_WRITES_AT_ONCE: Final = 16  # of one reconcile
 
 
 def _now() -> datetime:
@@ -155,6 +157,7 @@ class Operator:
             wake=self.queue.add,
             now=_now,
             clock=time.monotonic,
+            run_all=at_once(_WRITES_AT_ONCE),
         )
         workers = Workers(
             queue=self.queue,

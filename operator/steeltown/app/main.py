@@ -54,6 +54,7 @@ logger = logging.getLogger(__name__)
 _FEED_RETRY_SECONDS: Final = (1.0, 30.0)
 _FEED_HEALTHY_SECONDS: Final = 60.0
 _WRITES_AT_ONCE: Final = 16  # of one reconcile
+_LISTS_AT_ONCE: Final = 4
 
 
 def _now() -> datetime:
@@ -118,10 +119,10 @@ class Operator:
             task.result()
 
     async def _keep_fed(self, resync: Resync) -> None:
-        """Fills the cache, then watches, again and again."""
+        """Fills the cache once, then watches, again and again; each watch begins with a list of its own."""
         delay, longest = _FEED_RETRY_SECONDS
+        await resync.fill()
         while True:
-            await resync.fill()
             started = time.monotonic()
             try:
                 await watch(
@@ -191,6 +192,7 @@ class Operator:
             wake=functools.partial(self.queue.add, priority=LOW),
             period_seconds=self._settings.resync_seconds,
             on_pruned=self.metrics.pruned,
+            run_all=at_once(_LISTS_AT_ONCE),
         )
 
     def _expose(self) -> None:

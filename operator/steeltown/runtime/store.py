@@ -26,6 +26,18 @@ from ..core.plan import MLMODEL, TRAINING_RUN, Key, Obj, Observe, Refusal, Snaps
 _TOMBSTONES: Final = 10_000
 _TEXTS: Final = 5_000
 _SHORT: Final = 80
+_LINKS: Final = ("ReplicaSet",)
+"""Kinds of which only the metadata counts, as links in a chain of controllers; the rest is not kept."""
+_LINK_METADATA: Final = (
+    "name",
+    "namespace",
+    "uid",
+    "labels",
+    "ownerReferences",
+    "resourceVersion",
+    "creationTimestamp",
+    "deletionTimestamp",
+)
 _LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 
 
@@ -56,6 +68,9 @@ def _shared(value: Any, texts: dict[str, str]) -> Any:
 def _slim(obj: Obj) -> Obj:
     """Without what no planner reads and what outweighs the rest."""
     metadata = obj["metadata"]
+    if obj["kind"] in _LINKS:
+        kept = {key: metadata[key] for key in _LINK_METADATA if key in metadata}
+        return {**{key: obj[key] for key in ("apiVersion", "kind") if key in obj}, "metadata": kept}
     annotations = metadata.get("annotations") or {}
     if "managedFields" not in metadata and _LAST_APPLIED not in annotations:
         return obj
@@ -63,6 +78,13 @@ def _slim(obj: Obj) -> Obj:
     if _LAST_APPLIED in annotations:
         metadata["annotations"] = {key: value for key, value in annotations.items() if key != _LAST_APPLIED}
     return {**obj, "metadata": metadata}
+
+
+def _same_link(known: Obj, obj: Obj) -> bool:
+    """Whether a link of a chain still is what it was: its own status, which counts Pods, is not kept."""
+    return all(
+        known["metadata"].get(key) == obj["metadata"].get(key) for key in _LINK_METADATA if key != "resourceVersion"
+    )
 
 
 _Named = dict[str, Obj] | MappingProxyType[str, Obj]
@@ -87,7 +109,7 @@ class Store:
     def apply_event(self, type: str | None, obj: Obj) -> list[Key]:
         """Takes over a watch event (type None: from a list), and returns the roots it concerns.
 
-        Nothing newer than what is known concerns no root: [].
+        Nothing newer than what is known concerns no root: []; nor does what changed nothing that is kept.
         """
         target, uid, version = target_of(obj), obj["metadata"]["uid"], version_of(obj)
         known = self.get(target)
@@ -99,7 +121,10 @@ class Store:
             return []
         if len(self._texts) > _TEXTS:
             self._texts.clear()  # most are names and uids; what is shared already stays so
-        return self._stored(target, _shared(_slim(obj), self._texts), known)
+        concerned = self._stored(target, _shared(_slim(obj), self._texts), known)
+        if target.kind in _LINKS and known is not None and _same_link(known, obj):
+            return []
+        return concerned
 
     def write_through(self, obj: Obj) -> list[Key]:
         """The same for the answer to one of our writes."""

@@ -263,4 +263,4 @@ async def test_kind_that_is_not_served_ends_all_watches_and_says_why(api: tuple[
 def test_children_are_watched_by_label() -> None:
     settings = build_settings(WATCHED)
     assert set(settings.watching.label_selectors.values()) == {MANAGED_SELECTOR}
-    assert len(settings.watching.label_selectors) == 4
+    assert len(settings.watching.label_selectors) == 5

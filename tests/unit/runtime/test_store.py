@@ -248,6 +248,60 @@ def test_evidence_is_kept_for_pods_that_the_standing_plan_observes(objects: Any)
     assert snapshot.evidence == {}
 
 
+def replica_set(objects: Any, **metadata: Any) -> dict[str, Any]:
+    owner = {"kind": "Deployment", "name": "d", "uid": "uid-d", "controller": True}
+    made = objects.child("ReplicaSet", "d-1", spec={"template": {}}, status={"replicas": 1})
+    more = {"ownerReferences": [owner], "creationTimestamp": "2026-01-01T00:00:00Z", "managedFields": [{}]}
+    return {**made, "metadata": {**made["metadata"], "annotations": {"revision": "1"}, **more, **metadata}}
+
+
+def test_replica_set_is_kept_as_a_link_between_deployment_and_pods_and_no_more(objects: Any) -> None:
+    store = Store()
+    store.apply_event("ADDED", objects.model())
+    assert store.apply_event("ADDED", replica_set(objects)) == [MODEL]
+    snapshot = store.snapshot(MODEL)
+    assert snapshot is not None
+    kept = snapshot.of_kind("ReplicaSet")["d-1"]
+    assert kept == {
+        "apiVersion": "v1",
+        "kind": "ReplicaSet",
+        "metadata": {
+            "name": "d-1",
+            "namespace": "team",
+            "uid": "uid-ReplicaSet-d-1",
+            "labels": {"steeltown.dev/model": "m"},
+            "ownerReferences": [{"kind": "Deployment", "name": "d", "uid": "uid-d", "controller": True}],
+            "resourceVersion": kept["metadata"]["resourceVersion"],
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "concerned"),
+    [
+        pytest.param({}, [], id="its status counts Pods"),
+        pytest.param({"annotations": {"revision": "2"}, "generation": 2}, [], id="nothing that is kept"),
+        pytest.param({"deletionTimestamp": "2026-01-01T00:00:01Z"}, [MODEL], id="being deleted"),
+        pytest.param({"ownerReferences": []}, [MODEL], id="another owner"),
+        pytest.param({"uid": "another"}, [MODEL], id="a successor"),
+        pytest.param(
+            {"labels": {"steeltown.dev/model": "other"}}, [Key("MLModel", "team", "other"), MODEL], id="another root"
+        ),
+        pytest.param({"labels": {}}, [MODEL], id="no root any more"),
+    ],
+)
+def test_only_a_change_of_the_link_itself_concerns_its_root(
+    objects: Any, change: dict[str, Any], concerned: list[Key]
+) -> None:
+    store = Store()
+    store.apply_event("ADDED", replica_set(objects))
+    changed = replica_set(objects, **change)
+    assert store.apply_event("MODIFIED", changed) == concerned
+    version = int(changed["metadata"]["resourceVersion"])
+    assert store.has_seen(Target("ReplicaSet", "team", "d-1"), changed["metadata"]["uid"], version)
+
+
 def test_equal_keys_and_short_texts_are_held_once_and_the_table_stays_small(objects: Any) -> None:
     store = Store()
     for number in range(6000):

@@ -36,6 +36,7 @@ from ..kube.lists import Lister
 from ..kube.observe import EvidenceReader
 from ..kube.resources import WATCHED, Resources
 from ..kube.secrets import SealKey
+from ..runtime.concurrency import at_once
 from ..runtime.lease import Elector
 from ..runtime.metrics import Metrics, QueueMetrics, WorkerMetrics
 from ..runtime.observer import Observer
@@ -54,6 +55,8 @@ logger = logging.getLogger(__name__)
 
 _FEED_RETRY_SECONDS: Final = (1.0, 30.0)
 _FEED_HEALTHY_SECONDS: Final = 60.0
+_WRITES_AT_ONCE: Final = 16  # of one reconcile
+_LISTS_AT_ONCE: Final = 4
 
 
 MakePolicy = Callable[[bytes], Any]
@@ -122,10 +125,10 @@ class Operator:
             task.result()
 
     async def _keep_fed(self, resync: Resync) -> None:
-        """Fills the cache, then watches, again and again."""
+        """Fills the cache once, then watches, again and again; each watch begins with a list of its own."""
         delay, longest = _FEED_RETRY_SECONDS
+        await resync.fill()
         while True:
-            await resync.fill()
             started = time.monotonic()
             try:
                 await watch(
@@ -162,6 +165,7 @@ class Operator:
             wake=self.queue.add,
             now=_now,
             clock=time.monotonic,
+            run_all=at_once(_WRITES_AT_ONCE),
         )
         workers = Workers(
             queue=self.queue,
@@ -207,6 +211,7 @@ class Operator:
             wake=functools.partial(self.queue.add, priority=LOW),
             period_seconds=self._settings.resync_seconds,
             on_pruned=self.metrics.pruned,
+            run_all=at_once(_LISTS_AT_ONCE),
         )
 
     def _expose(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Never
 
@@ -21,13 +22,21 @@ from kopf._cogs.structs.credentials import KubeContext, Vault, VaultKey
 from ..core.plan import Obj
 from ..kube.client import open_session
 from ..kube.resources import Resource, Resources
+from ..runtime.pace import Pace
 
 logger = logging.getLogger(__name__)
 
 Deliver = Callable[[str | None, Obj], None]
 """(type, object) of each watch event; type None: the object was listed."""
 
+Listed = Callable[[str, str | None], None]
+"""(kind, namespace) whenever a watch has listed its objects, at the start and after its version expired.
+
+Which objects were deleted before that list, nobody tells.
+"""
+
 _BOOKMARK: Final = "BOOKMARK"
+_PAGE_SIZE: Final = 250  # a page is decoded in one go, in which nothing else runs
 
 
 class WatchFailed(Exception):
@@ -50,7 +59,7 @@ def build_settings(resources: Resources) -> kopf.OperatorSettings:
     # A bookmark comes every minute; silence beyond that is a dead connection.
     settings.watching.inactivity_timeout = 70
     settings.watching.reconnect_backoff = 0.5
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = _PAGE_SIZE
     for resource in resources.values():
         if resource.selector:
             key = (resource.group, resource.version, resource.plural)
@@ -65,39 +74,37 @@ async def watch(
     *,
     resources: Resources,
     deliver: Deliver,
-    listed: Callable[[], None],
+    listed: Listed,
     namespaces: Sequence[str],
     kubeconfig: str | None,
 ) -> Never:
-    """Until cancelled. Raises WatchFailed when a watch ends: by any error but an expired version or a lost connection.
-
-    listed: called whenever a kind has been listed, at the start and after its version expired. Which objects
-    were deleted before that list, nobody tells.
-    """
+    """Until cancelled. Raises WatchFailed when a watch ends by more than an expired version or a lost connection."""
     session = await open_session(kubeconfig)
     async with session.http as http:
         login = kopf.AiohttpSession(server=session.server, aiohttp_session=http)
         vault_var.set(_Login({"session": login}))
         settings = build_settings(resources)
+        pace = Pace(clock=time.perf_counter)
 
-        async def follow(resource: Resource, namespace: str | None) -> None:
+        async def follow(kind: str, resource: Resource, namespace: str | None) -> None:
             name = f"watch of {resource.plural} in {namespace or 'all namespaces'}"
             watched = kopf.Resource(resource.group, resource.version, resource.plural, namespaced=True)
             where: Any = namespace
             try:
                 async for event in infinite_watch(settings=settings, resource=watched, namespace=where):
                     if isinstance(event, Bookmark):
-                        listed()
+                        listed(kind, namespace)
                     elif event["type"] != _BOOKMARK:
                         _deliver(deliver, event)
+                    await pace()
             except Exception as error:
                 raise WatchFailed(f"{name}: {error!r}") from error
 
         try:
             async with asyncio.TaskGroup() as group:
-                for resource in resources.values():
+                for kind, resource in resources.items():
                     for namespace in namespaces or (None,):
-                        group.create_task(follow(resource, namespace), name=f"watch {resource.plural}")
+                        group.create_task(follow(kind, resource, namespace), name=f"watch {resource.plural}")
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
     raise AssertionError("a watch has no end")

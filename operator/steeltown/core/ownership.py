@@ -1,7 +1,8 @@
 """Which roots an object concerns: the one mapping from watch events to work.
 
-Children carry labels that name their root, Pods inherit them from their templates, so no chain of owner
-references (Pod -> ReplicaSet -> Deployment -> MLModel) has to be walked and no ReplicaSet watched.
+Children carry labels that name their root, Pods and ReplicaSets inherit them from their templates, so no chain of
+owner references (Pod -> ReplicaSet -> Deployment -> MLModel) has to be walked to find whom to wake. A label only
+wakes: anybody can write one, so whether an object is ours is for the planners to tell from that chain.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "steeltown"
 
 ROOT_KINDS: Final = (MLMODEL, TRAINING_RUN)
-CHILD_KINDS: Final = ("Deployment", "Service", "Job", "Pod")
+CHILD_KINDS: Final = ("Deployment", "ReplicaSet", "Service", "Job", "Pod")
 
 
 def roots(obj: Obj) -> tuple[Key, ...]:

@@ -3,6 +3,8 @@
 A plan is a difference: it holds only what must change, so a plan without actions and without status is
 the fixed point, and a reconcile that finds it makes no request. The worker executes `actions` in order,
 then `status`; every prefix must leave the cluster safe, since the operator may die between any two of them.
+An action that the API server refuses stops none of the others, unless they say with `after` that they come
+to nothing, or do harm, without it: a quota must not keep a rollback from taking its traffic back.
 A plan either records an intent (`status` with `locked`, no actions) or carries out what is already
 recorded (actions, and a status that mirrors them). That split is what makes every crash recoverable.
 """
@@ -44,10 +46,12 @@ class Apply:
 
     force: take fields over from other managers. Without it a conflict is a refusal: an object that the
     operator did not make is never adopted, only one that it knows is repaired.
+    after: see `Action`.
     """
 
     body: Obj
     force: bool = True
+    after: tuple[Target, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ class Create:
     """POST. An existing object of that name is left as it is: for what must happen at most once (I7)."""
 
     body: Obj
+    after: tuple[Target, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ class Delete:
     namespace: str
     name: str
     uid: str
+    after: tuple[Target, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +82,15 @@ class Annotate:
     name: str
     uid: str
     annotations: Mapping[str, str | None]
+    after: tuple[Target, ...] = ()
 
 
 Action = Apply | Create | Delete | Annotate
+"""One write. after: targets of earlier actions of the same plan that must have succeeded in this pass.
+
+One of those refused, still waiting after a refusal, or itself left out for such a reason: this one is left out too.
+A target that no earlier action of the plan has stands as it should, and holds up nothing.
+"""
 
 
 def target(action: Action) -> Target:

@@ -51,6 +51,8 @@ WATCHED: Final[Resources] = {
     "MLModel": Resource(api_version="steeltown.dev/v1alpha1", plural="mlmodels"),
     "TrainingRun": Resource(api_version="steeltown.dev/v1alpha1", plural="trainingruns"),
     "Deployment": Resource(api_version="apps/v1", plural="deployments", selector=MANAGED_SELECTOR),
+    # Between a Deployment and its Pods: only by that chain of controllers is a Pod known to be ours.
+    "ReplicaSet": Resource(api_version="apps/v1", plural="replicasets", selector=MANAGED_SELECTOR),
     "Service": Resource(api_version="v1", plural="services", selector=MANAGED_SELECTOR),
     "Job": Resource(api_version="batch/v1", plural="jobs", selector=MANAGED_SELECTOR),
     "Pod": Resource(api_version="v1", plural="pods", selector=MANAGED_SELECTOR),

@@ -7,7 +7,7 @@ attempt failed".
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
@@ -28,6 +28,11 @@ Planners = Mapping[str, Planner]
 
 Wake = Callable[[Key], None]
 """Asks for a reconcile of a root."""
+
+Job = Callable[[], Awaitable[None]]
+
+RunAll = Callable[[Sequence[Job]], Awaitable[None]]
+"""Runs jobs that are independent of each other, in whatever order and however many at the same time."""
 
 
 class Answer(Protocol):

@@ -3,18 +3,25 @@
 Level-triggered: it never asks what happened, only what is. The order of its writes is the crash protocol:
 actions one after the other, the status after them, Events last; it may die between any two, and the next
 reconcile, in this process or another, starts again from the cluster. After a write the root is woken once
-more, so a plan has been carried out exactly when a reconcile finds nothing to do.
+more, so a plan has been carried out exactly when a reconcile finds nothing to do. Routes in a row are of one rank: they
+are written at the same time, each behind the fence.
+
+A refusal is an answer: the write has not happened, and holds up only what names it in `after`. A failure is
+none: the write may have happened or not, so the pass ends there and the next one looks again.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ..core.plan import Action, Annotate, Delete, Key, Obj, Plan, Snapshot, Target, target
+from .concurrency import in_turn
 from .gate import Gate
-from .ports import Answer, Applier, Fence, Monotonic, Now, Planners, Recorder, Wake
+from .ports import Answer, Applier, Fence, Monotonic, Now, Planners, Recorder, RunAll, Wake
 from .refusals import RETRY_SECONDS, Refusals
 from .store import Store, target_of, version_of
 
@@ -37,12 +44,21 @@ class Outcome:
 
 @dataclass(slots=True)
 class _Pass:
-    """One reconcile under way. `end` is set by whatever ends it before its plan is carried out."""
+    """One reconcile under way.
+
+    held: targets of actions that were refused or left out. waits: seconds until each refused one may be tried.
+    unanswered: the API server did not answer a write, or cannot now: no other one is begun.
+    end: set by whatever ends it before its plan is carried out.
+    """
 
     key: Key
     id: str
     root: Obj
     writes: int = 0
+    held: set[Target] = field(default_factory=set)
+    waits: list[float] = field(default_factory=list)
+    refused: bool = False
+    unanswered: bool = False
     end: Outcome | None = None
 
     def fields(self) -> dict[str, Any]:
@@ -67,7 +83,10 @@ NOTHING_LEFT: Final = Outcome()
 
 
 class Reconciler:
-    """Brings one root closer to what its planner wants. The only code that writes to roots and children."""
+    """Brings one root closer to what its planner wants. The only code that writes to roots and children.
+
+    run_all: how actions that are independent of each other are carried out.
+    """
 
     def __init__(
         self,
@@ -81,7 +100,9 @@ class Reconciler:
         wake: Wake,
         now: Now,
         clock: Monotonic,
+        run_all: RunAll = in_turn,
     ) -> None:
+        self._run_all = run_all
         self._store = store
         self._planners = planners
         self._policy = policy
@@ -103,41 +124,56 @@ class Reconciler:
             return NOTHING_LEFT
         under_way = _Pass(key, reconcile_id, snapshot.root)
         plan = self._decide(key, snapshot)
-        wait, refused = await self._act(under_way, plan)
+        await self._act(under_way, plan)
         if under_way.end is not None:
-            return under_way.end
-        if refused:
+            return replace(under_way.end, writes=under_way.writes)
+        if under_way.refused:
             # The status must say so within this same reconcile: decide again, knowing it, and do only that.
             again = self._store.snapshot(key, self._refusals.of(key))
             if again is None:
                 return NOTHING_LEFT
             under_way.root, plan = again.root, self._decide(key, again)
-        return await self._conclude(under_way, plan, wait)
+        return await self._conclude(under_way, plan)
 
     def _decide(self, key: Key, snapshot: Snapshot) -> Plan:
         plan = self._planners[key.kind](snapshot, self._now(), self._policy)
         self._store.observe(key, plan.observe)
         return plan
 
-    async def _act(self, under_way: _Pass, plan: Plan) -> tuple[float | None, bool]:
-        """Carries out the actions in order, up to the first that is refused or must wait after a refusal.
+    async def _act(self, under_way: _Pass, plan: Plan) -> None:
+        """Carries out the actions in order, up to the first that fails.
 
-        Returns (seconds until that one may be tried, None = all are done; whether it was refused just now).
+        What is refused, or must wait after a refusal, holds up only the actions that are `after` it.
         """
-        for action in plan.actions:
-            where = target(action)
-            if (wait := self._refusals.wait_seconds(under_way.key, where)) is not None:
-                return wait, False
-            self._fence()
-            under_way.writes += 1
-            answer = await self._applier.run(action)
-            if answer.result == "refused":
-                self._refused(under_way, where, answer)
-                return RETRY_SECONDS, True
-            under_way.end = self._take(under_way, action, where, answer)
+        for rank in _ranks(plan.actions):
+            await self._run_all([functools.partial(self._carry_out, under_way, action) for action in rank])
             if under_way.end is not None:
-                break
-        return None, False
+                return
+
+    async def _carry_out(self, under_way: _Pass, action: Action) -> None:
+        if under_way.unanswered:
+            return
+        where = target(action)
+        if not under_way.held.isdisjoint(action.after):
+            under_way.held.add(where)
+            return
+        if (wait := self._refusals.wait_seconds(under_way.key, where)) is not None:
+            under_way.held.add(where)
+            under_way.waits.append(wait)
+            return
+        self._fence()
+        under_way.writes += 1
+        answer = await self._applier.run(action)
+        if answer.result == "refused":
+            self._refused(under_way, where, answer)
+            under_way.held.add(where)
+            under_way.waits.append(RETRY_SECONDS)
+            under_way.refused = True
+            return
+        under_way.unanswered |= answer.result == "transient"
+        end = self._take(under_way, action, where, answer)
+        if end is not None and (under_way.end is None or end.failed):
+            under_way.end = end
 
     def _take(self, under_way: _Pass, action: Action, where: Target, answer: Answer) -> Outcome | None:
         """Takes over the answer to an action; an Outcome means that the plan no longer stands."""
@@ -167,7 +203,7 @@ class Reconciler:
         logger.warning("refused: %s", answer.message, extra=under_way.fields() | {"target": _text(where)})
         self._refusals.remember(under_way.key, where, answer.message)
 
-    async def _conclude(self, under_way: _Pass, plan: Plan, wait: float | None) -> Outcome:
+    async def _conclude(self, under_way: _Pass, plan: Plan) -> Outcome:
         """Status, then Events, then when to look again."""
         if plan.status is not None:
             end = await self._write_status(under_way, plan.status, locked=plan.locked)
@@ -180,7 +216,7 @@ class Reconciler:
             wanted.add(Target(*under_way.key))
         if self._refusals.expire(under_way.key, wanted):
             self._wake(under_way.key)
-        waits = [seconds for seconds in (plan.requeue_after, wait) if seconds is not None]
+        waits = under_way.waits if plan.requeue_after is None else [plan.requeue_after, *under_way.waits]
         return Outcome(requeue_after=min(waits, default=None), writes=under_way.writes)
 
     async def _write_status(self, under_way: _Pass, status: Obj, *, locked: bool) -> Outcome | None:
@@ -221,6 +257,29 @@ class Reconciler:
         self._gate.forget(key)
         self._refusals.drop(key)
         self._store.observe(key, ())
+
+
+def _ranks(actions: Sequence[Action]) -> Iterator[list[Action]]:
+    """The actions in order, those together that may be written at the same time: routes that follow each other.
+
+    Any other order between two actions may be what keeps each prefix of the plan safe.
+    """
+    rank: dict[Target, Action] = {}
+    of_routes = False
+    for action in actions:
+        where = target(action)
+        joins = of_routes and _is_route(action) and where not in rank and rank.keys().isdisjoint(action.after)
+        if rank and not joins:
+            yield [*rank.values()]
+            rank = {}
+        rank[where] = action
+        of_routes = _is_route(action)
+    if rank:
+        yield [*rank.values()]
+
+
+def _is_route(action: Action) -> bool:
+    return isinstance(action, Annotate) and action.kind == "Pod"
 
 
 def _text(where: Target) -> str:

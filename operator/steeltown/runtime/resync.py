@@ -1,22 +1,26 @@
-"""Lists every kind: once before the first reconcile, again after the watches have, and then every few minutes.
+"""Lists every kind: once before the first reconcile, again after its watch has, and then every few minutes.
 
 A watch that lists anew does not tell which objects were deleted meanwhile (kopf, as many informers, never
 compares), so such ghosts would stay in the cache for good. A list is complete at one resourceVersion: what
 the cache holds at or below that version and the list does not is a ghost; what is newer was created since.
-Afterwards all roots are reconciled, behind everything that really happened.
+What a watch has listed is listed alone, its kind in its namespace; every few minutes all is, and then all
+roots are reconciled, behind everything that really happened.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import functools
 import logging
 import random
-from collections.abc import Callable, Sequence
-from typing import Final
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple
 
 from ..core.plan import Key
-from .ports import Lister, Wake
+from .concurrency import in_turn
+from .pace import Pace
+from .ports import Lister, RunAll, Wake
 from .store import Store
 
 logger = logging.getLogger(__name__)
@@ -27,10 +31,17 @@ _GATHER_SECONDS: Final = 1.0
 """The watches list their kinds at about the same time: one answer for all of them."""
 
 
+class _Place(NamedTuple):
+    """What one list shows: a kind in a namespace, None = in the whole cluster."""
+
+    kind: str
+    namespace: str | None
+
+
 class Resync:
     """kinds: what to list. namespaces: (None,) = the whole cluster. wake: with low priority.
 
-    `filled` is set once every kind has been listed.
+    run_all: how the lists are read. `filled` is set once every kind has been listed.
     """
 
     def __init__(
@@ -43,78 +54,104 @@ class Resync:
         wake: Wake,
         period_seconds: float = 600.0,
         on_pruned: Callable[[str, int], None] | None = None,
+        run_all: RunAll = in_turn,
         rng: random.Random | None = None,
     ) -> None:
         self._lister = lister
         self._store = store
-        self._kinds = kinds
-        self._namespaces = namespaces
+        self._places = [_Place(kind, namespace) for kind in kinds for namespace in namespaces]
         self._wake = wake
         self._period_seconds = period_seconds
         self._on_pruned = on_pruned or (lambda kind, count: None)
         self._rng = rng or random.Random()  # noqa: S311 (jitter, not secrets)
-        self._missing = set(kinds)
-        self._due = asyncio.Event()
+        self._run_all = run_all
+        self._pace = Pace(clock=time.perf_counter)
+        self._missing = set(self._places)
+        self._due: set[_Place] = set()
+        self._any_due = asyncio.Event()
         self.filled = asyncio.Event()
 
     @property
     def missing(self) -> list[str]:
         """Kinds that have not been listed yet: until there are none, nothing may be decided."""
-        return sorted(self._missing)
+        return sorted({place.kind for place in self._missing})
 
     async def fill(self) -> None:
-        """Lists every kind once, for as long as it takes: a CRD may be installed after the operator."""
-        todo, delay = list(self._kinds), _FIRST_RETRY_SECONDS
-        while todo := [kind for kind in todo if not await self._try(kind)]:
-            await asyncio.sleep(delay * self._rng.uniform(0.8, 1.2))
-            delay = min(2 * delay, _LAST_RETRY_SECONDS)
+        """Lists everything once, for as long as it takes: a CRD may be installed after the operator."""
+        await self._list(self._places)
         self.filled.set()
-        self._wake_all()
+        for key in self._store.all_roots():
+            self._wake(key)
+            await self._pace()
 
-    def soon(self) -> None:
-        """A watch has just listed its kind: something may be gone that it will not tell about."""
-        self._due.set()
+    def soon(self, kind: str, namespace: str | None) -> None:
+        """The watch of that kind has just listed it: something may be gone that it will not tell about."""
+        self._due.add(_Place(kind, namespace))
+        self._any_due.set()
 
     async def run(self) -> None:
-        """Lists all again every period and whenever it was asked to, until cancelled."""
+        """Lists all again every period, and in between what it was asked to, until cancelled."""
+        loop = asyncio.get_running_loop()
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._period_seconds * self._rng.uniform(0.9, 1.1)):
-                    await self._due.wait()
-                    await asyncio.sleep(_GATHER_SECONDS)
-            self._due.clear()
+            end = loop.time() + self._period_seconds * self._rng.uniform(0.9, 1.1)
+            while await self._asked(end):
+                await self._list(self._due)
             await self.fill()
 
-    async def list_kind(self, kind: str) -> None:
-        """One kind: takes over what is new, drops what is gone."""
-        for namespace in self._namespaces:
-            listed: set[str] = set()
-            version = -1
-            async for items, list_version in self._lister.pages(kind, namespace):
-                version = list_version
-                for obj in items:
-                    listed.add(obj["metadata"]["uid"])
-                    self._tell(self._store.apply_event(None, obj))
-            before = self._store.count(kind)
-            self._tell(self._store.prune(kind, namespace, listed, version))
-            pruned = before - self._store.count(kind)
-            if pruned:
-                logger.warning("%d deletions of %s had been missed", pruned, kind)
-                self._on_pruned(kind, pruned)
-        self._missing.discard(kind)
+    async def list_kind(self, kind: str, namespace: str | None = None) -> None:
+        """One list: takes over what is new, drops what is gone."""
+        place = _Place(kind, namespace)
+        self._due.discard(place)  # a list of a watch from now on is newer than this one
+        listed: set[str] = set()
+        version = -1
+        async for items, list_version in self._lister.pages(kind, namespace):
+            version = list_version
+            for obj in items:
+                listed.add(obj["metadata"]["uid"])
+                self._tell(self._store.apply_event(None, obj))
+                await self._pace()
+        pruned = 0
+        for concerned in self._store.prune(kind, namespace, listed, version):
+            if concerned is not None:
+                pruned += 1
+                self._tell(concerned)
+            await self._pace()
+        if pruned:
+            logger.warning("%d deletions of %s had been missed", pruned, kind)
+            self._on_pruned(kind, pruned)
+        self._missing.discard(place)
 
-    async def _try(self, kind: str) -> bool:
+    async def _asked(self, end: float) -> bool:
+        """Whether something is due before `end`, and then a moment later, when more may be."""
         try:
-            await self.list_kind(kind)
-        except Exception as error:
-            logger.warning("cannot list %s: %s", kind, error or type(error).__name__)
+            async with asyncio.timeout_at(end):
+                await self._any_due.wait()
+                await asyncio.sleep(_GATHER_SECONDS)
+        except TimeoutError:
             return False
+        finally:
+            self._any_due.clear()
         return True
+
+    async def _list(self, places: Iterable[_Place]) -> None:
+        """Until every one of them has been listed."""
+        todo, delay = [*places], _FIRST_RETRY_SECONDS
+        while True:
+            failed: list[_Place] = []
+            await self._run_all([functools.partial(self._try, place, failed) for place in todo])
+            if not failed:
+                return
+            await asyncio.sleep(delay * self._rng.uniform(0.8, 1.2))
+            todo, delay = failed, min(2 * delay, _LAST_RETRY_SECONDS)
+
+    async def _try(self, place: _Place, failed: list[_Place]) -> None:
+        try:
+            await self.list_kind(*place)
+        except Exception as error:
+            where = f" in {place.namespace}" if place.namespace else ""
+            logger.warning("cannot list %s%s: %s", place.kind, where, error or type(error).__name__)
+            failed.append(place)
 
     def _tell(self, keys: Sequence[Key]) -> None:
         for key in keys:
-            self._wake(key)
-
-    def _wake_all(self) -> None:
-        for key in self._store.all_roots():
             self._wake(key)

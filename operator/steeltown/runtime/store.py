@@ -4,13 +4,19 @@ Three sources feed it, in no particular order: the watch, our own writes (the an
 state there is, so a reconcile need not wait to read it back) and periodic lists. resourceVersions are
 comparable integers (KEP-5504), so the newest wins whatever the order, and a deletion leaves a tombstone so
 that a late answer cannot bring an object back. Objects are shared, never copied, never changed.
+
+A snapshot takes no time however many members a root has: it holds read-only views of the store's own
+dictionaries. A dictionary that has been lent is never changed again: the next event about that root and kind
+goes into a copy of it, and all other events copy nothing. So a snapshot stays what it was, also while its
+reconcile waits for the API server.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from ..contract.evidence import Evidence
@@ -20,6 +26,18 @@ from ..core.plan import MLMODEL, TRAINING_RUN, Key, Obj, Observe, Refusal, Snaps
 _TOMBSTONES: Final = 10_000
 _TEXTS: Final = 5_000
 _SHORT: Final = 80
+_LINKS: Final = ("ReplicaSet",)
+"""Kinds of which only the metadata counts, as links in a chain of controllers; the rest is not kept."""
+_LINK_METADATA: Final = (
+    "name",
+    "namespace",
+    "uid",
+    "labels",
+    "ownerReferences",
+    "resourceVersion",
+    "creationTimestamp",
+    "deletionTimestamp",
+)
 _LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 
 
@@ -50,6 +68,9 @@ def _shared(value: Any, texts: dict[str, str]) -> Any:
 def _slim(obj: Obj) -> Obj:
     """Without what no planner reads and what outweighs the rest."""
     metadata = obj["metadata"]
+    if obj["kind"] in _LINKS:
+        kept = {key: metadata[key] for key in _LINK_METADATA if key in metadata}
+        return {**{key: obj[key] for key in ("apiVersion", "kind") if key in obj}, "metadata": kept}
     annotations = metadata.get("annotations") or {}
     if "managedFields" not in metadata and _LAST_APPLIED not in annotations:
         return obj
@@ -59,12 +80,24 @@ def _slim(obj: Obj) -> Obj:
     return {**obj, "metadata": metadata}
 
 
+def _same_link(known: Obj, obj: Obj) -> bool:
+    """Whether a link of a chain still is what it was: its own status, which counts Pods, is not kept."""
+    return all(
+        known["metadata"].get(key) == obj["metadata"].get(key) for key in _LINK_METADATA if key != "resourceVersion"
+    )
+
+
+_Named = dict[str, Obj] | MappingProxyType[str, Obj]
+"""Members of one kind by name: a dictionary of the store's own, or the view under which it has been lent."""
+
+
 class Store:
     """Not thread-safe: all calls from one event loop."""
 
     def __init__(self) -> None:
-        self._objects: dict[Target, Obj] = {}
-        self._members: dict[Key, dict[str, dict[str, Obj]]] = {}
+        self._objects: dict[str, dict[str, dict[str, Obj]]] = {}  # kind -> namespace -> name
+        self._members: dict[Key, dict[str, _Named]] = {}
+        self._unfinished: dict[Key, dict[Key, None]] = {}  # model -> its runs
         self._tombstones: OrderedDict[str, int] = OrderedDict()  # uid -> resourceVersion of its deletion
         self._counts: Counter[str] = Counter()
         self._texts: dict[str, str] = {}
@@ -76,10 +109,10 @@ class Store:
     def apply_event(self, type: str | None, obj: Obj) -> list[Key]:
         """Takes over a watch event (type None: from a list), and returns the roots it concerns.
 
-        Nothing newer than what is known concerns no root: [].
+        Nothing newer than what is known concerns no root: []; nor does what changed nothing that is kept.
         """
         target, uid, version = target_of(obj), obj["metadata"]["uid"], version_of(obj)
-        known = self._objects.get(target)
+        known = self.get(target)
         if type == "DELETED":
             return self._deleted(target, uid, version)
         if version <= self._tombstones.get(uid, -1):
@@ -88,7 +121,10 @@ class Store:
             return []
         if len(self._texts) > _TEXTS:
             self._texts.clear()  # most are names and uids; what is shared already stays so
-        return self._stored(target, _shared(_slim(obj), self._texts), known)
+        concerned = self._stored(target, _shared(_slim(obj), self._texts), known)
+        if target.kind in _LINKS and known is not None and _same_link(known, obj):
+            return []
+        return concerned
 
     def write_through(self, obj: Obj) -> list[Key]:
         """The same for the answer to one of our writes."""
@@ -96,28 +132,32 @@ class Store:
 
     def forget(self, target: Target, uid: str) -> list[Key]:
         """Drops what a write has shown to be gone, and returns the roots it concerned."""
-        known = self._objects.get(target)
+        known = self.get(target)
         if known is None or known["metadata"]["uid"] != uid:
             return []
         return self._deleted(target, uid, version_of(known))
 
-    def prune(self, kind: str, namespace: str | None, listed: Collection[str], version: int) -> list[Key]:
+    def prune(
+        self, kind: str, namespace: str | None, listed: Collection[str], version: int
+    ) -> Iterator[list[Key] | None]:
         """Drops the ghosts: objects whose uid a list at `version` does not hold although it should.
 
-        What is newer than the list was created after it and is no ghost. Returns the roots concerned.
+        What is newer than the list was created after it and is no ghost. Looks at one object a step, whatever
+        happens between two of them: None = it stays, else it was a ghost that concerned these roots.
         """
-        ghosts = [
-            (target, obj["metadata"]["uid"])
-            for target, obj in self._objects.items()
-            if target.kind == kind
-            and (namespace is None or target.namespace == namespace)
-            and obj["metadata"]["uid"] not in listed
-            and version_of(obj) <= version
-        ]
-        return [key for target, uid in ghosts for key in self._deleted(target, uid, version)]
+        places = self._objects.get(kind, {})
+        for place in [*places] if namespace is None else [namespace]:
+            for name in [*places.get(place, ())]:
+                target = Target(kind, place, name)
+                obj = self.get(target)
+                if obj is None or obj["metadata"]["uid"] in listed or version_of(obj) > version:
+                    yield None
+                else:
+                    yield self._deleted(target, obj["metadata"]["uid"], version)
 
     def _stored(self, target: Target, obj: Obj, known: Obj | None) -> list[Key]:
-        concerned = dict.fromkeys(roots(obj))
+        keys = roots(obj)
+        concerned = dict.fromkeys(keys)
         if known is None:
             self._counts[target.kind] += 1
         else:
@@ -126,20 +166,26 @@ class Store:
             left = [key for key in roots(known) if key not in concerned]
             self._unlink(target, left)
             concerned |= dict.fromkeys(left)
-        self._objects[target] = obj
-        self._link(target, obj, roots(obj))
+        self._objects.setdefault(target.kind, {}).setdefault(target.namespace, {})[target.name] = obj
+        self._link(target, obj, keys)
         return [*concerned, *self._unfinished_runs(target)]
 
     def _deleted(self, target: Target, uid: str, version: int) -> list[Key]:
-        known = self._objects.get(target)
+        known = self.get(target)
         self._bury(uid, version)
         if known is None or known["metadata"]["uid"] != uid or version < version_of(known):
             return []
-        del self._objects[target]
+        self._drop(target)
         self._counts[target.kind] -= 1
         concerned = roots(known)
         self._unlink(target, concerned)
         return [*concerned, *self._unfinished_runs(target)]
+
+    def _drop(self, target: Target) -> None:
+        places = self._objects[target.kind]
+        del places[target.namespace][target.name]
+        if not places[target.namespace]:
+            del places[target.namespace]
 
     def _bury(self, uid: str, version: int) -> None:
         self._tombstones[uid] = max(version, self._tombstones.get(uid, -1))
@@ -150,63 +196,90 @@ class Store:
     def _link(self, target: Target, obj: Obj, keys: Iterable[Key]) -> None:
         for key in keys:
             if key.kind != target.kind:  # a root is not its own member
-                self._members.setdefault(key, {}).setdefault(target.kind, {})[target.name] = obj
+                self._own(self._members.setdefault(key, {}), target.kind)[target.name] = obj
+                if target.kind == TRAINING_RUN:
+                    self._note_end(key, target, ended=bool((obj.get("status") or {}).get("completionTime")))
 
     def _unlink(self, target: Target, keys: Iterable[Key]) -> None:
         for key in keys:
             kinds = self._members.get(key)
             if kinds is None or target.kind not in kinds:
                 continue
-            kinds[target.kind].pop(target.name, None)
-            if not kinds[target.kind]:
+            named = self._own(kinds, target.kind)
+            named.pop(target.name, None)
+            if not named:
                 del kinds[target.kind]
             if not kinds:
                 del self._members[key]
+            if target.kind == TRAINING_RUN:
+                self._note_end(key, target, ended=True)
+
+    @staticmethod
+    def _own(kinds: dict[str, _Named], kind: str) -> dict[str, Obj]:
+        """The members of a kind, to be changed: a copy if they have been lent to a snapshot."""
+        named = kinds.get(kind)
+        if not isinstance(named, dict):
+            named = kinds[kind] = {} if named is None else named.copy()
+        return named
+
+    def _note_end(self, model: Key, run: Target, *, ended: bool) -> None:
+        unfinished = self._unfinished.setdefault(model, {})
+        if ended:
+            unfinished.pop(Key(*run), None)
+        else:
+            unfinished[Key(*run)] = None
+        if not unfinished:
+            del self._unfinished[model]
 
     def _unfinished_runs(self, target: Target) -> list[Key]:
         """A model's runs read its spec while they run; finished ones are immutable."""
-        if target.kind != MLMODEL:
-            return []
-        runs = self._members.get(Key(*target), {}).get(TRAINING_RUN, {})
-        return [
-            Key(TRAINING_RUN, target.namespace, name)
-            for name, run in runs.items()
-            if not (run.get("status") or {}).get("completionTime")
-        ]
+        return [*self._unfinished.get(Key(*target), ())] if target.kind == MLMODEL else []
 
     # Reading
 
     def get(self, target: Target) -> Obj | None:
-        return self._objects.get(target)
+        return self._objects.get(target.kind, {}).get(target.namespace, {}).get(target.name)
 
     def has_seen(self, target: Target, uid: str, version: int) -> bool:
         """Whether the cache is at least as new as `version` of that object, or knows that it is gone."""
-        known = self._objects.get(target)
+        known = self.get(target)
         if known is not None and version_of(known) >= version:
             return True
         return uid in self._tombstones and (known is None or known["metadata"]["uid"] != uid)
 
     def all_roots(self) -> Iterator[Key]:
-        return (Key(*target) for target in self._objects if target.kind in ROOT_KINDS)
+        """Whatever happens between two steps."""
+        for kind in ROOT_KINDS:
+            places = self._objects.get(kind, {})
+            for place in [*places]:
+                for name in [*places.get(place, ())]:
+                    yield Key(kind, place, name)
 
     def count(self, kind: str) -> int:
         return self._counts[kind]
 
     def snapshot(self, key: Key, refusals: tuple[Refusal, ...] = ()) -> Snapshot | None:
         """What a planner may know about a root; None when there is no such root."""
-        root = self._objects.get(Target(*key))
+        root = self.get(Target(*key))
         if root is None:
             return None
-        members = {kind: dict(named) for kind, named in self._members.get(key, {}).items()}
+        members = self._lend(key)
         if key.kind == TRAINING_RUN:
             name = ((root.get("spec") or {}).get("modelRef") or {}).get("name", "")
-            model = self._objects.get(Target(MLMODEL, key.namespace, name))
+            model = self.get(Target(MLMODEL, key.namespace, name))
             if model is not None:
                 members[MLMODEL] = {name: model}
         evidence = {
             pod.uid: self._evidence[pod.uid] for pod in self._observed.get(key, ()) if pod.uid in self._evidence
         }
         return Snapshot(root=root, members=members, evidence=evidence, refusals=refusals)
+
+    def _lend(self, key: Key) -> dict[str, Mapping[str, Obj]]:
+        kinds = self._members.get(key, {})
+        for kind, named in kinds.items():
+            if isinstance(named, dict):
+                kinds[kind] = MappingProxyType(named)
+        return {**kinds}
 
     # Evidence
 

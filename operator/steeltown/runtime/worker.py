@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from ..core.plan import Key
+from .pace import Pace
 from .ports import LostLease, Monotonic
 from .queue import WorkQueue
 from .reconciler import Outcome, log_fields
@@ -61,6 +63,7 @@ class Workers:
         self._timeout_seconds = timeout_seconds
         self._hooks: Hooks = hooks or NoHooks()
         self._new_id = new_id or _random_id
+        self._pace = Pace(clock=time.perf_counter)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -72,6 +75,7 @@ class Workers:
         while True:
             key = await self._queue.get()
             try:
+                await self._pace()  # a root with nothing to do never waits, and neither would a queue full of them
                 await self.process(key)
             except asyncio.CancelledError:
                 self._queue.add(key)  # whoever works next finds it

@@ -215,7 +215,7 @@ def test_stale_route_without_a_rollout_is_withdrawn() -> None:
     """The status was lost in the middle of a canary: no pod may go on sending a share that nobody recorded."""
     explorer = settled()
     seen = snapshot(explorer)
-    pods = json.loads(json.dumps(seen.members["Pod"]))
+    pods = json.loads(json.dumps(dict(seen.members["Pod"])))
     serving = next(p for p in pods.values() if p["metadata"]["labels"].get("steeltown.dev/track") == "serving")
     route = Route(window="lost-0", weight=20, canary_url="http://c", canary_digest="d")
     serving["metadata"]["annotations"] = {ROUTE_ANNOTATION: route.to_json()}

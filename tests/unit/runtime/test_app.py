@@ -173,15 +173,15 @@ async def api(tmp_path: Path) -> AsyncIterator[tuple[ApiServer, str]]:
 class Seen:
     def __init__(self, kubeconfig: str, *kinds: str) -> None:
         self.events: list[tuple[str | None, str]] = []
-        self.listed = 0
+        self.listed: list[tuple[str, str | None]] = []
         self._kubeconfig = kubeconfig
         self._kinds = kinds or ("Pod",)
 
     def _deliver(self, type: str | None, obj: Obj) -> None:
         self.events.append((type, obj["metadata"]["name"]))
 
-    def _listed(self) -> None:
-        self.listed += 1
+    def _listed(self, kind: str, namespace: str | None) -> None:
+        self.listed.append((kind, namespace))
 
     async def watching(self) -> None:
         resources = {kind: WATCHED[kind] for kind in self._kinds}
@@ -218,7 +218,7 @@ async def test_what_is_listed_comes_before_what_is_watched(api: tuple[ApiServer,
     seen = Seen(kubeconfig)
     await seen.until(lambda: len(seen.events) == 3)
     assert seen.events == [(None, "old"), ("ADDED", "new"), ("DELETED", "old")]
-    assert seen.listed == 1
+    assert seen.listed == [("Pod", "a")]
     assert {path for path, _ in server.asked} == {"/api/v1/namespaces/a/pods"}
     assert {query["labelSelector"] for _, query in server.asked} == {MANAGED_SELECTOR}
     assert set(server.tokens) == {"Bearer secret"}
@@ -231,7 +231,7 @@ async def test_watch_that_ends_goes_on_where_its_last_bookmark_was(api: tuple[Ap
     await seen.until(lambda: len(seen.events) == 2)
     assert seen.events == [("ADDED", "a"), ("ADDED", "b")]
     assert server.watches("pods") == ["7", "20"]
-    assert seen.listed == 1
+    assert seen.listed == [("Pod", "a")]
 
 
 async def test_expired_version_is_listed_anew_and_told(api: tuple[ApiServer, str]) -> None:
@@ -239,7 +239,7 @@ async def test_expired_version_is_listed_anew_and_told(api: tuple[ApiServer, str
     server.lines["pods"] = [[EXPIRED], [{"type": "ADDED", "object": pod("a")}]]
     seen = Seen(kubeconfig)
     await seen.until(lambda: len(seen.events) == 1)
-    assert seen.listed == 2
+    assert seen.listed == [("Pod", "a"), ("Pod", "a")]
 
 
 async def test_event_that_is_not_understood_does_not_stop_the_others(
@@ -263,4 +263,4 @@ async def test_kind_that_is_not_served_ends_all_watches_and_says_why(api: tuple[
 def test_children_are_watched_by_label() -> None:
     settings = build_settings(WATCHED)
     assert set(settings.watching.label_selectors.values()) == {MANAGED_SELECTOR}
-    assert len(settings.watching.label_selectors) == 4
+    assert len(settings.watching.label_selectors) == 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -20,7 +21,8 @@ from steeltown.core.plan import (
     Snapshot,
     Target,
 )
-from steeltown.runtime.ports import LostLease
+from steeltown.runtime.concurrency import at_once, in_turn
+from steeltown.runtime.ports import LostLease, RunAll
 from steeltown.runtime.reconciler import Outcome, Reconciler
 from steeltown.runtime.store import Store
 
@@ -32,7 +34,9 @@ Decide = Callable[[Snapshot], Plan]
 class Bench:
     """A reconciler over one model, its planner a function of the test."""
 
-    def __init__(self, *, objects: Any, clock: Any, writes: Any, notes: Any, answer: Any) -> None:
+    def __init__(
+        self, *, objects: Any, clock: Any, writes: Any, notes: Any, answer: Any, run_all: RunAll = in_turn
+    ) -> None:
         self.objects, self.clock, self.writes, self.notes, self.answer = objects, clock, writes, notes, answer
         self.store = Store()
         self.woken: list[Key] = []
@@ -51,6 +55,7 @@ class Bench:
             wake=self.woken.append,
             now=clock.now,
             clock=clock,
+            run_all=run_all,
         )
 
     def _plan(self, snapshot: Snapshot, now: datetime, policy: Any) -> Plan:
@@ -171,14 +176,67 @@ async def test_refused_child_that_is_accepted_later_is_no_longer_explained(bench
     assert bench.snapshots[-1].refusals == ()
 
 
-async def test_actions_behind_a_refused_one_are_not_carried_out(bench: Bench) -> None:
-    child = Apply({"kind": "Deployment", "metadata": {"name": "d", "namespace": "team", "uid": "d"}})
-    behind = Delete("Pod", "team", "p", "u")
-    bench.decide = lambda snapshot: Plan(actions=(child, behind))
-    bench.refuse("no")
+def child(name: str, *after: str, kind: str = "Deployment") -> Apply:
+    """A Deployment to apply, after others of these names."""
+    body = {"kind": kind, "metadata": {"name": name, "namespace": "team", "uid": name, "labels": LABELS}}
+    return Apply(body, after=tuple(Target(kind, "team", other) for other in after))
+
+
+def refusing(bench: Bench, *names: str) -> Callable[[Any], Any]:
+    def say(what: Any) -> Any:
+        refused = isinstance(what, Apply) and what.body["metadata"]["name"] in names
+        return bench.answer(result="refused", message="quota exceeded") if refused else bench.accept(what)
+
+    return say
+
+
+@pytest.mark.parametrize(
+    ("actions", "refused", "carried_out"),
+    [
+        pytest.param((child("a"), child("b")), "a", ["b"], id="independent: goes on"),
+        pytest.param((child("a"), child("b", "a")), "a", [], id="after the refused one: left out"),
+        pytest.param((child("a"), child("b", "a"), child("c", "b")), "a", [], id="after one that is left out: too"),
+        pytest.param((child("a"), child("b"), child("c", "a"), child("d", "b")), "a", ["b", "d"], id="only those"),
+        pytest.param((child("a"), child("b", "a")), "b", ["a"], id="the one before is not concerned"),
+        pytest.param((child("a"), child("b", "gone")), "a", ["b"], id="after what no action touches: stands already"),
+    ],
+)
+async def test_refused_action_holds_up_only_what_names_it(
+    bench: Bench, actions: tuple[Apply, ...], refused: str, carried_out: list[str]
+) -> None:
+    bench.decide = lambda snapshot: Plan(actions=actions)
+    bench.writes.answer = refusing(bench, refused)
+    for attempted in ([refused], []):  # refused now, then waiting after the refusal
+        outcome = await bench.reconcile()
+        names = [action.body["metadata"]["name"] for action in bench.writes.seen]
+        assert sorted(names) == sorted([*carried_out, *attempted])
+        assert outcome.requeue_after == pytest.approx(10.0)
+
+
+async def test_refused_child_does_not_keep_a_rollback_from_taking_its_traffic_back(bench: Bench) -> None:
+    back = Annotate("Pod", "team", "p", "u", {"steeltown.dev/route": '{"weight": 0}'})
+    switch = child("m", kind="Service")
+    bench.decide = lambda snapshot: Plan(actions=(child("d"), switch, back), status={"a": len(snapshot.refusals)})
+    bench.writes.answer = refusing(bench, "d")
     await bench.reconcile()
+    assert bench.writes.seen == [child("d"), switch, back, {"a": 1}]
+
+
+async def test_root_with_two_refused_children_comes_back_when_the_first_may_be_tried(bench: Bench) -> None:
+    bench.decide = lambda snapshot: Plan(actions=(child("a"),))
+    bench.writes.answer = refusing(bench, "a", "b")
     await bench.reconcile()
-    assert behind not in bench.writes.seen
+    bench.clock.seconds = 4.0
+    bench.decide = lambda snapshot: Plan(actions=(child("a"), child("b")))
+    assert (await bench.reconcile()).requeue_after == pytest.approx(6.0)
+    assert {refusal.target.name for refusal in bench.snapshots[-1].refusals} == {"a", "b"}
+
+
+async def test_failure_still_ends_the_pass_and_so_what_is_independent_of_it(bench: Bench) -> None:
+    bench.decide = lambda snapshot: Plan(actions=(child("a"), child("b")), status={"a": 1})
+    bench.writes.answer = lambda what: bench.answer(result="transient", message="busy")
+    assert (await bench.reconcile()).failed
+    assert bench.writes.seen == [child("a")]
 
 
 async def test_refusal_that_no_plan_asks_about_any_more_is_dropped_when_it_is_old(bench: Bench) -> None:
@@ -289,3 +347,108 @@ async def test_lost_lease_stops_before_the_next_write(bench: Bench) -> None:
     with pytest.raises(LostLease):
         await bench.reconcile()
     assert bench.writes.seen == []
+
+
+def route(number: int, *after: str) -> Annotate:
+    named = tuple(Target("Pod", "team", name) for name in after)
+    return Annotate("Pod", "team", f"p{number}", f"u{number}", {"steeltown.dev/route": "{}"}, after=named)
+
+
+class SlowServer:
+    """An applier whose every write takes a tenth of a second; `answers` by the name of the Pod, else done."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.fenced = 0
+        self.running = 0
+        self.most = 0
+        self.answers: dict[str, str] = {}
+        self.begun: list[str] = []
+
+    def fence(self) -> None:
+        self.fenced += 1
+
+    async def run(self, action: Any) -> Any:
+        assert self.fenced == len(self.begun) + 1, "I9: a write that has not asked for the Lease"
+        self.begun.append(getattr(action, "name", "") or action.body["metadata"]["name"])
+        name = self.begun[-1]
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await asyncio.sleep(0.1)
+        self.running -= 1
+        return self.bench.answer(result=self.answers.get(name, "done"), message="no")
+
+    async def status(self, root: Any, status: Any, *, locked: bool) -> Any:
+        return self.bench.accept(status)
+
+
+@pytest.fixture
+def slow(objects: Any, clock: Any, notes: Any, answer: Any, writes: Any) -> SlowServer:
+    bench = Bench(objects=objects, clock=clock, writes=writes, notes=notes, answer=answer, run_all=at_once(16))
+    server = SlowServer(bench)
+    bench.fence = server.fence
+    bench.reconciler._applier = server
+    return server
+
+
+@pytest.mark.looptime
+async def test_thousand_routes_are_written_within_a_reconcile_sixteen_at_a_time(slow: SlowServer) -> None:
+    routes = tuple(route(number) for number in range(1000))
+    slow.bench.decide = lambda snapshot: Plan(actions=routes)
+    started = asyncio.get_running_loop().time()
+    assert (await slow.bench.reconcile()).writes == 1000
+    assert asyncio.get_running_loop().time() - started < 7.0
+    assert slow.most == 16
+
+
+@pytest.mark.looptime
+async def test_lease_that_is_lost_among_the_routes_lets_none_begin_afterwards(slow: SlowServer) -> None:
+    slow.bench.decide = lambda snapshot: Plan(actions=tuple(route(number) for number in range(100)))
+
+    def lost() -> None:
+        if slow.fenced == 20:
+            raise LostLease("gone")
+        slow.fence()
+
+    slow.bench.fence = lost
+    with pytest.raises(LostLease):
+        await slow.bench.reconcile()
+    await asyncio.sleep(10)
+    assert len(slow.begun) == 20
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    ("plan", "most"),
+    [
+        pytest.param((route(1), route(2), route(3)), 3, id="routes in a row"),
+        pytest.param((route(1), child("d"), route(2)), 1, id="something between them"),
+        pytest.param((child("d"), child("e")), 1, id="children: one after the other"),
+        pytest.param((route(1), route(2, "p1")), 1, id="one after the other, as it asks for"),
+        pytest.param((route(1), route(1)), 1, id="the same Pod twice"),
+    ],
+)
+async def test_only_routes_in_a_row_are_written_together(
+    slow: SlowServer, plan: tuple[Apply | Annotate, ...], most: int
+) -> None:
+    slow.bench.decide = lambda snapshot: Plan(actions=plan)
+    await slow.bench.reconcile()
+    assert slow.most == most
+    assert len(slow.begun) == len(plan)
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    ("result", "begun", "failed"),
+    [
+        pytest.param("refused", 40, False, id="refused: the others have their share taken back"),
+        pytest.param("stale", 40, False, id="the Pod is gone: the others are not"),
+        pytest.param("conflict", 40, True, id="somebody else wrote that Pod: the others go on, then again"),
+        pytest.param("transient", 16, True, id="no answer: none is begun any more, those under way end"),
+    ],
+)
+async def test_answer_to_one_route_among_many(slow: SlowServer, result: str, begun: int, failed: bool) -> None:
+    slow.bench.decide = lambda snapshot: Plan(actions=tuple(route(number) for number in range(40)))
+    slow.answers["p0"] = result
+    outcome = await slow.bench.reconcile()
+    assert (len(slow.begun), outcome.failed, outcome.writes) == (begun, failed, begun)

@@ -124,9 +124,52 @@ async def test_lists_of_watches_are_answered_by_one_round_of_ours(bench: Bench) 
     running = asyncio.create_task(bench.resync.run())
     await asyncio.sleep(10)
     assert bench.lists.calls == []
-    bench.resync.soon()
+    bench.resync.soon("Pod", None)
     await asyncio.sleep(0.5)
-    bench.resync.soon()
+    bench.resync.soon("MLModel", None)
+    bench.resync.soon("Pod", None)
     await asyncio.sleep(10)
-    assert [kind for kind, _ in bench.lists.calls] == ["MLModel", "Pod"]
+    assert sorted(kind for kind, _ in bench.lists.calls) == ["MLModel", "Pod"]
+    running.cancel()
+
+
+@pytest.mark.looptime
+async def test_watch_that_lists_anew_has_its_kind_in_its_namespace_listed_and_no_other(
+    bench: Bench, objects: Any
+) -> None:
+    bench.store.apply_event(None, objects.model("other"))
+    resync = Resync(
+        lister=bench.lists,
+        store=bench.store,
+        kinds=("MLModel", "Pod"),
+        namespaces=("team", "elsewhere"),
+        wake=bench.woken.append,
+    )
+    running = asyncio.create_task(resync.run())
+    bench.store.apply_event(None, objects.child("Pod", "p", version=50))
+    resync.soon("Pod", "team")
+    await asyncio.sleep(10)
+    assert bench.lists.calls == [("Pod", "team")]
+    assert bench.woken == [MODEL], "only the root of what was missing"
+    running.cancel()
+
+
+@pytest.mark.looptime
+async def test_list_of_one_kind_that_fails_is_tried_again(bench: Bench, objects: Any) -> None:
+    bench.store.apply_event(None, objects.child("Pod", "p", version=50))
+    running = asyncio.create_task(bench.resync.run())
+    bench.lists.failures["Pod"] = 2
+    bench.resync.soon("Pod", None)
+    await asyncio.sleep(10)
+    assert bench.store.get(POD) is None
+    running.cancel()
+
+
+@pytest.mark.looptime
+async def test_watches_that_list_anew_all_the_time_do_not_put_off_the_list_of_everything(bench: Bench) -> None:
+    running = asyncio.create_task(bench.resync.run())
+    for _ in range(700):
+        bench.resync.soon("Pod", None)
+        await asyncio.sleep(1)
+    assert [kind for kind, _ in bench.lists.calls].count("MLModel") == 1
     running.cancel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from steeltown.contract.evidence import Counts, Evidence
@@ -137,6 +138,59 @@ def test_snapshot_does_not_change_when_the_cache_does(objects: Any) -> None:
     assert before.members == {}
 
 
+def test_snapshots_taken_one_after_the_other_each_stay_what_they_were(objects: Any) -> None:
+    store = Store()
+    store.apply_event(None, objects.model())
+    names: list[set[str]] = []
+    snapshots = []
+    for number in range(4):
+        store.apply_event("ADDED", objects.child("Pod", f"p{number}"))
+        snapshot = store.snapshot(MODEL)
+        assert snapshot is not None
+        snapshots.append(snapshot)
+        names.append({f"p{n}" for n in range(number + 1)})
+    store.apply_event("DELETED", objects.child("Pod", "p0", version=99))
+    assert [set(snapshot.of_kind("Pod")) for snapshot in snapshots] == names
+
+
+def test_snapshot_cannot_be_written_to(objects: Any) -> None:
+    store = Store()
+    store.apply_event(None, objects.model())
+    store.apply_event(None, objects.child("Pod", "p"))
+    snapshot = store.snapshot(MODEL)
+    assert snapshot is not None
+    with pytest.raises(TypeError):
+        del snapshot.of_kind("Pod")["p"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("end", ["finished", "deleted", "moved"])
+def test_run_that_no_longer_concerns_a_model_is_not_woken_with_it(objects: Any, end: str) -> None:
+    store, run = Store(), objects.run("r")
+    store.apply_event("ADDED", run)
+    assert store.apply_event("ADDED", objects.model()) == [MODEL, RUN]
+    match end:
+        case "finished":
+            store.apply_event("MODIFIED", objects.changed(run, status={"completionTime": "2026-01-01T00:00:00Z"}))
+        case "deleted":
+            store.apply_event("DELETED", objects.changed(run))
+        case "moved":
+            store.apply_event("MODIFIED", objects.changed(run, spec={"modelRef": {"name": "other"}}))
+    assert store.apply_event("MODIFIED", objects.model()) == [MODEL]
+
+
+def test_objects_that_come_and_go_while_a_list_is_compared_confuse_nothing(objects: Any) -> None:
+    store = Store()
+    for name in ("a", "b", "c"):
+        store.apply_event("ADDED", objects.child("Pod", name, version=5))
+    compared = store.prune("Pod", None, set(), 7)
+    next(compared)
+    store.apply_event("DELETED", objects.child("Pod", "b", version=6))
+    store.apply_event("ADDED", objects.child("Pod", "d", version=8))
+    store.apply_event("MODIFIED", objects.child("Pod", "c", version=9))
+    assert [*compared] == [None, None]
+    assert store.count("Pod") == 2
+
+
 def test_what_no_planner_reads_is_not_kept_and_the_event_not_changed(objects: Any) -> None:
     store, model = Store(), objects.model()
     model["metadata"]["managedFields"] = [{}]
@@ -152,21 +206,22 @@ def test_what_no_planner_reads_is_not_kept_and_the_event_not_changed(objects: An
 def test_list_without_a_known_object_prunes_it(objects: Any) -> None:
     store = Store()
     store.apply_event("ADDED", objects.child("Pod", "p", version=5))
-    assert store.prune("Pod", None, set(), 7) == [MODEL]
+    assert [*store.prune("Pod", None, set(), 7)] == [[MODEL]]
     assert store.count("Pod") == 0
 
 
 def test_object_created_after_the_list_began_is_no_ghost(objects: Any) -> None:
     store = Store()
     store.apply_event("ADDED", objects.child("Pod", "p", version=8))
-    assert store.prune("Pod", None, set(), 7) == []
+    assert [*store.prune("Pod", None, set(), 7)] == [None]
     assert store.count("Pod") == 1
 
 
 def test_list_of_one_namespace_prunes_no_other(objects: Any) -> None:
     store = Store()
     store.apply_event("ADDED", objects.child("Pod", "p", version=5))
-    assert store.prune("Pod", "elsewhere", set(), 7) == []
+    assert [*store.prune("Pod", "elsewhere", set(), 7)] == []
+    assert store.count("Pod") == 1
 
 
 def test_tombstones_are_bounded(objects: Any) -> None:
@@ -191,6 +246,60 @@ def test_evidence_is_kept_for_pods_that_the_standing_plan_observes(objects: Any)
     snapshot = store.snapshot(MODEL)
     assert snapshot is not None
     assert snapshot.evidence == {}
+
+
+def replica_set(objects: Any, **metadata: Any) -> dict[str, Any]:
+    owner = {"kind": "Deployment", "name": "d", "uid": "uid-d", "controller": True}
+    made = objects.child("ReplicaSet", "d-1", spec={"template": {}}, status={"replicas": 1})
+    more = {"ownerReferences": [owner], "creationTimestamp": "2026-01-01T00:00:00Z", "managedFields": [{}]}
+    return {**made, "metadata": {**made["metadata"], "annotations": {"revision": "1"}, **more, **metadata}}
+
+
+def test_replica_set_is_kept_as_a_link_between_deployment_and_pods_and_no_more(objects: Any) -> None:
+    store = Store()
+    store.apply_event("ADDED", objects.model())
+    assert store.apply_event("ADDED", replica_set(objects)) == [MODEL]
+    snapshot = store.snapshot(MODEL)
+    assert snapshot is not None
+    kept = snapshot.of_kind("ReplicaSet")["d-1"]
+    assert kept == {
+        "apiVersion": "v1",
+        "kind": "ReplicaSet",
+        "metadata": {
+            "name": "d-1",
+            "namespace": "team",
+            "uid": "uid-ReplicaSet-d-1",
+            "labels": {"steeltown.dev/model": "m"},
+            "ownerReferences": [{"kind": "Deployment", "name": "d", "uid": "uid-d", "controller": True}],
+            "resourceVersion": kept["metadata"]["resourceVersion"],
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "concerned"),
+    [
+        pytest.param({}, [], id="its status counts Pods"),
+        pytest.param({"annotations": {"revision": "2"}, "generation": 2}, [], id="nothing that is kept"),
+        pytest.param({"deletionTimestamp": "2026-01-01T00:00:01Z"}, [MODEL], id="being deleted"),
+        pytest.param({"ownerReferences": []}, [MODEL], id="another owner"),
+        pytest.param({"uid": "another"}, [MODEL], id="a successor"),
+        pytest.param(
+            {"labels": {"steeltown.dev/model": "other"}}, [Key("MLModel", "team", "other"), MODEL], id="another root"
+        ),
+        pytest.param({"labels": {}}, [MODEL], id="no root any more"),
+    ],
+)
+def test_only_a_change_of_the_link_itself_concerns_its_root(
+    objects: Any, change: dict[str, Any], concerned: list[Key]
+) -> None:
+    store = Store()
+    store.apply_event("ADDED", replica_set(objects))
+    changed = replica_set(objects, **change)
+    assert store.apply_event("MODIFIED", changed) == concerned
+    version = int(changed["metadata"]["resourceVersion"])
+    assert store.has_seen(Target("ReplicaSet", "team", "d-1"), changed["metadata"]["uid"], version)
 
 
 def test_equal_keys_and_short_texts_are_held_once_and_the_table_stays_small(objects: Any) -> None:

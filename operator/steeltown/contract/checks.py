@@ -10,7 +10,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
+
+from . import strict
+
+_TEXT: Final = 4096
+_NAME: Final = 512
+_NON_FINITE: Final = ("nan", "inf", "-inf")
 
 
 class Verdict(StrEnum):
@@ -55,17 +61,19 @@ class Check:
         return {k: v for k, v in raw.items() if v not in (None, "")}
 
     @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> Check:
+    def from_json(cls, raw: Mapping[str, Any], path: str = "check") -> Check:
+        """ValueError names what is wrong. path: where it stands, for the message."""
+        fields = strict.Fields(raw, path)
         return cls(
-            name=str(raw["name"]),
-            verdict=Verdict(raw["verdict"]),
-            message=str(raw.get("message", "")),
-            method=str(raw.get("method", "")),
-            value=_number(raw.get("value")),
-            threshold=_number(raw.get("threshold")),
-            noise_floor=_number(raw.get("noiseFloor")),
-            n=raw.get("n"),
-            m=raw.get("m"),
+            name=fields.text("name", _NAME),
+            verdict=fields.word("verdict", Verdict),
+            message=fields.text("message", _TEXT, ""),
+            method=fields.text("method", _TEXT, ""),
+            value=_number(fields, "value"),
+            threshold=_number(fields, "threshold"),
+            noise_floor=_number(fields, "noiseFloor"),
+            n=fields.maybe_whole("n"),
+            m=fields.maybe_whole("m"),
         )
 
 
@@ -84,5 +92,8 @@ def _finite(x: float | None) -> float | str | None:
     return str(x)
 
 
-def _number(x: Any) -> float | None:
-    return None if x is None else float(x)
+def _number(fields: strict.Fields, key: str) -> float | None:
+    x = fields.raw.get(key)
+    if x is None:
+        return None
+    return float(x) if isinstance(x, str) and x in _NON_FINITE else fields.number(key)

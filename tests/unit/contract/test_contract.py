@@ -79,9 +79,9 @@ def test_bad_plan_is_refused_by_name(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"window": "e", "weight": 101}', "must be 0..100"),
+        ('{"window": "e", "weight": 101}', "route.weight is 101: must be a whole number 0..100"),
         ('{"window": "e", "weight": 5}', "canaryURL must be set when weight is above 0"),
-        ('{"window": "e", "mirror": -1}', "route.mirror -1 must be 0..100"),
+        ('{"window": "e", "mirror": -1}', "route.mirror is -1: must be a whole number 0..100"),
         ('{"window": "e", "mirror": 5}', "canaryURL must be set when mirror is above 0"),
         ("[]", "must be a JSON object"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from steeltown.contract.evidence import EVIDENCE_PATH, Counts, Evidence
+from steeltown.contract.histogram import Histogram
 from steeltown.core.plan import Key, Observe
 from steeltown.kube.observe import EvidenceReader
 from steeltown.runtime.observer import Observer
@@ -20,9 +22,13 @@ POD = Observe(uid="u", url="http://pod")
 
 
 def evidence(requests: int) -> Evidence:
-    return Evidence(
-        instance="i", digest="d", window="e", weight=5, live=Counts(requests=requests), canary=Counts(requests=1)
-    )
+    live = Counts(requests=requests, latency=Histogram({5: requests}))
+    canary = Counts(requests=1, errors=1)
+    return Evidence(instance="i", digest="d", window="e", weight=5, live=live, canary=canary)
+
+
+def answer_with(**changed: Any) -> bytes:
+    return json.dumps({**evidence(7).to_json(), **changed}).encode()
 
 
 class Reader:
@@ -108,13 +114,63 @@ async def test_reader_understands_what_a_server_says(pod: tuple[str, dict[str, A
 
 @pytest.mark.parametrize(
     ("body", "status"),
-    [(b"not json", 200), (b"[]", 200), (b"{}", 200), (b"x" * (2 << 20), 200), (b"{}", 503), (b'{"live": 1}', 200)],
+    [
+        (b"not json", 200),
+        (b"[]", 200),
+        (b"{}", 200),
+        (b"x" * (2 << 20), 200),
+        (b"{}", 503),
+        (b'{"live": 1}', 200),
+        (b"[" * 1_000_000, 200),
+        (b"[" * 60_000, 200),
+        (b'{"x":' * 10_000, 200),
+        (b"\xff\xfe", 200),
+        (answer_with(weight=10**400).replace(b"1" + b"0" * 400, b"1e999"), 200),
+        (answer_with(live=[]), 200),
+        (answer_with(weight=True), 200),
+        (answer_with(live={"requests": 7, "errors": 0, "latency": {str(10**11): 7}}), 200),
+        (gzip.compress(answer_with()), 200),
+    ],
 )
 async def test_answer_that_is_no_evidence_is_none(pod: tuple[str, dict[str, Any]], body: bytes, status: int) -> None:
     url, answer = pod
     answer.update(body=body, status=status)
     reader = EvidenceReader()
     assert await reader.read(url) is None
+    await reader.close()
+
+
+class Broken(EvidenceReader):
+    """Fails as no library says it can."""
+
+    async def _body(self, url: str) -> bytes:
+        raise RecursionError("whatever it may be")
+
+
+async def test_reading_lets_no_exception_out_and_says_so_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    reader = Broken(clock=lambda: now)
+    for _ in range(100):
+        assert await reader.read("http://pod") is None
+    now = 61.0
+    assert await reader.read("http://other") is None
+    assert [r.getMessage() for r in caplog.records] == [
+        "no evidence from http://pod: RecursionError: whatever it may be; it counts as silent "
+        "(1 such answers since the last line)",
+        "no evidence from http://other: RecursionError: whatever it may be; it counts as silent "
+        "(100 such answers since the last line)",
+    ]
+
+
+async def test_reading_can_be_cancelled(pod: tuple[str, dict[str, Any]]) -> None:
+    url, answer = pod
+    answer["wait"] = 0.2
+    reader = EvidenceReader()
+    reading = asyncio.create_task(reader.read(url))
+    await asyncio.sleep(0.05)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
     await reader.close()
 
 

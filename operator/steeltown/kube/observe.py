@@ -18,7 +18,7 @@ import aiohttp
 from ..contract.evidence import EVIDENCE_BYTES, EVIDENCE_PATH, Evidence
 
 _TIMEOUT_SECONDS: Final = 2.0
-_CONCURRENT_READS: Final = 16
+_CONCURRENT_READS: Final = 64
 _LOG_SECONDS: Final = 60.0
 
 logger = logging.getLogger(__name__)

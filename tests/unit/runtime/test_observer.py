@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from steeltown.runtime.observer import Observer
 from steeltown.runtime.store import Store
 
 MODEL = Key("MLModel", "team", "m")
+OTHER = Key("MLModel", "else", "o")
 POD = Observe(uid="u", url="http://pod")
 
 
@@ -32,41 +34,76 @@ def answer_with(**changed: Any) -> bytes:
 
 
 class Reader:
+    """Says what the test puts in; a pod that hangs takes the whole timeout and says nothing."""
+
     def __init__(self) -> None:
         self.says: Evidence | None = None
-        self.reads = 0
+        self.reads: list[tuple[float, str]] = []
+        self.under_way = self.most_under_way = 0
 
     async def read(self, url: str) -> Evidence | None:
-        self.reads += 1
+        self.reads.append((round(asyncio.get_running_loop().time(), 1), url))
+        if "hangs" in url:
+            self.under_way += 1
+            self.most_under_way = max(self.most_under_way, self.under_way)
+            await asyncio.sleep(2.0)
+            self.under_way -= 1
+            return None
         return self.says
+
+    def times(self, url: str) -> list[float]:
+        first = self.reads[0][0]
+        return [round(at - first, 1) for at, read in self.reads if read == url]
 
 
 class Bench:
     def __init__(self) -> None:
         self.store, self.reader = Store(), Reader()
         self.woken: list[Key] = []
-        self.observer = Observer(store=self.store, reader=self.reader, wake=self.woken.append)
+        self.observer = Observer(store=self.store, reader=self.reader, wake=self.wake)
+
+    def wake(self, key: Key) -> None:
+        self.woken.append(key)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """At most until the test is over; an observer that ended by itself fails it."""
+        task = asyncio.create_task(self.observer.run())
+        try:
+            yield
+            assert not task.done(), task
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
 
+@pytest.mark.looptime
 async def test_without_a_plan_that_asks_no_pod_is_read() -> None:
     bench = Bench()
-    await bench.observer.once()
-    assert bench.reader.reads == 0
+    async with bench.running():
+        await asyncio.sleep(60.0)
+    assert bench.reader.reads == []
 
 
+@pytest.mark.looptime
 async def test_new_evidence_wakes_the_root_and_the_same_again_does_not() -> None:
     bench = Bench()
     bench.store.observe(MODEL, (POD,))
-    for requests in (1, 1, 2):
-        bench.reader.says = evidence(requests)
-        await bench.observer.once()
+    async with bench.running():
+        for requests in (1, 1, 2):
+            bench.reader.says = evidence(requests)
+            await asyncio.sleep(3.0)
     assert bench.woken == [MODEL, MODEL]
 
 
+@pytest.mark.looptime
 async def test_pod_that_does_not_answer_wakes_nobody() -> None:
     bench = Bench()
     bench.store.observe(MODEL, (POD,))
-    await bench.observer.once()
+    async with bench.running():
+        await asyncio.sleep(1.0)
+    assert len(bench.reader.reads) == 1
     assert bench.woken == []
 
 
@@ -74,13 +111,77 @@ async def test_pod_that_does_not_answer_wakes_nobody() -> None:
 async def test_pods_are_read_every_few_seconds_until_the_plan_says_otherwise() -> None:
     bench = Bench()
     bench.store.observe(MODEL, (POD,))
-    running = asyncio.create_task(bench.observer.run())
-    await asyncio.sleep(9.5)
-    assert bench.reader.reads == 4
-    bench.store.observe(MODEL, ())
-    await asyncio.sleep(60.0)
-    assert bench.reader.reads == 4
-    running.cancel()
+    async with bench.running():
+        await asyncio.sleep(9.5)
+        assert bench.reader.times(POD.url) == [0.0, 3.0, 6.0, 9.0]
+        bench.store.observe(MODEL, ())
+        await asyncio.sleep(60.0)
+    assert len(bench.reader.reads) == 4
+
+
+@pytest.mark.looptime
+async def test_pods_that_hang_delay_no_other_model_and_are_read_few_at_a_time() -> None:
+    bench = Bench()
+    bench.store.observe(OTHER, tuple(Observe(uid=f"h{i}", url=f"http://hangs-{i}") for i in range(16)))
+    bench.store.observe(MODEL, (POD,))
+    bench.reader.says = evidence(1)
+    async with bench.running():
+        await asyncio.sleep(30.5)
+    assert bench.reader.times(POD.url) == [3.0 * i for i in range(11)]
+    assert bench.reader.most_under_way == 4
+    assert bench.reader.times("http://hangs-15") == [6.0, 15.0, 24.0]  # their own rounds take 8 s and begin at the next
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("place", ["reader", "store", "wake"])
+async def test_exception_for_one_pod_costs_that_reading_and_nothing_else(
+    place: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench()
+    bench.store.observe(OTHER, (Observe(uid="bad", url="http://bad"),))
+    bench.store.observe(MODEL, (POD,))
+    bench.reader.says = evidence(1)
+    read, put, wake = bench.reader.read, bench.store.put_evidence, bench.wake
+
+    async def bad_read(url: str) -> Evidence | None:
+        if url == "http://bad":
+            raise RecursionError("broken")
+        return await read(url)
+
+    def bad_put(uid: str, seen: Evidence) -> bool:
+        if uid == "bad":
+            raise ValueError("broken")
+        return put(uid, seen)
+
+    def bad_wake(key: Key) -> None:
+        if key == OTHER:
+            raise KeyError("broken")
+        wake(key)
+
+    if place == "reader":
+        monkeypatch.setattr(bench.reader, "read", bad_read)
+    elif place == "store":
+        monkeypatch.setattr(bench.store, "put_evidence", bad_put)
+    else:
+        bench.observer = Observer(store=bench.store, reader=bench.reader, wake=bad_wake)
+    async with bench.running():
+        await asyncio.sleep(6.5)
+        bench.reader.says = evidence(2)
+        await asyncio.sleep(3.0)
+    assert bench.woken == [MODEL, MODEL]
+    assert [r.getMessage() for r in caplog.records if r.name == "steeltown.runtime.observer"] == [
+        "evidence of Pod bad at http://bad was not taken in; it counts as silent"
+    ]
+
+
+@pytest.mark.looptime
+async def test_observer_that_is_cancelled_leaves_no_reading_behind() -> None:
+    bench = Bench()
+    bench.store.observe(MODEL, (Observe(uid="h", url="http://hangs"),))
+    async with bench.running():
+        await asyncio.sleep(1.0)
+        assert bench.reader.under_way == 1
+    assert len(asyncio.all_tasks()) == 1
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """What the operator tells a container to do: one JSON document in the environment variable `STEELTOWN_PLAN`.
 
-Plain dataclasses with `to_json`/`from_json`; unknown keys are an error, so that a version skew between the
-operator and an image shows itself at once and by name.
+Plain dataclasses with `to_json`/`from_json`. Unknown keys are ignored and what is not set is not written, so that an
+operator and images of neighbouring versions work together; a word that is not known is an error, by name.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ import types
 import typing
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Final, Self
+
+from . import strict
+
+PLAN_BYTES: Final = 1 << 20
 
 
 class TaskType(StrEnum):
@@ -37,10 +41,8 @@ class _Json:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        try:
-            raw = json.loads(text)
-        except ValueError as error:
-            raise ValueError(f"{cls.__name__} is not JSON: {error}") from None
+        """ValueError names what is wrong."""
+        raw = strict.parse(text, cls.__name__, max_bytes=PLAN_BYTES)
         return typing.cast(Self, _load(cls, raw, cls.__name__))
 
 
@@ -166,8 +168,8 @@ def _load(kind: Any, raw: Any, path: str) -> Any:
         if raw not in list(kind):
             raise ValueError(f"{path} is {raw!r}: must be one of {', '.join(kind)}")
         return kind(raw)
-    if kind is float and isinstance(raw, int) and not isinstance(raw, bool):
-        return float(raw)
+    if kind is float:
+        return strict.finite(raw, path)
     expected = origin or kind
     if expected is not Any and (not isinstance(raw, expected) or (isinstance(raw, bool) and expected is not bool)):
         raise ValueError(f"{path} must be a {expected.__name__}, got {raw!r}")
@@ -179,9 +181,7 @@ def _load_dataclass(kind: Any, raw: Any, path: str) -> Any:
         raise ValueError(f"{path} must be an object, got {type(raw).__name__}")
     hints = typing.get_type_hints(kind)
     fields = {_camel(f.name): f for f in dataclasses.fields(kind)}
-    if unknown := sorted(set(raw) - set(fields)):
-        raise ValueError(f"{path} has unknown keys {', '.join(unknown)}: operator and image differ in version")
-    given = {fields[k].name: _load(hints[fields[k].name], v, f"{path}.{k}") for k, v in raw.items()}
+    given = {fields[k].name: _load(hints[fields[k].name], v, f"{path}.{k}") for k, v in raw.items() if k in fields}
     missing = [
         k
         for k, f in fields.items()

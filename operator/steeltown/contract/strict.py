@@ -32,7 +32,12 @@ Word = TypeVar("Word", bound=StrEnum)
 
 
 def parse_object(text: str | bytes | bytearray, name: str, *, max_bytes: int, max_depth: int = MAX_DEPTH) -> Fields:
-    """The JSON object that `text` is. name: of the document, for messages. Bytes are read as UTF-8.
+    """The JSON object that `text` is; see `parse`."""
+    return object_of(parse(text, name, max_bytes=max_bytes, max_depth=max_depth), name)
+
+
+def parse(text: str | bytes | bytearray, name: str, *, max_bytes: int, max_depth: int = MAX_DEPTH) -> Any:
+    """The JSON that `text` is. name: of the document, for messages. Bytes are read as UTF-8.
 
     NaN, Infinity and 1e999 are parsed and then refused by whoever asks for such a number, so that one that nobody asks
     for spoils nothing.
@@ -46,10 +51,9 @@ def parse_object(text: str | bytes | bytearray, name: str, *, max_bytes: int, ma
         raise ValueError(f"{name} is not UTF-8: {error.reason} at byte {error.start}") from None
     check_depth(decoded, name, max_depth)
     try:
-        value = json.loads(decoded, parse_int=_integer)
+        return json.loads(decoded, parse_int=_integer)
     except ValueError as error:
         raise ValueError(f"{name} is not JSON: {error}") from None
-    return object_of(value, name)
 
 
 def check_depth(text: str, name: str, max_depth: int) -> None:

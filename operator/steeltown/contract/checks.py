@@ -30,9 +30,10 @@ class Verdict(StrEnum):
 class Check:
     """`value` against `threshold`, with the sample sizes that give them meaning.
 
+    name, verdict: what was checked, and how it came out. message: what was seen. method: how it was measured.
     value, threshold: in the unit of the check (rows, share 0..1, seconds, points of a metric).
     noise_floor: what the value would be by chance alone, None where that has no meaning.
-    n, m: size of the new sample and of the reference.
+    n: size of the new sample. m: size of the reference.
     """
 
     name: str

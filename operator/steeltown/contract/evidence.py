@@ -185,7 +185,8 @@ class Pairs:
 class Evidence:
     """What one server process saw within its current window.
 
-    digest: of the model that this process serves. window, weight: of the route in force ("" and 0 without one).
+    digest: of the model that this process serves.
+    window, weight: of the route in force ("" and 0 without one).
     live: requests answered by this process's own model as first choice (fall-backs are not in it).
     canary: requests handed to the canary or copied to it, judged by what the canary did, not by what the user got.
     pairs: of the copied ones.

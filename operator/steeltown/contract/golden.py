@@ -18,9 +18,10 @@ _MAX_TENSORS: Final = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Golden:
-    """inputs, outputs: lists of {"name", "shape", "datatype", "data"} (flat, row-major data).
+    """A value y matches the expected e when |y - e| <= atol + rtol * |e|; strings and integers match exactly.
 
-    A value y matches the expected e when |y - e| <= atol + rtol * |e|; strings and integers match exactly.
+    inputs, outputs: lists of {"name", "shape", "datatype", "data"} (flat, row-major data).
+    atol, rtol: absolute and relative tolerance.
     """
 
     inputs: list[dict[str, Any]]

@@ -20,7 +20,7 @@ from .histogram import Histogram
 
 LIMIT_BYTES: Final = 4096
 TERMINATION_LOG: Final = "/dev/termination-log"
-_WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
+WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 """What may become the reason of a condition."""
 _MAX_ITEMS: Final = 512
 _METRIC_NAME: Final = 64
@@ -32,10 +32,13 @@ _URI: Final = 1024
 class MetricComparison:
     """A metric of candidate and live model on the same rows.
 
-    difference: candidate - live, signed so that positive is better; [lower, upper] is its paired bootstrap
-    interval at the plan's confidence (two-sided). None where there is no live model. n: rows.
     A value that is not finite (AUC of rows of one class) is no measurement: without a candidate the comparison does
     not cross the border, any other value crosses it as None.
+
+    name: such as accuracy, auc, logloss, rmse. candidate, live: value of the new and of the live model.
+    difference: candidate - live, signed so that positive is better; [lower, upper] is its paired bootstrap
+    interval at the plan's confidence (two-sided). None where there is no live model. n: rows.
+    lower, upper: ends of the interval of difference.
     """
 
     name: str
@@ -88,8 +91,10 @@ class MetricComparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
-    """Report of `prepare`, `finalise` or `fetch`.
+    """Report of `prepare`, `finalise` or `fetch`, and of a model server that does not start.
 
+    reason: CamelCase word that becomes the reason of a condition. message: the same as a sentence for a person.
+    checks: those that were made; passing ones may be missing. metrics: quality on the evaluation rows.
     rows: of the training data. digest, uri, size_bytes: of the model that was uploaded.
     """
 
@@ -148,14 +153,15 @@ class StepReport:
             )
         except ValueError:
             return None
-        return report if _WORD.fullmatch(reason) else None
+        return report if WORD.fullmatch(reason) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadSide:
-    """One side of a load check, warm-up left out. sent = ok + errors. over: ok requests slower than the objective.
+    """One side of a load check, warm-up left out. sent = ok + errors.
 
-    Latency of each ok request in microseconds from the intended send time. first_error: a sample for the message.
+    sent, errors: requests, and those that failed. over: ok requests slower than the objective.
+    latency: of each ok request, in microseconds from the intended send time. first_error: a sample for the message.
     """
 
     sent: int
@@ -197,6 +203,7 @@ class LoadSide:
 class LoadReport:
     """Report of `loadcheck`. saturated: the generator could not keep its schedule, so nothing is known.
 
+    candidate, baseline: what each side answered; absent where it was not asked.
     problem: why nothing could be measured ("" if it could). lag_p99_milliseconds: actual minus intended send.
     """
 

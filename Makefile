@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 SOURCES := operator/steeltown images tests benchmarks examples
 
-.PHONY: help demo test test-fast test-server test-controlplane test-e2e lint crds images cluster-up cluster-down cluster-status \
+.PHONY: help demo test test-fast test-server test-controlplane test-e2e lint crds contract images cluster-up cluster-down cluster-status \
         bench-controller bench-serving clean
 
 help: ## list the targets
@@ -29,6 +29,7 @@ lint: $(VENV)/.installed ## style, types, layers, generated files
 	$(BIN)/mypy
 	cd operator && ../$(BIN)/lint-imports --config ../pyproject.toml --no-cache
 	PYTHONPATH=operator $(BIN)/python -m steeltown.api --check crds
+	PYTHONPATH=operator $(BIN)/python -m steeltown.contract --check docs/contract
 
 test-fast: $(VENV)/.installed ## the tests that need neither a cluster nor the model server as a process (under a minute)
 	$(PYTEST) -q -n 2 tests/unit tests/exploration --ignore=tests/unit/server
@@ -60,6 +61,9 @@ demo: $(VENV)/.installed ## the whole story on real data
 
 crds: $(VENV)/.installed ## write crds/ from operator/steeltown/api
 	PYTHONPATH=operator $(BIN)/python -m steeltown.api crds
+
+contract: $(VENV)/.installed ## write the JSON Schemas in docs/contract/ from operator/steeltown/contract
+	PYTHONPATH=operator $(BIN)/python -m steeltown.contract docs/contract
 
 cluster-up: ## start a Kubernetes cluster on this machine
 	$(PYTHON) tests/cluster up

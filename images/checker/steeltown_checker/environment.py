@@ -9,6 +9,7 @@ from typing import Final
 
 from steeltown.contract import files, reports
 from steeltown.contract.files import Env, ExitCode
+from steeltown.contract.version import check_version
 
 from .reasons import Reason, StepFailed
 
@@ -36,6 +37,10 @@ class Environment:
         def path(name: str, default: str) -> Path:
             return Path(env.get(name) or default)
 
+        try:
+            check_version(env)
+        except ValueError as error:
+            raise StepFailed(Reason.INVALID_PLAN, str(error), ExitCode.USAGE) from None
         return cls(
             plan=env.get(Env.PLAN, ""),
             input_dir=path(Env.INPUT_DIR, files.INPUT_DIR),

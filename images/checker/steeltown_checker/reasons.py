@@ -21,7 +21,7 @@ class Reason(StrEnum):
     MODEL_FETCHED = "ModelFetched"
 
     # The plan or the configuration is wrong: exit 64.
-    INVALID_PLAN = "InvalidPlan"  # operator and image differ in version, or the plan is no JSON
+    INVALID_PLAN = "InvalidPlan"  # operator and image are no neighbouring versions, or the plan is no JSON
     INVALID_URI = "InvalidURI"  # the scheme is unknown or bucket or key are missing
     INVALID_DIGEST = "InvalidDigest"  # not sha256:<64 hexadecimal digits>
     STORE_NOT_CONFIGURED = "StoreNotConfigured"  # the credentials' Secret lacks a setting

@@ -22,11 +22,12 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import uvloop
 from steeltown.contract.files import MODEL_OBJECT, ExitCode
-from steeltown.contract.reports import StepReport
+from steeltown.contract.reports import TERMINATION_LOG, StepReport
 
 from . import __version__, log
 from .engine import Engine
@@ -53,8 +54,7 @@ def main(environment: Mapping[str, str]) -> int:
     try:
         settings = Settings.from_environment(environment)
     except UsageError as error:
-        log.error(str(error))
-        return ExitCode.USAGE
+        return _misconfigured(environment, error)
     cpus = cpu_limit()
     if settings.worker is None:
         workers = workers_for(settings, cpus)
@@ -103,6 +103,14 @@ def workers_for(settings: Settings, cpus: int) -> int:
     model = settings.model_dir / MODEL_OBJECT
     size = model.stat().st_size if model.exists() else 0
     return count(settings, cpus=cpus, memory_bytes=memory_limit(), model_bytes=size)
+
+
+def _misconfigured(environment: Mapping[str, str], error: UsageError) -> int:
+    log.error(str(error))
+    path = Path(environment.get("STEELTOWN_TERMINATION_LOG", TERMINATION_LOG))
+    if path.exists():
+        path.write_text(StepReport(reason="InvalidPlan", message=str(error)).encode())
+    return ExitCode.USAGE
 
 
 def _refuse(settings: Settings, failure: StartFailure) -> int:

@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 
 from steeltown.contract.files import MODEL_DIR, Env
 from steeltown.contract.reports import TERMINATION_LOG
+from steeltown.contract.version import check_version
 
 N = TypeVar("N", int, float)
 D = TypeVar("D")
@@ -113,6 +114,10 @@ class Settings:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """UsageError names the first variable that is missing or malformed."""
+        try:
+            check_version(environment)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
         read = _Reader(environment)
         digest = read.required(Env.MODEL_DIGEST)
         if not DIGEST.fullmatch(digest):

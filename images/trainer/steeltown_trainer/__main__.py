@@ -16,6 +16,7 @@ from typing import Any
 import sklearn
 from steeltown.contract import files, reports
 from steeltown.contract.files import Env, ExitCode
+from steeltown.contract.version import check_version
 
 from . import dataset, export, parameters, pipelines, selection
 from .progress import Progress, write_atomically
@@ -43,6 +44,10 @@ def main(env: Mapping[str, str]) -> int:
 
 
 def train(env: Mapping[str, str]) -> None:
+    try:
+        check_version(env)
+    except ValueError as error:
+        raise parameters.usage(str(error)) from None
     output = _path(env, Env.OUTPUT_DIR, files.OUTPUT_DIR)
     given = parameters.read(_path(env, Env.PARAMS_FILE, files.PARAMS_FILE))
     seed = parameters.seed_of(env.get(Env.SEED) or "0")

@@ -10,7 +10,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
+
+from . import strict
+
+_TEXT: Final = 4096
+_NAME: Final = 512
+_NON_FINITE: Final = ("nan", "inf", "-inf")
 
 
 class Verdict(StrEnum):
@@ -24,9 +30,10 @@ class Verdict(StrEnum):
 class Check:
     """`value` against `threshold`, with the sample sizes that give them meaning.
 
+    name, verdict: what was checked, and how it came out. message: what was seen. method: how it was measured.
     value, threshold: in the unit of the check (rows, share 0..1, seconds, points of a metric).
     noise_floor: what the value would be by chance alone, None where that has no meaning.
-    n, m: size of the new sample and of the reference.
+    n: size of the new sample. m: size of the reference.
     """
 
     name: str
@@ -55,17 +62,19 @@ class Check:
         return {k: v for k, v in raw.items() if v not in (None, "")}
 
     @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> Check:
+    def from_json(cls, raw: Mapping[str, Any], path: str = "check") -> Check:
+        """ValueError names what is wrong. path: where it stands, for the message."""
+        fields = strict.Fields(raw, path)
         return cls(
-            name=str(raw["name"]),
-            verdict=Verdict(raw["verdict"]),
-            message=str(raw.get("message", "")),
-            method=str(raw.get("method", "")),
-            value=_number(raw.get("value")),
-            threshold=_number(raw.get("threshold")),
-            noise_floor=_number(raw.get("noiseFloor")),
-            n=raw.get("n"),
-            m=raw.get("m"),
+            name=fields.text("name", _NAME),
+            verdict=fields.word("verdict", Verdict),
+            message=fields.text("message", _TEXT, ""),
+            method=fields.text("method", _TEXT, ""),
+            value=_number(fields, "value"),
+            threshold=_number(fields, "threshold"),
+            noise_floor=_number(fields, "noiseFloor"),
+            n=fields.maybe_whole("n"),
+            m=fields.maybe_whole("m"),
         )
 
 
@@ -84,5 +93,8 @@ def _finite(x: float | None) -> float | str | None:
     return str(x)
 
 
-def _number(x: Any) -> float | None:
-    return None if x is None else float(x)
+def _number(fields: strict.Fields, key: str) -> float | None:
+    x = fields.raw.get(key)
+    if x is None:
+        return None
+    return float(x) if isinstance(x, str) and x in _NON_FINITE else fields.number(key)

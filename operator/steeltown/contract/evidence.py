@@ -3,6 +3,9 @@
 The operator writes a `Route` into an annotation of each live Pod; the downward API shows it to the server
 as a file. The server counts per *window*: a new window starts all counters at zero, so evidence belongs to
 exactly one step of one rollout and no reader has to subtract. `GET /steeltown/evidence` returns `Evidence`.
+
+Both are read strictly: whoever runs a Pod, or may edit an annotation, writes them. Counts that no server can have
+counted (more errors than requests, a good answer without its latency) are no evidence.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from . import strict
 from .histogram import Histogram
 
 EVIDENCE_PATH: Final = "/steeltown/evidence"
@@ -21,6 +25,15 @@ DIGEST_HEADER: Final = "steeltown-digest"
 """Response header of a server: digest of the model that gave the answer."""
 NON_FINITE_HEADER: Final = "steeltown-non-finite"
 """Response header of a binary answer: JSON list of the outputs that hold NaN or infinity."""
+
+EVIDENCE_BYTES: Final = 64 << 10
+"""A server's whole answer. Three histograms with every bucket at its largest count are half of that."""
+ROUTE_BYTES: Final = 16 << 10
+
+_NAME: Final = 256
+_DIGEST: Final = 128
+_URL: Final = 2048
+_DAY_MILLISECONDS: Final = 86_400_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,20 +78,16 @@ class Route:
         """None for an empty text (no route). ValueError names what is wrong."""
         if not text.strip():
             return None
-        raw = json.loads(text)
-        if not isinstance(raw, dict):
-            raise ValueError(f"route must be a JSON object, got {type(raw).__name__}")
+        fields = strict.parse_object(text, "route", max_bytes=ROUTE_BYTES)
         route = cls(
-            window=str(raw["window"] if "window" in raw else raw["epoch"]),
-            weight=int(raw.get("weight", 0)),
-            canary_url=str(raw.get("canaryURL", "")),
-            canary_digest=str(raw.get("canaryDigest", "")),
-            mirror=int(raw.get("mirror", 0)),
-            timeout_milliseconds=int(raw.get("timeoutMilliseconds", 1000)),
+            window=_window(fields),
+            weight=fields.whole("weight", 0, most=100),
+            canary_url=fields.text("canaryURL", _URL, ""),
+            canary_digest=fields.text("canaryDigest", _DIGEST, ""),
+            mirror=fields.whole("mirror", 0, most=100),
+            timeout_milliseconds=fields.whole("timeoutMilliseconds", 1000, most=_DAY_MILLISECONDS),
         )
         for name, share in (("weight", route.weight), ("mirror", route.mirror)):
-            if not 0 <= share <= 100:
-                raise ValueError(f"route.{name} {share} must be 0..100")
             if share and not route.canary_url:
                 raise ValueError(f"route.canaryURL must be set when {name} is above 0")
         return route
@@ -90,7 +99,7 @@ class Counts:
 
     requests: infer requests answered or failed. errors: those that failed for a reason that is not the
     client's (5xx, timeout, broken connection, wrong digest, non-finite output). A client's bad request (4xx)
-    counts in neither.
+    counts in neither. latency: of each request that is no error, and of no other.
     """
 
     requests: int = 0
@@ -101,10 +110,18 @@ class Counts:
         return {"requests": self.requests, "errors": self.errors, "latency": self.latency.to_json()}
 
     @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> Counts:
-        return cls(
-            requests=int(raw["requests"]), errors=int(raw["errors"]), latency=Histogram.from_json(raw["latency"])
-        )
+    def from_json(cls, raw: Mapping[str, Any], path: str = "counts") -> Counts:
+        """ValueError names what is wrong. path: where it stands, for the message."""
+        fields = strict.Fields(raw, path)
+        requests = fields.whole("requests")
+        errors = fields.whole("errors")
+        latency = Histogram.from_json(fields.inner("latency").raw, f"{path}.latency")
+        if errors + latency.total != requests:
+            raise ValueError(
+                f"{path} has {requests} requests, {errors} errors and {latency.total} latencies: every request must be "
+                "an error or have a latency"
+            )
+        return cls(requests=requests, errors=errors, latency=latency)
 
     @classmethod
     def merged(cls, parts: Iterable[Counts]) -> Counts:
@@ -139,12 +156,18 @@ class Pairs:
         }
 
     @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> Pairs:
+    def from_json(cls, raw: Mapping[str, Any], path: str = "pairs") -> Pairs:
+        """ValueError names what is wrong. path: where it stands, for the message."""
+        fields = strict.Fields(raw, path)
+        compared = fields.whole("compared")
+        difference = Histogram.from_json(fields.inner("difference").raw, f"{path}.difference")
+        if difference.total != compared:
+            raise ValueError(f"{path}.compared is {compared}: must be the {difference.total} of {path}.difference")
         return cls(
-            compared=int(raw["compared"]),
-            agreed=int(raw["agreed"]),
-            failed=int(raw["failed"]),
-            difference=Histogram.from_json(raw["difference"]),
+            compared=compared,
+            agreed=fields.whole("agreed", most=compared),
+            failed=fields.whole("failed"),
+            difference=difference,
         )
 
     @classmethod
@@ -162,7 +185,8 @@ class Pairs:
 class Evidence:
     """What one server process saw within its current window.
 
-    digest: of the model that this process serves. window, weight: of the route in force ("" and 0 without one).
+    digest: of the model that this process serves.
+    window, weight: of the route in force ("" and 0 without one).
     live: requests answered by this process's own model as first choice (fall-backs are not in it).
     canary: requests handed to the canary or copied to it, judged by what the canary did, not by what the user got.
     pairs: of the copied ones.
@@ -194,14 +218,25 @@ class Evidence:
         }
 
     @classmethod
+    def from_bytes(cls, body: bytes | bytearray) -> Evidence:
+        """What a server answered. ValueError names what is wrong; nothing else is raised, whatever the bytes are."""
+        return cls.from_json(strict.parse_object(body, "evidence", max_bytes=EVIDENCE_BYTES).raw)
+
+    @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Evidence:
+        fields = strict.object_of(raw, "evidence")
+        pairs = fields.maybe_inner("pairs")
         return cls(
-            instance=str(raw["instance"]),
-            digest=str(raw["digest"]),
-            window=str(raw["window"] if "window" in raw else raw["epoch"]),
-            weight=int(raw["weight"]),
-            live=Counts.from_json(raw["live"]),
-            canary=Counts.from_json(raw["canary"]),
-            pairs=Pairs.from_json(raw["pairs"]) if "pairs" in raw else Pairs(),
-            route=str(raw.get("route", "")),
+            instance=fields.text("instance", _NAME),
+            digest=fields.text("digest", _DIGEST),
+            window=_window(fields),
+            weight=fields.whole("weight", most=100),
+            live=Counts.from_json(fields.inner("live").raw, "evidence.live"),
+            canary=Counts.from_json(fields.inner("canary").raw, "evidence.canary"),
+            pairs=Pairs.from_json(pairs.raw, pairs.path) if pairs else Pairs(),
+            route=fields.text("route", _NAME, ""),
         )
+
+
+def _window(fields: strict.Fields) -> str:
+    return fields.text("window" if "window" in fields.raw else "epoch", _NAME)  # what version 0.1 calls it

@@ -14,6 +14,7 @@ from typing import Final
 class Env(StrEnum):
     """Environment variables that the operator sets on the containers it starts."""
 
+    CONTRACT_VERSION = "STEELTOWN_CONTRACT_VERSION"  # version.CONTRACT_VERSION of the operator
     RUN = "STEELTOWN_RUN"  # name of the TrainingRun
     INPUT_DIR = "STEELTOWN_INPUT_DIR"
     OUTPUT_DIR = "STEELTOWN_OUTPUT_DIR"

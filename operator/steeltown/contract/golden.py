@@ -9,14 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+from . import strict
+
+_MAX_TENSORS: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Golden:
-    """inputs, outputs: lists of {"name", "shape", "datatype", "data"} (flat, row-major data).
+    """A value y matches the expected e when |y - e| <= atol + rtol * |e|; strings and integers match exactly.
 
-    A value y matches the expected e when |y - e| <= atol + rtol * |e|; strings and integers match exactly.
+    inputs, outputs: lists of {"name", "shape", "datatype", "data"} (flat, row-major data).
+    atol, rtol: absolute and relative tolerance.
     """
 
     inputs: list[dict[str, Any]]
@@ -29,9 +34,11 @@ class Golden:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Golden:
+        """ValueError names what is wrong. The tensors themselves are judged by whoever has the model."""
+        fields = strict.object_of(raw, "golden")
         return cls(
-            inputs=list(raw["inputs"]),
-            outputs=list(raw["outputs"]),
-            atol=float(raw.get("atol", 1e-4)),
-            rtol=float(raw.get("rtol", 1e-3)),
+            inputs=[dict(t.raw) for t in fields.each("inputs", _MAX_TENSORS)],
+            outputs=[dict(t.raw) for t in fields.each("outputs", _MAX_TENSORS)],
+            atol=fields.number("atol", 1e-4, least=0.0),
+            rtol=fields.number("rtol", 1e-3, least=0.0),
         )

@@ -8,6 +8,9 @@ the histogram of all their requests. (The layout is that of HdrHistogram with 3 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from . import strict
 
 SUB_BITS = 3
 SUB = 1 << SUB_BITS
@@ -27,6 +30,10 @@ def lower_bound(index: int) -> int:
         return index
     shift = (index >> SUB_BITS) - 1
     return (SUB + (index & (SUB - 1))) << shift
+
+
+MAX_BUCKET: Final = bucket(2**63)
+"""Of the largest value that anybody counts. A bound is a shift by an index, so no stranger may choose a larger one."""
 
 
 class Histogram:
@@ -71,8 +78,15 @@ class Histogram:
         return {str(i): n for i, n in sorted(self.counts.items())}
 
     @classmethod
-    def from_json(cls, raw: Mapping[str, int]) -> Histogram:
-        return cls({int(i): int(n) for i, n in raw.items()})
+    def from_json(cls, raw: Mapping[str, Any], path: str = "histogram") -> Histogram:
+        """ValueError names what is wrong. path: where it stands, for the message."""
+        counts = {}
+        for key, count in raw.items():
+            index = int(key) if key.isascii() and key.isdecimal() and len(key) <= 3 else None
+            if index is None or str(index) != key or index > MAX_BUCKET:
+                raise ValueError(f"{path} has the bucket {key[:80]!r}: must be a whole number 0..{MAX_BUCKET}")
+            counts[index] = strict.whole(count, f"{path}.{key}")
+        return cls(counts)
 
     @classmethod
     def merged(cls, parts: Iterable[Histogram]) -> Histogram:

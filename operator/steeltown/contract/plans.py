@@ -1,7 +1,7 @@
 """What the operator tells a container to do: one JSON document in the environment variable `STEELTOWN_PLAN`.
 
-Plain dataclasses with `to_json`/`from_json`; unknown keys are an error, so that a version skew between the
-operator and an image shows itself at once and by name.
+Plain dataclasses with `to_json`/`from_json`. Unknown keys are ignored and what is not set is not written, so that an
+operator and images of neighbouring versions work together; a word that is not known is an error, by name.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ import types
 import typing
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Final, Self
+
+from . import strict
+
+PLAN_BYTES: Final = 1 << 20
 
 
 class TaskType(StrEnum):
@@ -37,19 +41,17 @@ class _Json:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        try:
-            raw = json.loads(text)
-        except ValueError as error:
-            raise ValueError(f"{cls.__name__} is not JSON: {error}") from None
+        """ValueError names what is wrong."""
+        raw = strict.parse(text, cls.__name__, max_bytes=PLAN_BYTES)
         return typing.cast(Self, _load(cls, raw, cls.__name__))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source(_Json):
-    """An object to fetch: `uri` (s3://, gs://, az://, file://, http(s)://) and the digest of its bytes."""
+    """An object to fetch. uri: s3://, gs://, az://, file:// or http(s)://. digest: sha256:<hex> of its bytes."""
 
     uri: str
-    digest: str  # sha256:<hex>
+    digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +65,11 @@ class Column(_Json):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task(_Json):
-    """What the model predicts. features: input columns in model order; empty = every column but the target."""
+    """What the model predicts.
+
+    type, target: the kind of prediction and its column.
+    features: input columns in model order; empty = every column but the target.
+    """
 
     type: TaskType
     target: str
@@ -93,8 +99,10 @@ class PreparePlan(_Json):
 class FinalisePlan(_Json):
     """`finalise`: check the ONNX, evaluate it and the live model on the same rows, upload, report.
 
+    run: name of the TrainingRun. imported: the model was brought, not trained. task: what the evaluation needs.
     store: root URI of the artifact store. live: the model in service, None if there is none.
     metrics: names to report beside the default ones of the task.
+    seed, confidence: of the bootstrap, and of its two-sided intervals.
     """
 
     run: str
@@ -109,7 +117,10 @@ class FinalisePlan(_Json):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchPlan(_Json):
-    """`fetch`: bring a model and its golden rows from the store into MODEL_DIR, verified."""
+    """`fetch`: bring a model and its golden rows from the store into MODEL_DIR, verified.
+
+    store: root URI of the artifact store. digest: sha256:<hex> of the model.
+    """
 
     store: str
     digest: str
@@ -119,9 +130,12 @@ class FetchPlan(_Json):
 class LoadCheckPlan(_Json):
     """`loadcheck`: open-loop load against candidate and baseline, interleaved in ABBA blocks.
 
+    model: its name in requests. candidate_url, candidate_digest: where the candidate is and what must answer there.
+    golden: model in the store whose golden rows are sent.
     baseline_url: "" when there is nothing to compare with. rate_per_second: per side.
     latency_milliseconds: objective; requests over it are counted (per side).
-    The rows sent are the golden rows of `golden` (a FetchPlan names the store and the digest).
+    warm_up_seconds: sent to each side first, and not counted. block_seconds, blocks: of the measurement.
+    timeout_seconds: of one request.
     """
 
     model: str
@@ -137,14 +151,14 @@ class LoadCheckPlan(_Json):
     timeout_seconds: float = 2.0
 
 
-def _camel(name: str) -> str:
+def camel(name: str) -> str:
     head, *rest = name.split("_")
     return head + "".join("URL" if w == "url" else w.capitalize() for w in rest)
 
 
 def _dump(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        pairs = ((_camel(f.name), _dump(getattr(value, f.name))) for f in dataclasses.fields(value))
+        pairs = ((camel(f.name), _dump(getattr(value, f.name))) for f in dataclasses.fields(value))
         return {k: v for k, v in pairs if v is not None and v != []}
     if isinstance(value, tuple | list):
         return [_dump(v) for v in value]
@@ -166,8 +180,8 @@ def _load(kind: Any, raw: Any, path: str) -> Any:
         if raw not in list(kind):
             raise ValueError(f"{path} is {raw!r}: must be one of {', '.join(kind)}")
         return kind(raw)
-    if kind is float and isinstance(raw, int) and not isinstance(raw, bool):
-        return float(raw)
+    if kind is float:
+        return strict.finite(raw, path)
     expected = origin or kind
     if expected is not Any and (not isinstance(raw, expected) or (isinstance(raw, bool) and expected is not bool)):
         raise ValueError(f"{path} must be a {expected.__name__}, got {raw!r}")
@@ -178,10 +192,8 @@ def _load_dataclass(kind: Any, raw: Any, path: str) -> Any:
     if not isinstance(raw, dict):
         raise ValueError(f"{path} must be an object, got {type(raw).__name__}")
     hints = typing.get_type_hints(kind)
-    fields = {_camel(f.name): f for f in dataclasses.fields(kind)}
-    if unknown := sorted(set(raw) - set(fields)):
-        raise ValueError(f"{path} has unknown keys {', '.join(unknown)}: operator and image differ in version")
-    given = {fields[k].name: _load(hints[fields[k].name], v, f"{path}.{k}") for k, v in raw.items()}
+    fields = {camel(f.name): f for f in dataclasses.fields(kind)}
+    given = {fields[k].name: _load(hints[fields[k].name], v, f"{path}.{k}") for k, v in raw.items() if k in fields}
     missing = [
         k
         for k, f in fields.items()

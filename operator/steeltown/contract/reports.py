@@ -8,26 +8,37 @@ It works without network, credentials or sidecar. Kubernetes keeps at most 4096 
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from . import strict
 from .checks import Check, Verdict
 from .histogram import Histogram
 
 LIMIT_BYTES: Final = 4096
 TERMINATION_LOG: Final = "/dev/termination-log"
-_WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
+WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 """What may become the reason of a condition."""
+_MAX_ITEMS: Final = 512
+_METRIC_NAME: Final = 64
+_DIGEST: Final = 71
+_URI: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricComparison:
     """A metric of candidate and live model on the same rows.
 
+    A value that is not finite (AUC of rows of one class) is no measurement: without a candidate the comparison does
+    not cross the border, any other value crosses it as None.
+
+    name: such as accuracy, auc, logloss, rmse. candidate, live: value of the new and of the live model.
     difference: candidate - live, signed so that positive is better; [lower, upper] is its paired bootstrap
     interval at the plan's confidence (two-sided). None where there is no live model. n: rows.
+    lower, upper: ends of the interval of difference.
     """
 
     name: str
@@ -42,15 +53,48 @@ class MetricComparison:
         raw = {s: getattr(self, s) for s in ("name", "candidate", "n", "live", "difference", "lower", "upper")}
         return {k: round(v, 6) if isinstance(v, float) else v for k, v in raw.items() if v is not None}
 
+    @property
+    def measured(self) -> MetricComparison | None:
+        """What of it may cross the border."""
+        if not math.isfinite(self.candidate):
+            return None
+        return replace(
+            self,
+            live=_finite(self.live),
+            difference=_finite(self.difference),
+            lower=_finite(self.lower),
+            upper=_finite(self.upper),
+        )
+
     @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> MetricComparison:
-        return cls(**{str(k): v for k, v in raw.items()})
+    def from_json(cls, raw: Mapping[str, Any], path: str = "metric") -> MetricComparison:
+        """ValueError names what is wrong; a value that is not finite is not. path: where it stands, for the message."""
+        fields = strict.Fields(raw, path)
+
+        def value(key: str) -> float:
+            given = fields.raw.get(key)
+            return given if isinstance(given, float) and not math.isfinite(given) else fields.number(key)
+
+        def maybe(key: str) -> float | None:
+            return None if fields.raw.get(key) is None else value(key)
+
+        return cls(
+            name=fields.text("name", _METRIC_NAME),
+            candidate=value("candidate"),
+            n=fields.whole("n"),
+            live=maybe("live"),
+            difference=maybe("difference"),
+            lower=maybe("lower"),
+            upper=maybe("upper"),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
-    """Report of `prepare`, `finalise` or `fetch`.
+    """Report of `prepare`, `finalise` or `fetch`, and of a model server that does not start.
 
+    reason: CamelCase word that becomes the reason of a condition. message: the same as a sentence for a person.
+    checks: those that were made; passing ones may be missing. metrics: quality on the evaluation rows.
     rows: of the training data. digest, uri, size_bytes: of the model that was uploaded.
     """
 
@@ -66,6 +110,7 @@ class StepReport:
     def encode(self) -> str:
         """JSON of at most LIMIT_BYTES."""
         checks = list(self.checks)
+        metrics = [m.to_json() for m in _measured(self.metrics)]
         message = self.message
         while True:
             text = _compact(
@@ -73,7 +118,7 @@ class StepReport:
                     "reason": self.reason,
                     "message": message,
                     "checks": [c.to_json() for c in checks],
-                    "metrics": [m.to_json() for m in self.metrics],
+                    "metrics": metrics,
                     "rows": self.rows,
                     "digest": self.digest,
                     "uri": self.uri,
@@ -92,29 +137,31 @@ class StepReport:
     @classmethod
     def decode(cls, text: str) -> StepReport | None:
         """None if the text is no report (a crash leaves log lines in its place), whatever else it may be."""
-        raw = _object(text)
-        if raw is None or not _WORD.fullmatch(str(raw.get("reason", ""))):
-            return None
         try:
-            return cls(
-                reason=str(raw["reason"]),
-                message=str(raw.get("message", "")),
-                checks=tuple(Check.from_json(c) for c in raw.get("checks", ())),
-                metrics=tuple(MetricComparison.from_json(m) for m in raw.get("metrics", ())),
-                rows=_integer(raw.get("rows")),
-                digest=str(raw.get("digest", "")),
-                uri=str(raw.get("uri", "")),
-                size_bytes=_integer(raw.get("sizeBytes")),
+            fields = strict.parse_object(text, "report", max_bytes=LIMIT_BYTES)
+            reason = fields.text("reason", LIMIT_BYTES)
+            metrics = [MetricComparison.from_json(m.raw, m.path) for m in fields.each("metrics", _MAX_ITEMS)]
+            report = cls(
+                reason=reason,
+                message=fields.text("message", LIMIT_BYTES, ""),
+                checks=tuple(Check.from_json(c.raw, c.path) for c in fields.each("checks", _MAX_ITEMS)),
+                metrics=_measured(metrics),
+                rows=fields.maybe_whole("rows"),
+                digest=fields.text("digest", _DIGEST, ""),
+                uri=fields.text("uri", _URI, ""),
+                size_bytes=fields.maybe_whole("sizeBytes"),
             )
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except ValueError:
             return None
+        return report if WORD.fullmatch(reason) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadSide:
-    """One side of a load check, warm-up left out. sent = ok + errors. over: ok requests slower than the objective.
+    """One side of a load check, warm-up left out. sent = ok + errors.
 
-    Latency in microseconds from the intended send time. first_error: a sample for the message.
+    sent, errors: requests, and those that failed. over: ok requests slower than the objective.
+    latency: of each ok request, in microseconds from the intended send time. first_error: a sample for the message.
     """
 
     sent: int
@@ -133,13 +180,22 @@ class LoadSide:
         }
 
     @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> LoadSide:
+    def from_json(cls, raw: Mapping[str, Any], path: str = "side") -> LoadSide:
+        """ValueError names what is wrong. path: where it stands, for the message."""
+        fields = strict.Fields(raw, path)
+        sent, errors = fields.whole("sent"), fields.whole("errors")
+        latency = Histogram.from_json(fields.inner("latency").raw, f"{path}.latency")
+        if errors + latency.total != sent:
+            raise ValueError(
+                f"{path} has {sent} sent, {errors} errors and {latency.total} latencies: every request must be an "
+                "error or have a latency"
+            )
         return cls(
-            sent=int(raw["sent"]),
-            errors=int(raw["errors"]),
-            over=int(raw["over"]),
-            latency=Histogram.from_json(raw.get("latency", {})),
-            first_error=str(raw.get("firstError", "")),
+            sent=sent,
+            errors=errors,
+            over=fields.whole("over", most=latency.total),
+            latency=latency,
+            first_error=fields.text("firstError", LIMIT_BYTES, ""),
         )
 
 
@@ -147,6 +203,7 @@ class LoadSide:
 class LoadReport:
     """Report of `loadcheck`. saturated: the generator could not keep its schedule, so nothing is known.
 
+    candidate, baseline: what each side answered; absent where it was not asked.
     problem: why nothing could be measured ("" if it could). lag_p99_milliseconds: actual minus intended send.
     """
 
@@ -172,33 +229,29 @@ class LoadReport:
 
     @classmethod
     def decode(cls, text: str) -> LoadReport | None:
-        raw = _object(text)
-        if raw is None or "saturated" not in raw:
-            return None
+        """None if the text is no report, whatever else it may be."""
         try:
+            fields = strict.parse_object(text, "report", max_bytes=LIMIT_BYTES)
+            candidate, baseline = fields.maybe_inner("candidate"), fields.maybe_inner("baseline")
             return cls(
-                candidate=LoadSide.from_json(raw["candidate"]) if raw.get("candidate") else None,
-                baseline=LoadSide.from_json(raw["baseline"]) if raw.get("baseline") else None,
-                saturated=bool(raw["saturated"]),
-                lag_p99_milliseconds=float(raw.get("lagP99Milliseconds", 0.0)),
-                problem=str(raw.get("problem", "")),
+                candidate=LoadSide.from_json(candidate.raw, candidate.path) if candidate else None,
+                baseline=LoadSide.from_json(baseline.raw, baseline.path) if baseline else None,
+                saturated=fields.flag("saturated"),
+                lag_p99_milliseconds=fields.number("lagP99Milliseconds", 0.0),
+                problem=fields.text("problem", LIMIT_BYTES, ""),
             )
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except ValueError:
             return None
 
 
-def _integer(value: Any) -> int | None:
-    return None if value is None else int(value)
+def _measured(metrics: Iterable[MetricComparison]) -> tuple[MetricComparison, ...]:
+    return tuple(measured for m in metrics if (measured := m.measured))
+
+
+def _finite(x: float | None) -> float | None:
+    return x if x is not None and math.isfinite(x) else None
 
 
 def _compact(raw: Mapping[str, Any]) -> str:
     kept = {k: v for k, v in raw.items() if v is not None and v != [] and v != ""}
     return json.dumps(kept, separators=(",", ":"), ensure_ascii=False)
-
-
-def _object(text: str) -> dict[str, Any] | None:
-    try:
-        raw = json.loads(text)
-    except ValueError:
-        return None
-    return raw if isinstance(raw, dict) else None

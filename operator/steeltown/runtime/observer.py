@@ -1,11 +1,14 @@
 """Reads evidence from the pods that plans ask for, and wakes their roots when it says something new.
 
-Nobody else polls: everything but live traffic is learnt from watches. When no plan observes, nothing is read.
+Nobody else polls: everything but live traffic is learnt from watches. When no plan observes, nothing is read. Each
+root is read in rounds of its own: pods that hang, or say what breaks something here, cost their own root its next
+rounds and nobody else anything.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Final
 
 from ..core.plan import Key, Observe
@@ -13,6 +16,10 @@ from .ports import EvidenceReader, Wake
 from .store import Store
 
 INTERVAL_SECONDS: Final = 3.0
+READS_PER_ROOT: Final = 4
+"""At a time. What all roots have in flight together is the reader's to bound."""
+
+logger = logging.getLogger(__name__)
 
 
 class Observer:
@@ -23,17 +30,41 @@ class Observer:
         self._reader = reader
         self._wake = wake
         self._interval_seconds = interval_seconds
+        self._under_way: set[Key] = set()
+        self._failed: set[Key] = set()
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            await self.once()
-            await asyncio.sleep(self._interval_seconds)
+        async with asyncio.TaskGroup() as rounds:
+            while True:
+                for key, pods in self._due().items():
+                    self._under_way.add(key)
+                    rounds.create_task(self._round(key, pods))
+                await asyncio.sleep(self._interval_seconds)
 
-    async def once(self) -> None:
-        await asyncio.gather(*(self._read(key, pod) for key, pod in self._store.observed()))
+    def _due(self) -> dict[Key, list[Observe]]:
+        """By root, without those whose last round is not over yet."""
+        due: dict[Key, list[Observe]] = {}
+        for key, pod in self._store.observed():
+            if key not in self._under_way:
+                due.setdefault(key, []).append(pod)
+        self._failed &= due.keys() | self._under_way
+        return due
 
-    async def _read(self, key: Key, pod: Observe) -> None:
-        evidence = await self._reader.read(pod.url)
-        if evidence is not None and self._store.put_evidence(pod.uid, evidence):
-            self._wake(key)
+    async def _round(self, key: Key, pods: list[Observe]) -> None:
+        slots = asyncio.Semaphore(READS_PER_ROOT)
+        try:
+            await asyncio.gather(*(self._read(key, pod, slots) for pod in pods))
+        finally:
+            self._under_way.discard(key)
+
+    async def _read(self, key: Key, pod: Observe, slots: asyncio.Semaphore) -> None:
+        try:
+            async with slots:
+                evidence = await self._reader.read(pod.url)
+            if evidence is not None and self._store.put_evidence(pod.uid, evidence):
+                self._wake(key)
+        except Exception:
+            if key not in self._failed:  # once for as long as its plan asks: the next round comes in seconds
+                self._failed.add(key)
+                logger.exception("evidence of Pod %s at %s was not taken in; it counts as silent", pod.uid, pod.url)

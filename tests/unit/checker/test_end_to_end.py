@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 
 import polars as pl
 import pytest
+from jsonschema import Draft202012Validator
 from steeltown.contract.plans import Column, ColumnType, FetchPlan, FinalisePlan, PreparePlan, Source, Task, TaskType
 
+SCHEMAS = Path(__file__).resolve().parents[3] / "docs" / "contract"
 TASK = Task(type=TaskType.CLASSIFICATION, target="late", features=("dep delay", "carrier", "wet"))
 COLUMNS = (
     Column(name="dep delay", type=ColumnType.NUMBER, max_null_fraction=0.2),
@@ -69,6 +72,24 @@ def test_table_becomes_a_served_model_and_the_next_one_is_compared_with_it(
     for metric in second.metrics:
         assert metric.live == pytest.approx(quality[metric.name], abs=1e-6)
         assert metric.lower < metric.difference < metric.upper < 0, metric
+    assert written_as_the_schemas_say(workspace.root) == {"manifest": 2, "golden": 2, "run-report": 2, "result": 1}
+
+
+def written_as_the_schemas_say(root: Path) -> Counter[str]:
+    """How many documents of each kind are below `root`, all of which docs/contract describes."""
+    kinds = {
+        "manifest": root.glob("store/models/*/manifest.json"),
+        "golden": root.glob("store/models/*/golden.json"),
+        "run-report": root.glob("store/runs/*/report.json"),
+        "result": root.glob("output/result.json"),
+    }
+    found: Counter[str] = Counter()
+    for kind, paths in kinds.items():
+        validator = Draft202012Validator(json.loads((SCHEMAS / f"{kind}.json").read_text()))
+        for path in paths:
+            validator.validate(json.loads(path.read_text()))
+            found[kind] += 1
+    return found
 
 
 def test_own_model_is_imported_through_the_same_checks(workspace: Any, plan: PreparePlan, models: Any) -> None:

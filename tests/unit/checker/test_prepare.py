@@ -197,11 +197,17 @@ def test_wrong_digest_stops_before_the_data_is_looked_at(workspace: Any) -> None
     assert list((workspace.root / "input").glob("data.*")) == []
 
 
-@pytest.mark.parametrize("plan", ["", "no json", '{"run":"r1","novel":1}', "{}"])
+@pytest.mark.parametrize("plan", ["", "no json", '{"run":"r1","task":{"type":"Novel","target":"y"}}', "{}"])
 def test_plan_that_cannot_be_read_is_a_usage_error(plan: str, workspace: Any) -> None:
     code, report = workspace.step("prepare", plan)
     assert (code, report.reason) == (64, "InvalidPlan")
     assert "STEELTOWN_PLAN" in report.message
+
+
+def test_operator_that_is_no_neighbour_is_refused_by_name(workspace: Any) -> None:
+    code, report = workspace.step("prepare", PreparePlan(run="r1"), STEELTOWN_CONTRACT_VERSION="3")
+    assert (code, report.reason) == (64, "InvalidPlan")
+    assert report.message.startswith("STEELTOWN_CONTRACT_VERSION is 3, the operator's; this image speaks version 1")
 
 
 def test_limit_that_is_no_number_is_named(workspace: Any) -> None:

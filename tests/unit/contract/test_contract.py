@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from steeltown.contract.checks import Check, Verdict, worst
 from steeltown.contract.evidence import Counts, Evidence, Pairs, Route
-from steeltown.contract.files import model_prefix
+from steeltown.contract.files import Env, model_prefix
 from steeltown.contract.golden import Golden
 from steeltown.contract.histogram import Histogram, bucket, lower_bound
 from steeltown.contract.plans import (
@@ -25,6 +26,7 @@ from steeltown.contract.plans import (
     TaskType,
 )
 from steeltown.contract.reports import LIMIT_BYTES, LoadReport, LoadSide, MetricComparison, StepReport
+from steeltown.contract.version import CONTRACT_VERSION, check_version
 
 SOURCE = Source(uri="s3://b/x.csv", digest="sha256:" + "a" * 64)
 TASK = Task(type=TaskType.CLASSIFICATION, target="y", features=("a", "b"))
@@ -63,7 +65,9 @@ def test_plan_survives_the_journey(plan: PreparePlan) -> None:
         ("[]", "PreparePlan must be an object"),
         ("{}", "PreparePlan lacks run"),
         ('{"run": 1}', "PreparePlan.run must be a str, got 1"),
-        ('{"run": "r", "shadow": 1}', "unknown keys shadow: operator and image differ in version"),
+        ('{"run": "r", "task": {"type": "Ranking", "target": "y"}}', "PreparePlan.task.type is 'Ranking': must be one"),
+        ('{"run": "r", "columns": [{"name": "a", "maxNullFraction": NaN}]}', "is nan: must be a finite number"),
+        ('{"run": "r", "params": ' + "[" * 100_000, "PreparePlan is nested too deep"),
         ('{"run": "r", "minRows": true}', "PreparePlan.minRows must be a int"),
         ('{"run": "r", "data": {"uri": "x"}}', "PreparePlan.data lacks digest"),
         ('{"run": "r", "columns": [{"name": "a", "type": "Float"}]}', "columns[0].type is 'Float': must be one of"),
@@ -76,12 +80,51 @@ def test_bad_plan_is_refused_by_name(text: str, message: str) -> None:
     assert message in str(refused.value)
 
 
+@pytest.mark.parametrize("plan", PLANS, ids=lambda p: type(p).__name__)
+def test_what_a_newer_operator_adds_to_a_plan_is_ignored_at_every_level(plan: PreparePlan) -> None:
+    def more(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: more(v) for k, v in value.items()} | {"addedLater": {"x": [1]}}
+        return [more(v) for v in value] if isinstance(value, list) else value
+
+    raw = json.loads(plan.to_json())
+    params = raw.get("params")
+    newer = more(raw) | ({"params": params} if params else {})  # those are the user's, as they are
+    assert type(plan).from_json(json.dumps(newer)) == plan
+
+
+@pytest.mark.parametrize("given", ["", "0", "1", "2", " 1\n"])
+def test_neighbouring_versions_of_the_contract_work_together(given: str) -> None:
+    assert CONTRACT_VERSION == 1
+    check_version({Env.CONTRACT_VERSION: given})
+    check_version({})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            "3",
+            "STEELTOWN_CONTRACT_VERSION is 3, the operator's; this image speaks version 1 of the contract and works "
+            "with 0..2: install operator and images of neighbouring releases",
+        ),
+        ("-1", "STEELTOWN_CONTRACT_VERSION is '-1': must be a whole number; this image speaks version 1"),
+        ("1.5", "STEELTOWN_CONTRACT_VERSION is '1.5': must be a whole number"),
+        ("9" * 5000, "must be a whole number; this image speaks version 1"),
+    ],
+)
+def test_other_versions_of_the_contract_are_refused_by_name(given: str, message: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        check_version({Env.CONTRACT_VERSION: given})
+    assert message in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"window": "e", "weight": 101}', "must be 0..100"),
+        ('{"window": "e", "weight": 101}', "route.weight is 101: must be a whole number 0..100"),
         ('{"window": "e", "weight": 5}', "canaryURL must be set when weight is above 0"),
-        ('{"window": "e", "mirror": -1}', "route.mirror -1 must be 0..100"),
+        ('{"window": "e", "mirror": -1}', "route.mirror is -1: must be a whole number 0..100"),
         ('{"window": "e", "mirror": 5}', "canaryURL must be set when mirror is above 0"),
         ("[]", "must be a JSON object"),
     ],

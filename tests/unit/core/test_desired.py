@@ -12,6 +12,7 @@ from explore.schedule import POLICY
 from steeltown.api.base import Resources
 from steeltown.api.trainingrun import TrainingRunSpec
 from steeltown.contract.plans import FetchPlan, FinalisePlan, LoadCheckPlan, PreparePlan
+from steeltown.contract.version import CONTRACT_VERSION
 from steeltown.core.children.changes import apply_if_changed, contains, with_hash
 from steeltown.core.children import serving
 from steeltown.core.children.jobs import load_check_job, training_job
@@ -94,6 +95,14 @@ def test_user_code_and_untrusted_models_never_see_the_storage_secret(child: Obj)
     for container in containers(child):
         trusted = container["image"] == POLICY.checker_image
         assert trusted == bool(container.get("envFrom")), container["name"]
+
+
+@each_with_pods
+def test_every_container_is_told_the_version_of_the_contract(child: Obj) -> None:
+    pod = child["spec"]["template"]["spec"]
+    for container in (*pod.get("initContainers", ()), *pod["containers"]):
+        told = [e["value"] for e in container["env"] if e["name"] == "STEELTOWN_CONTRACT_VERSION"]
+        assert told == [str(CONTRACT_VERSION)], container["name"]
 
 
 def test_trainer_never_sees_the_evaluation_rows() -> None:

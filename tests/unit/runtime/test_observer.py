@@ -3,64 +3,107 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 from aiohttp import web
 from steeltown.contract.evidence import EVIDENCE_PATH, Counts, Evidence
+from steeltown.contract.histogram import Histogram
 from steeltown.core.plan import Key, Observe
 from steeltown.kube.observe import EvidenceReader
 from steeltown.runtime.observer import Observer
 from steeltown.runtime.store import Store
 
 MODEL = Key("MLModel", "team", "m")
+OTHER = Key("MLModel", "else", "o")
 POD = Observe(uid="u", url="http://pod")
 
 
 def evidence(requests: int) -> Evidence:
-    return Evidence(
-        instance="i", digest="d", window="e", weight=5, live=Counts(requests=requests), canary=Counts(requests=1)
-    )
+    live = Counts(requests=requests, latency=Histogram({5: requests}))
+    canary = Counts(requests=1, errors=1)
+    return Evidence(instance="i", digest="d", window="e", weight=5, live=live, canary=canary)
+
+
+def answer_with(**changed: Any) -> bytes:
+    return json.dumps({**evidence(7).to_json(), **changed}).encode()
 
 
 class Reader:
+    """Says what the test puts in; a pod that hangs takes the whole timeout and says nothing."""
+
     def __init__(self) -> None:
         self.says: Evidence | None = None
-        self.reads = 0
+        self.reads: list[tuple[float, str]] = []
+        self.under_way = self.most_under_way = 0
 
     async def read(self, url: str) -> Evidence | None:
-        self.reads += 1
+        self.reads.append((round(asyncio.get_running_loop().time(), 1), url))
+        if "hangs" in url:
+            self.under_way += 1
+            self.most_under_way = max(self.most_under_way, self.under_way)
+            await asyncio.sleep(2.0)
+            self.under_way -= 1
+            return None
         return self.says
+
+    def times(self, url: str) -> list[float]:
+        first = self.reads[0][0]
+        return [round(at - first, 1) for at, read in self.reads if read == url]
 
 
 class Bench:
     def __init__(self) -> None:
         self.store, self.reader = Store(), Reader()
         self.woken: list[Key] = []
-        self.observer = Observer(store=self.store, reader=self.reader, wake=self.woken.append)
+        self.observer = Observer(store=self.store, reader=self.reader, wake=self.wake)
+
+    def wake(self, key: Key) -> None:
+        self.woken.append(key)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """At most until the test is over; an observer that ended by itself fails it."""
+        task = asyncio.create_task(self.observer.run())
+        try:
+            yield
+            assert not task.done(), task
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
 
+@pytest.mark.looptime
 async def test_without_a_plan_that_asks_no_pod_is_read() -> None:
     bench = Bench()
-    await bench.observer.once()
-    assert bench.reader.reads == 0
+    async with bench.running():
+        await asyncio.sleep(60.0)
+    assert bench.reader.reads == []
 
 
+@pytest.mark.looptime
 async def test_new_evidence_wakes_the_root_and_the_same_again_does_not() -> None:
     bench = Bench()
     bench.store.observe(MODEL, (POD,))
-    for requests in (1, 1, 2):
-        bench.reader.says = evidence(requests)
-        await bench.observer.once()
+    async with bench.running():
+        for requests in (1, 1, 2):
+            bench.reader.says = evidence(requests)
+            await asyncio.sleep(3.0)
     assert bench.woken == [MODEL, MODEL]
 
 
+@pytest.mark.looptime
 async def test_pod_that_does_not_answer_wakes_nobody() -> None:
     bench = Bench()
     bench.store.observe(MODEL, (POD,))
-    await bench.observer.once()
+    async with bench.running():
+        await asyncio.sleep(1.0)
+    assert len(bench.reader.reads) == 1
     assert bench.woken == []
 
 
@@ -68,13 +111,77 @@ async def test_pod_that_does_not_answer_wakes_nobody() -> None:
 async def test_pods_are_read_every_few_seconds_until_the_plan_says_otherwise() -> None:
     bench = Bench()
     bench.store.observe(MODEL, (POD,))
-    running = asyncio.create_task(bench.observer.run())
-    await asyncio.sleep(9.5)
-    assert bench.reader.reads == 4
-    bench.store.observe(MODEL, ())
-    await asyncio.sleep(60.0)
-    assert bench.reader.reads == 4
-    running.cancel()
+    async with bench.running():
+        await asyncio.sleep(9.5)
+        assert bench.reader.times(POD.url) == [0.0, 3.0, 6.0, 9.0]
+        bench.store.observe(MODEL, ())
+        await asyncio.sleep(60.0)
+    assert len(bench.reader.reads) == 4
+
+
+@pytest.mark.looptime
+async def test_pods_that_hang_delay_no_other_model_and_are_read_few_at_a_time() -> None:
+    bench = Bench()
+    bench.store.observe(OTHER, tuple(Observe(uid=f"h{i}", url=f"http://hangs-{i}") for i in range(16)))
+    bench.store.observe(MODEL, (POD,))
+    bench.reader.says = evidence(1)
+    async with bench.running():
+        await asyncio.sleep(30.5)
+    assert bench.reader.times(POD.url) == [3.0 * i for i in range(11)]
+    assert bench.reader.most_under_way == 4
+    assert bench.reader.times("http://hangs-15") == [6.0, 15.0, 24.0]  # their own rounds take 8 s and begin at the next
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("place", ["reader", "store", "wake"])
+async def test_exception_for_one_pod_costs_that_reading_and_nothing_else(
+    place: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench()
+    bench.store.observe(OTHER, (Observe(uid="bad", url="http://bad"),))
+    bench.store.observe(MODEL, (POD,))
+    bench.reader.says = evidence(1)
+    read, put, wake = bench.reader.read, bench.store.put_evidence, bench.wake
+
+    async def bad_read(url: str) -> Evidence | None:
+        if url == "http://bad":
+            raise RecursionError("broken")
+        return await read(url)
+
+    def bad_put(uid: str, seen: Evidence) -> bool:
+        if uid == "bad":
+            raise ValueError("broken")
+        return put(uid, seen)
+
+    def bad_wake(key: Key) -> None:
+        if key == OTHER:
+            raise KeyError("broken")
+        wake(key)
+
+    if place == "reader":
+        monkeypatch.setattr(bench.reader, "read", bad_read)
+    elif place == "store":
+        monkeypatch.setattr(bench.store, "put_evidence", bad_put)
+    else:
+        bench.observer = Observer(store=bench.store, reader=bench.reader, wake=bad_wake)
+    async with bench.running():
+        await asyncio.sleep(6.5)
+        bench.reader.says = evidence(2)
+        await asyncio.sleep(3.0)
+    assert bench.woken == [MODEL, MODEL]
+    assert [r.getMessage() for r in caplog.records if r.name == "steeltown.runtime.observer"] == [
+        "evidence of Pod bad at http://bad was not taken in; it counts as silent"
+    ]
+
+
+@pytest.mark.looptime
+async def test_observer_that_is_cancelled_leaves_no_reading_behind() -> None:
+    bench = Bench()
+    bench.store.observe(MODEL, (Observe(uid="h", url="http://hangs"),))
+    async with bench.running():
+        await asyncio.sleep(1.0)
+        assert bench.reader.under_way == 1
+    assert len(asyncio.all_tasks()) == 1
 
 
 @pytest.fixture
@@ -108,13 +215,63 @@ async def test_reader_understands_what_a_server_says(pod: tuple[str, dict[str, A
 
 @pytest.mark.parametrize(
     ("body", "status"),
-    [(b"not json", 200), (b"[]", 200), (b"{}", 200), (b"x" * (2 << 20), 200), (b"{}", 503), (b'{"live": 1}', 200)],
+    [
+        (b"not json", 200),
+        (b"[]", 200),
+        (b"{}", 200),
+        (b"x" * (2 << 20), 200),
+        (b"{}", 503),
+        (b'{"live": 1}', 200),
+        (b"[" * 1_000_000, 200),
+        (b"[" * 60_000, 200),
+        (b'{"x":' * 10_000, 200),
+        (b"\xff\xfe", 200),
+        (answer_with(weight=10**400).replace(b"1" + b"0" * 400, b"1e999"), 200),
+        (answer_with(live=[]), 200),
+        (answer_with(weight=True), 200),
+        (answer_with(live={"requests": 7, "errors": 0, "latency": {str(10**11): 7}}), 200),
+        (gzip.compress(answer_with()), 200),
+    ],
 )
 async def test_answer_that_is_no_evidence_is_none(pod: tuple[str, dict[str, Any]], body: bytes, status: int) -> None:
     url, answer = pod
     answer.update(body=body, status=status)
     reader = EvidenceReader()
     assert await reader.read(url) is None
+    await reader.close()
+
+
+class Broken(EvidenceReader):
+    """Fails as no library says it can."""
+
+    async def _body(self, url: str) -> bytes:
+        raise RecursionError("whatever it may be")
+
+
+async def test_reading_lets_no_exception_out_and_says_so_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    reader = Broken(clock=lambda: now)
+    for _ in range(100):
+        assert await reader.read("http://pod") is None
+    now = 61.0
+    assert await reader.read("http://other") is None
+    assert [r.getMessage() for r in caplog.records] == [
+        "no evidence from http://pod: RecursionError: whatever it may be; it counts as silent "
+        "(1 such answers since the last line)",
+        "no evidence from http://other: RecursionError: whatever it may be; it counts as silent "
+        "(100 such answers since the last line)",
+    ]
+
+
+async def test_reading_can_be_cancelled(pod: tuple[str, dict[str, Any]]) -> None:
+    url, answer = pod
+    answer["wait"] = 0.2
+    reader = EvidenceReader()
+    reading = asyncio.create_task(reader.read(url))
+    await asyncio.sleep(0.05)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
     await reader.close()
 
 

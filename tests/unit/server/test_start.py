@@ -55,6 +55,14 @@ def test_missing_setting_exits_64_with_one_line(launch: Any, scaled: Any) -> Non
     ]
 
 
+def test_operator_that_is_no_neighbour_is_refused_with_64_and_a_report(environment: Any, scaled: Any) -> None:
+    assert main(environment(scaled, contract_version=3)) == 64
+    report = StepReport.decode((scaled.path / "termination-log").read_text())
+    assert report is not None
+    assert report.reason == "InvalidPlan"
+    assert report.message.startswith("STEELTOWN_CONTRACT_VERSION is 3, the operator's; this image speaks version 1")
+
+
 def test_refused_model_ends_the_process_with_65_a_report_and_without_listening(launch: Any, scaled: Any) -> None:
     golden = scaled.golden()
     golden["outputs"][0]["data"][0] = 3

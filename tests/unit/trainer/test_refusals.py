@@ -118,3 +118,8 @@ def test_numbers_in_params_may_be_numbers_or_text(training: Any) -> None:
     for value in (30, "30"):
         assert training.run(ROWS, json.loads(json.dumps(task() | {"maxRows": value}))) == 0
         assert training.json("result.json")["rows"] == 30
+
+
+def test_operator_that_is_no_neighbour_is_refused_by_name(training: Any) -> None:
+    assert training.run(ROWS, task(), STEELTOWN_CONTRACT_VERSION="3") == 64
+    assert training.failure.startswith("STEELTOWN_CONTRACT_VERSION is 3, the operator's; this image speaks version 1")

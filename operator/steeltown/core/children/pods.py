@@ -12,9 +12,11 @@ from typing import Any, Final
 
 from ...api.base import API_VERSION, Resources
 from ...contract.files import Env
+from ...contract.version import CONTRACT_VERSION
 from ..ownership import MANAGED_BY_LABEL, MANAGER, MODEL_LABEL
 from ..plan import Obj
 
+CONTRACT: Final[dict[str, str]] = {Env.CONTRACT_VERSION: str(CONTRACT_VERSION)}
 USER: Final = 65532
 COMPONENT_LABEL: Final = "app.kubernetes.io/component"
 INTENT_ANNOTATION: Final = "steeltown.dev/intent"
@@ -89,7 +91,7 @@ def container(
         "name": name,
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "env": [{"name": str(k), "value": v} for k, v in sorted(env.items()) if v != ""],
+        "env": [{"name": str(k), "value": v} for k, v in sorted({**env, **CONTRACT}.items()) if v != ""],
         "volumeMounts": [
             {"name": v, "mountPath": p, **({"readOnly": True} if v in read_only else {})}
             for v, p in {**mounts, "tmp": "/tmp"}.items()  # noqa: S108 (an emptyDir of the Pod)

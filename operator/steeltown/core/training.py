@@ -8,7 +8,6 @@ alone, and once the status says it was made, a missing Job means somebody delete
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,7 +30,7 @@ from ..api.conditions import (
 from ..api.objectives import RunObjectives
 from ..api.trainingrun import Artifact, CheckResult, Metric, TrainingRunSpec, TrainingRunStatus
 from ..contract.files import MODEL_OBJECT, model_prefix
-from ..contract.plans import Column, FinalisePlan, PreparePlan, Source, Task
+from ..contract.plans import FinalisePlan, PreparePlan, Source, Task
 from ..contract.reports import MetricComparison, StepReport
 from . import podview
 from .desired.jobs import COMPARED_ANNOTATION, OBJECTIVES_ANNOTATION, training_job
@@ -165,24 +164,11 @@ def _job(run: _Run, model: Obj, policy: Policy) -> Obj:
 
 
 def _prepare_plan(run: _Run, objectives: RunObjectives, live_rows: int | None) -> PreparePlan:
-    spec, data = run.spec, objectives.data
-    rows = data.rows if data else None
-    least = rows.min if rows else None
-    if rows and rows.min_ratio_to_live and live_rows:
-        least = max(least or 0, math.ceil(float(rows.min_ratio_to_live) * live_rows))
+    spec = run.spec
     return PreparePlan(
         run=run.name,
         data=Source(uri=spec.train.data.uri, digest=spec.train.data.digest) if spec.train else None,
-        columns=tuple(
-            Column(
-                name=c.name,
-                type=c.type,
-                max_null_fraction=None if c.max_null_fraction is None else float(c.max_null_fraction),
-            )
-            for c in (data.columns if data else ())
-        ),
-        min_rows=least,
-        max_rows=rows.max if rows else None,
+        checks=objectives.data.checks(live_rows) if objectives.data else (),
         evaluation=Source(uri=spec.evaluation.data.uri, digest=spec.evaluation.data.digest)
         if spec.evaluation
         else None,
@@ -259,7 +245,7 @@ def _plan_complete(run: _Run) -> Plan:
         READY: true(Reason.SUCCEEDED, f"made {report.digest}"),
         ConditionType.DATA_VALIDATED: true(Reason.NOT_APPLICABLE, "an imported model brings no training data")
         if imported
-        else true(Reason.DATA_VALID, prepared.message if prepared else "all checks passed"),
+        else _data_validated(prepared),
         ConditionType.TRAINING_HEALTHY: true(Reason.NOT_APPLICABLE, "an imported model is not trained here")
         if imported
         else true(Reason.COMPLETED, "training ended within its deadlines"),
@@ -278,6 +264,14 @@ def _plan_complete(run: _Run) -> Plan:
     )
     note = EventNote(type="Normal", reason=Reason.SUCCEEDED, message=f"made {report.digest}; {quality.message}")
     return _finish(run, status, findings, note)
+
+
+def _data_validated(prepared: StepReport | None) -> Finding:
+    """prepare ended well; it says so itself when a check that is only observed failed."""
+    if prepared is None:
+        return true(Reason.DATA_VALID, "all checks passed")
+    observed = prepared.reason == Reason.OBSERVED_ONLY
+    return true(Reason.OBSERVED_ONLY if observed else Reason.DATA_VALID, prepared.message)
 
 
 def _failure(run: _Run, condition: Obj) -> _Failure:
@@ -318,7 +312,7 @@ def _plan_failed(run: _Run, failure: _Failure) -> Plan:
     }
     prepared = _report(run, "prepare")
     if prepared and failure.condition is not ConditionType.DATA_VALIDATED:
-        findings[ConditionType.DATA_VALIDATED] = true(Reason.DATA_VALID, prepared.message)
+        findings[ConditionType.DATA_VALIDATED] = _data_validated(prepared)
     if failure.out_of_memory:
         findings[ConditionType.RESOURCES_WITHIN_BUDGET] = false(failure.reason, failure.message)
     findings[failure.condition] = false(failure.reason, failure.message)

@@ -2,7 +2,8 @@
 
 Every check speaks, so the report shows all that was looked at. The first in rank that fails and is enforced ends
 the run; one that is only observed is reported as it is and ends nothing. A demand that this image does not know is
-no different from one that failed: enforced it ends the run, observed it says that nothing was measured.
+no different from one that failed: enforced it ends the run, observed it says that nothing was measured. So does an
+observed check that this table cannot be measured with.
 """
 
 from __future__ import annotations
@@ -47,34 +48,41 @@ def examine(table: Table, demands: Iterable[DataCheck]) -> Examined:
     StepFailed with the reason of the first enforced check that fails, carrying all; InvalidPlan for an enforced
     check that this image does not know.
     """
-    known, unknown = _resolved(table.what, demands)
-    rows, measured = _measured(table, known)
+    known, unmeasured = _resolved(table.what, demands)
+    try:
+        rows, measured = _measured(table, known)
+    except StepFailed as failure:
+        observed = [d for d in known if d.mode is Mode.OBSERVE]
+        if not observed:
+            raise
+        known = [d for d in known if d.mode is Mode.ENFORCE]
+        rows, measured = _measured(table, known)  # raises again when it was not an observed check's fault
+        unmeasured += [_unmeasured(d.check.title, f"not measured: {failure.message}") for d in observed]
     findings = [(d, d.check.judge(_facts(table, rows, m), d.parameters)) for d, m in zip(known, measured, strict=True)]
-    checks = (*(_reported(d, f, rows) for d, f in findings), *unknown)
+    checks = (*(_reported(d, f, rows) for d, f in findings), *unmeasured)
     for demand, finding in findings:
         if finding.reason and demand.mode is Mode.ENFORCE:
             more: dict[str, Any] = {"rows": rows} if table.what == TRAINING else {}
             raise StepFailed(finding.reason, finding.message[:MAX_MESSAGE], checks=checks, **more)
     missed = [f.message for d, f in findings if f.reason]
-    return Examined(rows=rows, checks=checks, observed=(*missed, *(c.message for c in unknown)))
+    return Examined(rows=rows, checks=checks, observed=(*missed, *(c.message for c in unmeasured)))
 
 
-def _resolved(what: str, demands: Iterable[DataCheck]) -> tuple[list[_Demand], tuple[Check, ...]]:
+def _resolved(what: str, demands: Iterable[DataCheck]) -> tuple[list[_Demand], list[Check]]:
     """What to check, by rank, and reports on demands that are only observed and cannot be read."""
     asked = list(demands)
     enforced = {d.name for d in asked if d.mode is Mode.ENFORCE}
     asked += [DataCheck(name=c.name) for c in CHECKS.values() if what in c.tables and c.name not in enforced]
-    known, unknown = [], []
+    known, unmeasured = [], []
     for demand in asked:
         try:
             known.append(_read(demand))
         except ValueError as error:
             if demand.mode is Mode.ENFORCE:
                 raise StepFailed(Reason.INVALID_PLAN, str(error)[:MAX_MESSAGE], ExitCode.USAGE) from None
-            message = f"{what}: {error}"[:MAX_MESSAGE]
-            unknown.append(Check(name=demand.name[:64], verdict=Verdict.INSUFFICIENT_DATA, message=message))
+            unmeasured.append(_unmeasured(demand.name, f"{what}: {error}"))
     known.sort(key=lambda d: (d.check.rank, d.check.name, d.mode))
-    return known, tuple(unknown)
+    return known, unmeasured
 
 
 def _read(demand: DataCheck) -> _Demand:
@@ -100,6 +108,10 @@ def _measured(table: Table, demands: list[_Demand]) -> tuple[int, list[dict[Meas
 
 def _facts(table: Table, rows: int, measured: dict[Measure, Any]) -> Facts:
     return Facts(what=table.what, rows=rows, types=table.types, measured=measured, digest=table.digest, task=table.task)
+
+
+def _unmeasured(name: str, message: str) -> Check:
+    return Check(name=name[:64], verdict=Verdict.INSUFFICIENT_DATA, message=message[:MAX_MESSAGE])
 
 
 def _reported(demand: _Demand, finding: Finding, rows: int) -> Check:

@@ -13,6 +13,8 @@ import polars as pl
 import pytest
 from steeltown.contract.checks import Verdict
 from steeltown.contract.plans import Column, ColumnType, DataCheck, Mode, PreparePlan, Source, Task, TaskType
+from steeltown_checker import examine
+from steeltown_checker.checks import CHECKS
 
 LATE = Task(type=TaskType.CLASSIFICATION, target="late", features=("delay", "carrier"))
 ROWS = pl.DataFrame(
@@ -238,6 +240,21 @@ def test_enforced_check_beside_an_observed_one_decides(workspace: Any) -> None:
     code, report = workspace.step("prepare", replace(plan, checks=(*plan.checks, DataCheck(**DEMANDS["rows"][0]))))
     assert (code, report.reason) == (65, "TooFewRows")
     assert {c.name for c in report.checks if c.verdict is Verdict.FAIL} == {"NullFraction", "RowCount"}
+
+
+def test_table_on_which_an_observed_check_cannot_be_measured_is_fit(
+    workspace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_number = {("sum", ""): pl.col("carrier").dot("late")}
+    broken = replace(CHECKS["rows"], name="sum", title="Sum", tables=(), gather=lambda *_: no_number)
+    monkeypatch.setattr(examine, "CHECKS", {**CHECKS, "sum": broken})
+    demand = {"name": "sum", "parameters": {}}
+    code, report = workspace.step("prepare", demanding(workspace, demand, mode=Mode.OBSERVE))
+    assert (code, report.reason, report.rows) == (0, "ObservedOnly", 4)
+    assert [c.name for c in report.checks if c.verdict is Verdict.INSUFFICIENT_DATA] == ["Sum"]
+    assert "not measured: training data cannot be read" in report.message
+    code, report = workspace.step("prepare", demanding(workspace, demand))
+    assert (code, report.reason) == (65, "DataUnreadable")
 
 
 def test_column_that_is_only_observed_is_still_declared_to_the_trainer(workspace: Any) -> None:

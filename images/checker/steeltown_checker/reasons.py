@@ -17,6 +17,7 @@ from steeltown.contract.reports import MetricComparison
 class Reason(StrEnum):
     # Success.
     DATA_VALID = "DataValid"
+    OBSERVED_ONLY = "ObservedOnly"  # the data is not as demanded, and the demand is not enforced
     MODEL_READY = "ModelReady"
     MODEL_FETCHED = "ModelFetched"
 
@@ -36,15 +37,8 @@ class Reason(StrEnum):
     MANIFEST_MISSING = "ManifestMissing"  # no manifest, no model: its upload never ended
     MANIFEST_INVALID = "ManifestInvalid"  # the manifest is about another model, or no manifest at all
 
-    # The data: exit 65.
+    # The data: exit 65. The checks of `checks/` bring further reasons of their own.
     DATA_UNREADABLE = "DataUnreadable"
-    SCHEMA_MISSING_COLUMN = "SchemaMissingColumn"
-    COLUMN_TYPE_MISMATCH = "ColumnTypeMismatch"
-    TOO_MANY_NULLS = "TooManyNulls"
-    TOO_FEW_ROWS = "TooFewRows"
-    TOO_MANY_ROWS = "TooManyRows"
-    TARGET_UNUSABLE = "TargetUnusable"
-    EVALUATION_EMPTY = "EvaluationEmpty"
 
     # The model: exit 65.
     RESULT_MISSING = "ResultMissing"  # the trainer ended with 0 and left no model.onnx or no result.json
@@ -63,9 +57,12 @@ class Reason(StrEnum):
 
 
 class StepFailed(Exception):
-    """Ends a step. `known` are further fields of its StepReport (checks, metrics, rows, ...)."""
+    """Ends a step. reason: a Reason, or one that a data check brings.
 
-    def __init__(self, reason: Reason, message: str, exit_code: ExitCode = ExitCode.DATA, **known: Any) -> None:
+    `known` are further fields of its StepReport (checks, metrics, rows, ...).
+    """
+
+    def __init__(self, reason: str, message: str, exit_code: ExitCode = ExitCode.DATA, **known: Any) -> None:
         super().__init__(f"{reason}: {message}")
         self.reason = reason
         self.message = message

@@ -1,25 +1,46 @@
-"""Objectives: what must be true of a version, and whether missing it stops a promotion or is only reported."""
+"""Objectives: what must be true of a version, and whether missing it decides or is only reported.
+
+An objective of the data is a model that says which checks of the checker it asks for, with which parameters; so
+a field of `DataObjective` is all that the operator needs for a new one (docs/extending.md).
+"""
 
 from __future__ import annotations
 
+import decimal
+import math
+from abc import ABC, abstractmethod
 from enum import StrEnum
+from typing import Any
 
 from pydantic import Field
 
-from ..contract.plans import ColumnType
+from ..contract.plans import ColumnType, DataCheck
+from ..contract.plans import Mode as Mode
 from .base import Decimal, Model, Share, rule, rules
-
-
-class Mode(StrEnum):
-    ENFORCE = "Enforce"
-    OBSERVE = "Observe"
 
 
 def _mode() -> Mode:
     return Field(Mode.ENFORCE, description="Enforce: a miss stops the promotion. Observe: it is only reported.")
 
 
-class Rows(Model):
+class DataCheckObjective(Model, ABC):
+    """An objective that `prepare` checks."""
+
+    mode: Mode = Field(
+        Mode.ENFORCE, description="Enforce: a miss ends the run before training. Observe: it is only reported."
+    )
+
+    @abstractmethod
+    def checks(self, live_rows: int | None) -> tuple[DataCheck, ...]:
+        """live_rows: of the training data of the live version, None if there is none."""
+
+    def check(self, name: str, **parameters: Any) -> DataCheck:
+        """A check in the mode of this objective. Parameters without a value are left out."""
+        given = {k: v for k, v in parameters.items() if v is not None}
+        return DataCheck(name=name, parameters=given, mode=self.mode)
+
+
+class Rows(DataCheckObjective):
     """Bounds on the number of training rows."""
 
     model_config = rules(
@@ -32,13 +53,28 @@ class Rows(Model):
         None, description='At least this share of the rows that the live version was trained on, such as "0.5".'
     )
 
+    def checks(self, live_rows: int | None) -> tuple[DataCheck, ...]:
+        least = self.min
+        if self.min_ratio_to_live and live_rows:
+            least = max(least or 0, math.ceil(decimal.Decimal(self.min_ratio_to_live) * live_rows))
+        return () if least is None and self.max is None else (self.check("rows", min=least, max=self.max),)
 
-class ColumnObjective(Model):
+
+class ColumnObjective(DataCheckObjective):
     """A column that must be there."""
 
     name: str = Field(min_length=1, max_length=253, description="Name of the column.")
     type: ColumnType | None = Field(None, description="Number, Integer, String or Boolean. Absent: any.")
     max_null_fraction: Share | None = Field(None, description='At most this share of nulls, such as "0.05".')
+
+    def checks(self, live_rows: int | None) -> tuple[DataCheck, ...]:
+        found = [self.check("columns", columns=[{"name": self.name}])]
+        if self.type is not None:
+            found.append(self.check("types", columns=[{"name": self.name, "type": self.type.value}]))
+        if self.max_null_fraction is not None:
+            limit = float(self.max_null_fraction)
+            found.append(self.check("nulls", columns=[{"name": self.name, "maxNullFraction": limit}]))
+        return tuple(found)
 
 
 class DataObjective(Model):
@@ -51,6 +87,24 @@ class DataObjective(Model):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         description="Columns that must be there. The target and the features of the task always must.",
     )
+
+    def checks(self, live_rows: int | None) -> tuple[DataCheck, ...]:
+        """What `prepare` is to check, one entry for each check and mode: the members of lists are joined.
+
+        live_rows: of the training data of the live version, None if there is none.
+        """
+        joined: dict[tuple[str, Mode], dict[str, Any]] = {}
+        for field in type(self).model_fields:
+            value = getattr(self, field)
+            for objective in value if isinstance(value, list) else [value]:
+                for each in objective.checks(live_rows) if isinstance(objective, DataCheckObjective) else ():
+                    _join(joined.setdefault((each.name, each.mode), {}), each.parameters)
+        return tuple(DataCheck(name=name, parameters=p, mode=mode) for (name, mode), p in joined.items())
+
+
+def _join(known: dict[str, Any], more: dict[str, Any]) -> None:
+    for key, value in more.items():
+        known[key] = [*known.get(key, ()), *value] if isinstance(value, list) else value
 
 
 class MetricName(StrEnum):

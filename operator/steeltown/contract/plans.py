@@ -10,13 +10,15 @@ import dataclasses
 import json
 import types
 import typing
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from . import strict
 
 PLAN_BYTES: Final = 1 << 20
+Parameters = TypeVar("Parameters")
 
 
 class TaskType(StrEnum):
@@ -29,6 +31,13 @@ class ColumnType(StrEnum):
     INTEGER = "Integer"
     STRING = "String"
     BOOLEAN = "Boolean"
+
+
+class Mode(StrEnum):
+    """Whether a miss decides, or is only reported."""
+
+    ENFORCE = "Enforce"
+    OBSERVE = "Observe"
 
 
 class _Json:
@@ -77,15 +86,42 @@ class Task(_Json):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DataCheck(_Json):
+    """A check to make of the training data. name: of the check in the checker, such as `rows`.
+
+    parameters: JSON, with camelCase keys; what they mean is up to the check.
+    """
+
+    name: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    mode: Mode = Mode.ENFORCE
+
+    def read(self, kind: type[Parameters]) -> Parameters:
+        """The parameters as the check's own dataclass. ValueError if they are not.
+
+        Unlike elsewhere a key that is not known is never passed over: it would be a demand that nobody keeps.
+        """
+        path = f"data check {self.name!r}: parameters"
+        found = _load(kind, self.parameters, path)
+        if lost := sorted(_lost(self.parameters, _dump(found), path)):
+            raise ValueError(f"{lost[0]} is not known: install operator and images of one version")
+        return typing.cast(Parameters, found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PreparePlan(_Json):
     """`prepare`: fetch and check the training data (absent for an import), the evaluation rows and the import.
 
     params: written to PARAMS_FILE for the trainer, as given. imported: model to fetch to OUTPUT_DIR.
-    min_rows, max_rows: of the training data.
+    checks: of the training data, beside those that the checker makes of every table.
+    columns, min_rows, max_rows: version 0.1's form of the checks `columns`, `types`, `nulls` and `rows`. The operator
+    fills in `checks` alone; `to_json` writes the form of 0.1 where it says the same, since a checker of 0.1 refuses
+    `checks`; `demands` reads either.
     """
 
     run: str
     data: Source | None = None
+    checks: tuple[DataCheck, ...] = ()
     columns: tuple[Column, ...] = ()
     min_rows: int | None = None
     max_rows: int | None = None
@@ -93,6 +129,47 @@ class PreparePlan(_Json):
     imported: Source | None = None
     task: Task | None = None
     params: dict[str, Any] | None = None
+
+    def to_json(self) -> str:
+        return _Json.to_json(_as_0_1(self) or self)
+
+    @property
+    def demands(self) -> tuple[DataCheck, ...]:
+        """`checks`, and as checks what `columns`, `min_rows` and `max_rows` demand."""
+        columns: dict[str, list[dict[str, Any]]] = {
+            "columns": [{"name": c.name} for c in self.columns],
+            "types": [{"name": c.name, "type": c.type.value} for c in self.columns if c.type is not None],
+            "nulls": [
+                {"name": c.name, "maxNullFraction": c.max_null_fraction}
+                for c in self.columns
+                if c.max_null_fraction is not None
+            ],
+        }
+        rows = {k: v for k, v in (("min", self.min_rows), ("max", self.max_rows)) if v is not None}
+        found = [DataCheck(name=name, parameters={"columns": each}) for name, each in columns.items() if each]
+        return (*self.checks, *found, *([DataCheck(name="rows", parameters=rows)] if rows else ()))
+
+
+def _as_0_1(plan: PreparePlan) -> PreparePlan | None:
+    """The same plan without `checks`, None where 0.1 has no words for them: whether it says the same is tried."""
+    given = {c.name: c.parameters for c in plan.checks}
+    rows = given.get("rows", {})
+    columns: dict[str, dict[str, Any]] = {}
+    try:
+        for check in ("columns", "types", "nulls"):
+            for each in given.get(check, {}).get("columns", ()):
+                columns.setdefault(each["name"], {}).update(each)
+        older = dataclasses.replace(
+            plan,
+            checks=(),
+            columns=_load(tuple[Column, ...], list(columns.values()), "columns"),
+            min_rows=rows.get("min"),
+            max_rows=rows.get("max"),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+    same = sorted(older.demands, key=lambda c: c.name) == sorted(plan.demands, key=lambda c: c.name)
+    return older if same else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +240,19 @@ def _dump(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_dump(v) for v in value]
     return value
+
+
+def _lost(given: Any, kept: Any, path: str) -> Iterator[str]:
+    """Paths of what was given and did not survive reading."""
+    if isinstance(given, dict) and isinstance(kept, dict):
+        for key, value in given.items():
+            if key in kept:
+                yield from _lost(value, kept[key], f"{path}.{key}")
+            elif value not in (None, []):
+                yield f"{path}.{key}"
+    elif isinstance(given, list) and isinstance(kept, list):
+        for i, (value, other) in enumerate(zip(given, kept, strict=False)):
+            yield from _lost(value, other, f"{path}[{i}]")
 
 
 def _load(kind: Any, raw: Any, path: str) -> Any:

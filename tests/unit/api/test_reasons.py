@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from steeltown.api.conditions import Reason
+from steeltown_checker.checks import CHECKS
 from steeltown_checker.reasons import Reason as CheckerReason
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -41,7 +42,7 @@ def reports_of_the_trainer() -> list[str]:
 
 CODE = {
     "Operator": {r.value for r in Reason},
-    "Steps of training": {r.value for r in CheckerReason},
+    "Steps of training": {r.value for r in CheckerReason}.union(*(c.reasons for c in CHECKS.values())),
     "Steps of serving": reasons_of_the_server(),
 }
 

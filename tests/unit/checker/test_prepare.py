@@ -5,13 +5,16 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 from steeltown.contract.checks import Verdict
-from steeltown.contract.plans import Column, ColumnType, PreparePlan, Source, Task, TaskType
+from steeltown.contract.plans import Column, ColumnType, DataCheck, Mode, PreparePlan, Source, Task, TaskType
+from steeltown_checker import examine
+from steeltown_checker.checks import CHECKS
 
 LATE = Task(type=TaskType.CLASSIFICATION, target="late", features=("delay", "carrier"))
 ROWS = pl.DataFrame(
@@ -26,10 +29,11 @@ def column(name: str, kind: ColumnType | None = None, limit: float | None = None
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_good_data_is_laid_out_for_the_trainer(kind: str, workspace: Any) -> None:
     path = workspace.write(f"source.{kind}", ROWS)
+    evaluation = workspace.write(f"evaluation.{kind}", ROWS.reverse())
     plan = PreparePlan(
         run="r1",
         data=workspace.source(path),
-        evaluation=workspace.source(path),
+        evaluation=workspace.source(evaluation),
         task=LATE,
         columns=(column("delay", ColumnType.NUMBER, 0.5), column("carrier", ColumnType.STRING)),
         params={"estimator": "Linear"},
@@ -38,7 +42,7 @@ def test_good_data_is_laid_out_for_the_trainer(kind: str, workspace: Any) -> Non
     assert (code, report.reason, report.rows) == (0, "DataValid", 4)
     assert {c.verdict for c in report.checks} == {Verdict.PASS}
     assert (workspace.root / f"input/data.{kind}").read_bytes() == path.read_bytes()
-    assert (workspace.root / f"evaluation/data.{kind}").read_bytes() == path.read_bytes()
+    assert (workspace.root / f"evaluation/data.{kind}").read_bytes() == evaluation.read_bytes()
     assert json.loads((workspace.root / "input/params.json").read_text()) == {
         "estimator": "Linear",
         "task": {
@@ -149,7 +153,7 @@ def test_fault_of_the_evaluation_rows_keeps_the_checks_of_the_training_rows(work
     code, report = workspace.step("prepare", plan)
     assert (code, report.reason, report.rows) == (65, "SchemaMissingColumn", 4)
     assert "evaluation data lacks column 'carrier'" in report.message
-    assert len(report.checks) == 10
+    assert len(report.checks) == 11
 
 
 def test_empty_evaluation_is_refused(workspace: Any) -> None:
@@ -162,6 +166,124 @@ def test_evaluation_of_one_class_is_enough_to_measure_on(workspace: Any) -> None
     data, evaluation = workspace.write("a.csv", ROWS), workspace.write("b.csv", ROWS.filter(pl.col("late")))
     plan = PreparePlan(run="r1", data=workspace.source(data), evaluation=workspace.source(evaluation), task=LATE)
     assert workspace.step("prepare", plan)[1].reason == "DataValid"
+
+
+def test_evaluation_on_the_training_data_is_refused_wherever_it_is_stored(workspace: Any) -> None:
+    data, copy = workspace.write("a.csv", ROWS), workspace.write("copy.csv", ROWS)
+    for evaluation in (data, copy):
+        plan = PreparePlan(run="r1", data=workspace.source(data), evaluation=workspace.source(evaluation), task=LATE)
+        code, report = workspace.step("prepare", plan)
+        assert (code, report.reason, report.rows) == (65, "EvaluationIsTrainingData", 4)
+        assert "set evaluation.data to rows that are kept out of training" in report.message
+        assert [c.name for c in report.checks if c.verdict is Verdict.FAIL] == ["EvaluationSeparate"]
+
+
+def test_evaluation_of_an_import_is_compared_with_nothing(workspace: Any, models: Any) -> None:
+    imported, evaluation = workspace.write("m.onnx", models.per_column(("a",))), workspace.write("e.csv", ROWS)
+    plan = PreparePlan(
+        run="r1", imported=workspace.source(imported), evaluation=workspace.source(evaluation), task=LATE
+    )
+    code, report = workspace.step("prepare", plan)
+    assert (code, report.reason, len(report.checks)) == (0, "DataValid", 5)
+
+
+Demand = dict[str, Any]
+DEMANDS: dict[str, tuple[Demand, str]] = {
+    "rows": ({"name": "rows", "parameters": {"min": 5}}, "TooFewRows"),
+    "columns": ({"name": "columns", "parameters": {"columns": [{"name": "gate"}]}}, "SchemaMissingColumn"),
+    "types": (
+        {"name": "types", "parameters": {"columns": [{"name": "delay", "type": "String"}]}},
+        "ColumnTypeMismatch",
+    ),
+    "nulls": (
+        {"name": "nulls", "parameters": {"columns": [{"name": "delay", "maxNullFraction": 0.1}]}},
+        "TooManyNulls",
+    ),
+    "a check of a later version": ({"name": "drift", "parameters": {"max": 1}}, "InvalidPlan"),
+    "a parameter of a later version": ({"name": "rows", "parameters": {"minPerDay": 1}}, "InvalidPlan"),
+    "a column's parameter of a later version": (
+        {"name": "nulls", "parameters": {"columns": [{"name": "delay", "maxRun": 3}]}},
+        "InvalidPlan",
+    ),
+    "a value that is none": ({"name": "types", "parameters": {"columns": [{"name": "a", "type": "?"}]}}, "InvalidPlan"),
+}
+
+
+def demanding(workspace: Any, demand: Demand, **more: Any) -> PreparePlan:
+    check = DataCheck(**{**demand, **more})
+    source = workspace.source(workspace.write("source.parquet", ROWS))
+    return PreparePlan(run="r1", data=source, task=LATE, checks=(check,))
+
+
+@pytest.mark.parametrize(("demand", "reason"), DEMANDS.values(), ids=DEMANDS)
+def test_enforced_check_that_fails_ends_the_run(demand: Demand, reason: str, workspace: Any) -> None:
+    code, report = workspace.step("prepare", demanding(workspace, demand))
+    assert (code, report.reason) == (64 if reason == "InvalidPlan" else 65, reason)
+    assert (f"data check '{demand['name']}'" in report.message) is (reason == "InvalidPlan")
+
+
+@pytest.mark.parametrize(("demand", "reason"), DEMANDS.values(), ids=DEMANDS)
+def test_observed_check_that_fails_is_told_and_ends_nothing(demand: Demand, reason: str, workspace: Any) -> None:
+    code, report = workspace.step("prepare", demanding(workspace, demand, mode=Mode.OBSERVE))
+    assert (code, report.reason, report.rows) == (0, "ObservedOnly", 4)
+    verdict = Verdict.INSUFFICIENT_DATA if reason == "InvalidPlan" else Verdict.FAIL
+    (missed,) = (c for c in report.checks if c.verdict is not Verdict.PASS)
+    assert missed.verdict is verdict
+    seen = missed.message.removesuffix(" (only observed)")
+    assert (seen != missed.message) is (verdict is Verdict.FAIL)
+    assert report.message.startswith(f"only observed, not enforced: {seen}; 4 training rows passed")
+    assert len(report.checks) == 6  # the task's own demands are enforced all the same
+
+
+def test_enforced_check_beside_an_observed_one_decides(workspace: Any) -> None:
+    plan = demanding(workspace, DEMANDS["nulls"][0], mode=Mode.OBSERVE)
+    code, report = workspace.step("prepare", replace(plan, checks=(*plan.checks, DataCheck(**DEMANDS["rows"][0]))))
+    assert (code, report.reason) == (65, "TooFewRows")
+    assert {c.name for c in report.checks if c.verdict is Verdict.FAIL} == {"NullFraction", "RowCount"}
+
+
+def test_table_on_which_an_observed_check_cannot_be_measured_is_fit(
+    workspace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_number = {("sum", ""): pl.col("carrier").dot("late")}
+    broken = replace(CHECKS["rows"], name="sum", title="Sum", tables=(), gather=lambda *_: no_number)
+    monkeypatch.setattr(examine, "CHECKS", {**CHECKS, "sum": broken})
+    demand = {"name": "sum", "parameters": {}}
+    code, report = workspace.step("prepare", demanding(workspace, demand, mode=Mode.OBSERVE))
+    assert (code, report.reason, report.rows) == (0, "ObservedOnly", 4)
+    assert [c.name for c in report.checks if c.verdict is Verdict.INSUFFICIENT_DATA] == ["Sum"]
+    assert "not measured: training data cannot be read" in report.message
+    code, report = workspace.step("prepare", demanding(workspace, demand))
+    assert (code, report.reason) == (65, "DataUnreadable")
+
+
+def test_column_that_is_only_observed_is_still_declared_to_the_trainer(workspace: Any) -> None:
+    path = workspace.write("source.csv", "zip,late\n00123,1\n4567,0\n")
+    zip_code = DataCheck(name="types", parameters={"columns": [{"name": "zip", "type": "String"}]}, mode=Mode.OBSERVE)
+    task = Task(type=TaskType.CLASSIFICATION, target="late")
+    plan = PreparePlan(run="r1", data=workspace.source(path), task=task, checks=(zip_code,))
+    assert workspace.step("prepare", plan)[1].reason == "DataValid"
+    params = json.loads((workspace.root / "input/params.json").read_text())
+    assert params["task"]["columns"] == {"zip": "String"}
+
+
+def test_plan_of_an_operator_of_version_0_1_demands_the_same(workspace: Any) -> None:
+    source = workspace.source(workspace.write("source.parquet", ROWS))
+    old = {
+        "run": "r1",
+        "data": {"uri": source.uri, "digest": source.digest},
+        "task": {"type": "Classification", "target": "late", "features": ["delay", "carrier"]},
+        "params": {"estimator": "Linear"},
+    }
+    for fields, reason in (
+        ({"minRows": 4, "maxRows": 4}, "DataValid"),
+        ({"minRows": 5}, "TooFewRows"),
+        ({"maxRows": 3}, "TooManyRows"),
+        ({"columns": [{"name": "gate"}]}, "SchemaMissingColumn"),
+        ({"columns": [{"name": "delay", "type": "Integer"}]}, "ColumnTypeMismatch"),
+        ({"columns": [{"name": "delay", "maxNullFraction": 0.2}]}, "TooManyNulls"),
+    ):
+        assert workspace.step("prepare", json.dumps({**old, **fields}))[1].reason == reason
 
 
 UNREADABLE: dict[str, tuple[bytes, str]] = {

@@ -56,6 +56,7 @@ def _rows(model: Rows | None, run: Rows | None) -> Rows | None:
             "min": max((v for v in (model.min, run.min) if v is not None), default=None),
             "max": min((v for v in (model.max, run.max) if v is not None), default=None),
             "min_ratio_to_live": _pick(max, model.min_ratio_to_live, run.min_ratio_to_live),
+            "mode": _mode(model.mode, run.mode),
         }
     )
 
@@ -64,8 +65,13 @@ def _stricter_column(model: ColumnObjective, run: ColumnObjective | None) -> Col
     """The model's type counts where both name one: two types that differ cannot both be met."""
     if run is None:
         return model
-    nulls = _pick(min, model.max_null_fraction, run.max_null_fraction)
-    return model.model_copy(update={"type": model.type or run.type, "max_null_fraction": nulls})
+    return model.model_copy(
+        update={
+            "type": model.type or run.type,
+            "max_null_fraction": _pick(min, model.max_null_fraction, run.max_null_fraction),
+            "mode": _mode(model.mode, run.mode),
+        }
+    )
 
 
 def _mode(model: Mode, run: Mode) -> Mode:

@@ -7,7 +7,6 @@ so a run never changes when its model does.
 from __future__ import annotations
 
 import json
-import math
 from datetime import timedelta
 
 from ...api.conditions import Reason, rfc3339
@@ -15,7 +14,7 @@ from ...api.mlmodel import MLModelSpec
 from ...api.objectives import RunObjectives
 from ...api.trainingrun import TrainingRunSpec
 from ...contract.files import MODEL_OBJECT, model_prefix
-from ...contract.plans import Column, FinalisePlan, PreparePlan, Source, Task
+from ...contract.plans import FinalisePlan, PreparePlan, Source, Task
 from ..children.jobs import training_job
 from ..gates import Failure
 from ..gates.objectives import effective
@@ -92,25 +91,12 @@ def _job(run: ObservedRun, model: MLModelSpec, policy: Policy) -> Obj:
 
 
 def _prepare_plan(run: ObservedRun, model: MLModelSpec, objectives: RunObjectives) -> PreparePlan:
-    spec, data = run.spec, objectives.data
-    rows = data.rows if data else None
-    least, live_rows = rows.min if rows else None, _live_rows(run)
-    if rows and rows.min_ratio_to_live and live_rows:
-        least = max(least or 0, math.ceil(float(rows.min_ratio_to_live) * live_rows))
+    spec = run.spec
     evaluation = model.evaluation or spec.evaluation
     return PreparePlan(
         run=run.name,
         data=Source(uri=spec.train.data.uri, digest=spec.train.data.digest) if spec.train else None,
-        columns=tuple(
-            Column(
-                name=c.name,
-                type=c.type,
-                max_null_fraction=None if c.max_null_fraction is None else float(c.max_null_fraction),
-            )
-            for c in (data.columns if data else ())
-        ),
-        min_rows=least,
-        max_rows=rows.max if rows else None,
+        checks=objectives.data.checks(_live_rows(run)) if objectives.data else (),
         evaluation=Source(uri=evaluation.data.uri, digest=evaluation.data.digest) if evaluation else None,
         imported=Source(uri=spec.import_.uri, digest=spec.import_.digest) if spec.import_ else None,
         task=_task(spec, model),

@@ -145,7 +145,7 @@ def give_operator_its_rights(own: Kubectl) -> str:
         each["metadata"]["namespace"] = own.namespace
         for subject in each.get("subjects", []):
             subject["namespace"] = own.namespace
-    in_its_own_namespace = ("base/leader-election.yaml",)
+    in_its_own_namespace = ("base/leader-election.yaml", "base/seal.yaml")
     for path in in_its_own_namespace:
         for document in yaml.safe_load_all((REPOSITORY / "manifests" / path).read_text()):
             next(o for o in objects if o["kind"] == "Role")["rules"] += document.get("rules", [])

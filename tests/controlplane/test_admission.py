@@ -520,6 +520,22 @@ def test_right_to_write_records_ends_at_the_namespace_that_it_was_given_in(place
     assert verbs(place.owner, RECORDS) == set()
 
 
+def test_exec_is_reserved_in_a_namespace_that_asks_for_it(place: Place) -> None:
+    """Who may, comes as far as the Pod, which has no node here."""
+    ask = command("exec", "POD", "--", "true")
+    assert "does not have a host assigned" in answer(place.editor, place, ask)[1]
+    space = Kubectl(config=place.admin.config)
+    space.run("label", "namespace", place.admin.namespace, "steeltown.dev/exec=reserved")
+    try:
+        message = f"read kubectl logs {place.pod}, or work in a namespace without it"
+        said = eventually(lambda: answer(place.editor, place, ask)[1], until=lambda text: message in text)
+        assert REMEDY in said
+        assert message in answer(place.editor, place, command("attach", "POD"))[1]
+        assert "does not have a host assigned" in answer(place.rescuer, place, ask)[1]
+    finally:
+        space.run("label", "namespace", place.admin.namespace, "steeltown.dev/exec-")
+
+
 def verbs(who: Kubectl, resource: str, *options: str) -> set[str]:
     """By the list: `kubectl auth can-i VERB RESOURCE` looks the resource up, and records exist in RBAC alone."""
     rows = [line.split(maxsplit=3) for line in who.run("auth", "can-i", "--list", *options).splitlines()]

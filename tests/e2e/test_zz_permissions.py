@@ -38,7 +38,7 @@ def used() -> tuple[set[Right], list[str]]:
 
 def allowed() -> set[Right]:
     rights = set()
-    for path in ("overlays/cluster/rbac.yaml", "base/leader-election.yaml"):
+    for path in ("overlays/cluster/rbac.yaml", "base/leader-election.yaml", "base/seal.yaml"):
         for document in yaml.safe_load_all((REPOSITORY / "manifests" / path).read_text()):
             for rule in document.get("rules", []):
                 rights |= {(g, r, v) for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]}
@@ -62,6 +62,25 @@ def test_role_names_nothing_that_the_operator_did_not_do(seen: tuple[set[Right],
     """Server-side apply of what is not there yet is a patch in the log and needs the right to create."""
     created_by_apply = {("apps", "deployments", "create"), ("", "services", "create")}
     assert allowed() - seen[0] - created_by_apply == RARE
+
+
+def test_only_the_operator_may_write_records_in_either_installation() -> None:
+    """Beside the break-glass group and the controllers that every installation shares (`manifests/admission`)."""
+    account = {"kind": "ServiceAccount", "name": "steeltown-operator", "namespace": "steeltown-system"}
+    for overlay, kind in (("cluster", "ClusterRoleBinding"), ("namespace", "RoleBinding")):
+        documents = yaml.safe_load_all((REPOSITORY / f"manifests/overlays/{overlay}/rbac.yaml").read_text())
+        writers = [d for d in documents if d.get("roleRef", {}).get("name") == "steeltown-record-writer"]
+        assert [(d["kind"], d["subjects"]) for d in writers] == [(kind, [account])]
+
+
+def test_operator_sees_no_secret_but_its_own_and_none_outside_its_namespace() -> None:
+    for overlay in ("cluster", "namespace"):
+        for document in yaml.safe_load_all((REPOSITORY / f"manifests/overlays/{overlay}/rbac.yaml").read_text()):
+            assert not [r for r in document.get("rules", []) if "secrets" in r["resources"]]
+    role = next(yaml.safe_load_all((REPOSITORY / "manifests/base/seal.yaml").read_text()))
+    reads = [r for r in role["rules"] if r["verbs"] != ["create"]]
+    assert role["metadata"]["namespace"] == "steeltown-system"
+    assert [(r["verbs"], r["resourceNames"]) for r in reads] == [(["get"], ["steeltown-seal"])]
 
 
 def test_namespaced_role_is_the_same_as_the_cluster_role() -> None:

@@ -230,7 +230,9 @@ class Operator:
         return [(kind, now - at) for kind, at in self._last_event.items()]
 
 
-async def serve(settings: Settings, *, planners: Planners, policy: MakePolicy | None, resources: Resources = WATCHED) -> None:
+async def serve(
+    settings: Settings, *, planners: Planners, policy: MakePolicy | None, resources: Resources = WATCHED
+) -> None:
     """Runs an operator until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

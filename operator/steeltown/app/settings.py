@@ -100,4 +100,6 @@ class Settings:
         for name, image in images.items():
             if not image:
                 raise ValueError(f"set --{name.replace('_', '-')} or {ENV_PREFIX}{name.upper()}")
-        return Policy(**images, seal_key=seal_key, artifact_store=self.artifact_store, storage_secret=self.storage_secret)
+        return Policy(
+            **images, seal_key=seal_key, artifact_store=self.artifact_store, storage_secret=self.storage_secret
+        )

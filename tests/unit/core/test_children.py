@@ -13,8 +13,8 @@ from steeltown.api.base import Resources
 from steeltown.api.trainingrun import TrainingRunSpec
 from steeltown.contract.plans import FetchPlan, FinalisePlan, LoadCheckPlan, PreparePlan
 from steeltown.contract.version import CONTRACT_VERSION
-from steeltown.core.children.changes import apply_if_changed, contains, with_hash
 from steeltown.core.children import serving
+from steeltown.core.children.changes import apply_if_changed, contains, with_hash
 from steeltown.core.children.jobs import load_check_job, training_job
 from steeltown.core.children.pods import canonical_quantity
 from steeltown.core.children.serving import ServingSpec, Version

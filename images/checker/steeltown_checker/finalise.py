@@ -247,7 +247,10 @@ def _check_batches(model: Model, binding: Binding, rows: pl.DataFrame, golden: G
     except StepFailed as failure:
         size, where = float("inf"), failure.message
     n = min(len(rows), goldenrows.INVARIANCE_ROWS)
-    if size > 1:
+    if goldenrows.all_alike(golden):
+        message = "all rows of the evaluation data are alike, which shows nothing: the server will not batch requests"
+        findings.add("BatchInvariance", Verdict.INSUFFICIENT_DATA, message, n=n)
+    elif size > 1:
         message = f"a row's answer depends on the rows beside it ({where}): the server will not batch requests"
         findings.add("BatchInvariance", Verdict.WARN, message, value=size, threshold=1, n=n)
     else:

@@ -68,7 +68,7 @@ def main(environment: Mapping[str, str]) -> int:
         verify(settings.model_dir, settings.model_digest)
         check_size(settings.model_dir, memory_limit())
         model = load(settings.model_dir, threads)
-        warm = warm_up(model, settings.model_dir)
+        warm = warm_up(model, settings.model_dir, most_batch_rows=settings.max_batch_rows)
     except StartFailure as failure:
         return _refuse(settings, failure)
     finally:
@@ -80,10 +80,14 @@ def main(environment: Mapping[str, str]) -> int:
         digest=settings.model_digest,
         rows=warm.rows,
         batches=warm.batches,
+        batchRows=warm.batch_rows,
         runMicroseconds=round(warm.run_seconds * 1e6, 1),
         threads=threads,
         server=__version__,
     )
+    if warm.why_not_more:
+        what = f"at most {warm.batch_rows} rows share a run" if warm.batches else "requests run one at a time"
+        log.info(what, why=warm.why_not_more)
     if settings.grpc_port is not None:
         from . import rpc  # noqa: F401  (before the freeze; not at the top, since it costs memory even where it is off)
     gc.collect()
@@ -137,7 +141,7 @@ async def _serve(settings: Settings, model: Model, warm: WarmUp, started: float)
     ledger = Ledger(settings.model_digest, worker.group if worker else "")
     engine = Engine(
         model,
-        max_batch_rows=settings.max_batch_rows,
+        max_batch_rows=min(settings.max_batch_rows, warm.batch_rows),
         run_seconds=warm.run_seconds,
         batches=warm.batches,
         max_queue_seconds=settings.max_queue_seconds,

@@ -2,9 +2,8 @@
 
 This is the proof that the same bytes on this machine, this onnxruntime and these limits are the same model. A NaN
 where a number was expected is a mismatch (a comparison with NaN is false, so it must be asked for). The run also
-warms caches and arenas, tells the engine how long a run takes, and shows whether rows may share a run:
-a first axis that is variable need not be a batch (a softmax over it, or a mean, mixes rows), so the rows are run
-together and apart, and only a model that answers both alike is batched.
+warms caches and arenas, tells the engine how long a run takes, and shows whether rows may share a run (see
+`independence`).
 """
 
 from __future__ import annotations
@@ -20,6 +19,8 @@ import numpy as np
 from steeltown.contract.files import GOLDEN_OBJECT
 from steeltown.contract.golden import Golden
 
+from .comparison import first_difference
+from .independence import independence
 from .model import Model, StartFailure
 from .signature import Array, TensorSpec
 
@@ -28,14 +29,21 @@ TIMED_RUNS: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class WarmUp:
-    """rows: golden rows answered. batches: whether rows are independent of each other. run_seconds: of one row."""
+    """rows: golden rows answered. batch_rows: the most rows that may share a run, 1 if requests run one at a time.
+    run_seconds: of one row. why_not_more: what limits batch_rows to less than was asked for; ""."""
 
     rows: int
-    batches: bool
+    batch_rows: int
     run_seconds: float
+    why_not_more: str = ""
+
+    @property
+    def batches(self) -> bool:
+        """Whether rows were proven independent of each other."""
+        return self.batch_rows > 1
 
 
-def warm_up(model: Model, folder: Path) -> WarmUp:
+def warm_up(model: Model, folder: Path, *, most_batch_rows: int = 64) -> WarmUp:
     """StartFailure(GoldenRowsDiffer) names the tensor, the index, what was expected and what came."""
     golden = _read(folder / GOLDEN_OBJECT)
     feed = _feed(model, golden)
@@ -50,26 +58,13 @@ def warm_up(model: Model, folder: Path) -> WarmUp:
         if difference:
             raise _differ(difference)
     rows = next(iter(feed.values())).shape[0] if model.signature.may_batch else 0
-    batches = model.signature.may_batch and _rows_are_independent(model, feed, golden)
-    return WarmUp(rows=rows, batches=batches, run_seconds=_time_one(model, feed, sliced=batches))
-
-
-def first_difference(name: str, expected: Array, got: Array, golden: Golden) -> str | None:
-    """A sentence about the first element of `got` that does not match, None if all match."""
-    if expected.shape != got.shape:
-        return f"output {name!r}: expected shape {list(expected.shape)}, got {list(got.shape)}"
-    if expected.dtype.kind == "f":
-        # In float64, so that the tolerance itself does not round; equal infinities match, as NaN matches NaN.
-        e, g = expected.astype(np.float64), got.astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            close = np.abs(g - e) <= golden.atol + golden.rtol * np.abs(e)
-        wrong = ~((close & np.isfinite(g) & np.isfinite(e)) | (e == g) | (np.isnan(e) & np.isnan(g)))
-    else:
-        wrong = np.asarray(expected != got)
-    if not wrong.any():
-        return None
-    index = tuple(int(i) for i in np.argwhere(wrong)[0])
-    return f"output {name!r} at {list(index)}: expected {expected[index]}, got {got[index]}"
+    proof = independence(model, feed, golden, most_rows=most_batch_rows)
+    return WarmUp(
+        rows=rows,
+        batch_rows=proof.rows,
+        run_seconds=_time_one(model, feed, sliced=proof.rows > 1),
+        why_not_more=proof.why,
+    )
 
 
 def _read(path: Path) -> Golden:
@@ -117,24 +112,6 @@ def _run(model: Model, feed: Mapping[str, Array]) -> list[Array]:
         return model.run(model.signature.output_names, feed)
     except Exception as error:  # onnxruntime's exceptions share no base but Exception
         raise _differ(f"the model fails on its golden rows: {error}") from None
-
-
-def _rows_are_independent(model: Model, feed: Mapping[str, Array], golden: Golden) -> bool:
-    rows = {a.shape[0] for a in feed.values()}
-    if len(rows) != 1 or 0 in rows:
-        return False
-    if rows == {1}:
-        feed = {name: np.concatenate([a, a]) for name, a in feed.items()}
-    try:
-        together = model.run(model.signature.output_names, feed)
-        first = model.run(model.signature.output_names, {n: a[:1] for n, a in feed.items()})
-        rest = model.run(model.signature.output_names, {n: a[1:] for n, a in feed.items()})
-    except Exception:  # a model that cannot take another number of rows is served one request at a time
-        return False
-    return all(
-        a.shape[1:] == b.shape[1:] and first_difference("", whole, np.concatenate([a, b]), golden) is None
-        for whole, a, b in zip(together, first, rest, strict=True)
-    )
 
 
 def _time_one(model: Model, feed: Mapping[str, Array], *, sliced: bool) -> float:

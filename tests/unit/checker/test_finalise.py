@@ -158,6 +158,13 @@ def test_answers_that_depend_on_the_batch_are_a_warning(workspace: Any, models: 
     assert verdicts(report)["BatchInvariance"] is Verdict.WARN
 
 
+def test_equal_rows_show_nothing_about_batches(workspace: Any, models: Any, finalise: Any) -> None:
+    rows = pl.DataFrame({"x": [1.0, 1.0, 1.0], "y": [0.0, 1.0, 2.0]})
+    workspace.trained(models.average_of_batch(), evaluation=rows)
+    _, report = finalise(task=Task(type=TaskType.REGRESSION, target="y"))
+    assert verdicts(report)["BatchInvariance"] is Verdict.INSUFFICIENT_DATA
+
+
 def test_worse_model_is_published_and_its_interval_lies_below_zero(workspace: Any, models: Any, finalise: Any) -> None:
     live = workspace.source(workspace.write("live.onnx", models.per_column(("a", "b"))))
     workspace.trained(models.per_column(("a", "b"), factor=0.8), evaluation=ROWS)

@@ -71,6 +71,14 @@ def test_gaps_of_golden_rows_are_filled_where_there_are_too_few_complete_ones(wo
     assert (a["data"], b["data"]) == ([4.0, 2.0, 4.0, 4.0], [0.0] * 4)
 
 
+def test_golden_rows_differ_where_the_data_let_them(workspace: Any, models: Any) -> None:
+    """The first rows agree in both columns; of the later ones the first that differs in each is taken."""
+    rows = pl.DataFrame({"a": [*[0.0] * 30, *range(100)], "b": [*[1.0] * 129, 2.0]})
+    a, b = golden_inputs(workspace, models, rows)
+    assert a["data"] == [*[0.0] * 14, 1.0, 99.0]
+    assert b["data"] == [*[1.0] * 15, 2.0]
+
+
 def golden_inputs(workspace: Any, models: Any, rows: pl.DataFrame) -> Any:
     model = open_model(workspace.write("model.onnx", models.per_column(("a", "b"))))
     return goldenrows.make(model, bind(model, ("a", "b"), rows.columns), rows).inputs

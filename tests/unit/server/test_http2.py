@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -216,12 +216,53 @@ def test_client_without_a_header_table_is_told_that_none_is_used(server: Any) ->
 # -- limits
 
 
-def test_resets_without_end_are_a_reason_to_part(peer: Peer) -> None:
-    """CVE-2023-44487: opened and reset at once, thousands of times."""
-    block = plain(head(INFER))
+OPEN = END_HEADERS
+WHOLE = END_HEADERS | END_STREAM
+WATCH = "/grpc.health.v1.Health/Watch"
+
+
+def opened(stream: int, path: str = INFER, flags: int = OPEN, **more: str) -> bytes:
+    return frame(HEADERS, flags, stream, plain(head(path, **more)))
+
+
+RESETS: dict[str, Callable[[int], bytes]] = {
+    "the client resets": lambda n: opened(n) + frame(RST_STREAM, 0, n, number(CANCEL)),
+    "a window grows by nothing": lambda n: opened(n) + frame(WINDOW_UPDATE, 0, n, number(0)),
+    "a window grows too large": lambda n: opened(n) + frame(WINDOW_UPDATE, 0, n, number(2**31 - 1)),
+    "data after the end": lambda n: (
+        opened(n, WATCH) + frame(DATA, END_STREAM, n, message()) + frame(DATA, 0, n, b"more")
+    ),
+    "data after a reset": lambda n: (
+        opened(n) + frame(RST_STREAM, 0, n, number(CANCEL)) + frame(DATA, 0, n, b"more") * (n % 4 == 1)
+    ),
+    "headers that are no trailers": lambda n: opened(n) + opened(n),
+    "headers in the middle": lambda n: opened(n) + frame(HEADERS, END_HEADERS, n, plain([("a", "b")])),
+    "a length that is not kept": lambda n: opened(n, flags=WHOLE, content_length="7"),
+    "no request": lambda n: frame(HEADERS, WHOLE, n, plain([(":method", "POST")])),
+    "more streams than allowed": opened,
+}
+
+
+@pytest.mark.parametrize("kind", RESETS)
+def test_resets_without_end_are_a_reason_to_part(peer: Peer, kind: str) -> None:
+    """Opened and reset at once, hundreds of times, by the client (CVE-2023-44487) or by us for its fault."""
     for stream in range(1, 2001, 2):
-        peer.send(frame(HEADERS, END_HEADERS, stream, block) + frame(RST_STREAM, 0, stream, number(CANCEL)))
-    assert peer.goaway()[1:] == (CALM, "too many streams were reset")
+        try:
+            peer.send(RESETS[kind](stream))
+        except ConnectionError:
+            break
+    last, error, text = peer.goaway()
+    assert (error, text) == (CALM, "too many streams were reset")
+    assert last < 2 * (256 + STREAMS + 2)
+
+
+@pytest.mark.parametrize("kind", ["a window grows by nothing", "headers that are no trailers", "no request"])
+def test_client_that_errs_now_and_then_may_go_on(peer: Peer, kind: str) -> None:
+    for stream in range(1, 1201, 4):
+        peer.send(RESETS[kind](stream))
+        assert peer.next()[:3] == (RST_STREAM, 0, stream)
+        peer.call(stream + 2)
+        assert peer.status(stream + 2) == (0, "")
 
 
 def test_client_that_cancels_now_and_then_may_go_on(peer: Peer) -> None:

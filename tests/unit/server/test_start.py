@@ -11,10 +11,10 @@ import pytest
 from onnx import TensorProto, helper
 from steeltown.contract.golden import Golden
 from steeltown.contract.reports import StepReport
+from steeltown_server.comparison import first_difference
 from steeltown_server.lifecycle import main
 from steeltown_server.model import StartFailure, check_size, cpu_limit, memory_limit
 from steeltown_server.settings import Settings, UsageError
-from steeltown_server.warmup import first_difference
 
 GOOD = {
     "STEELTOWN_MODEL_NAME": "m",

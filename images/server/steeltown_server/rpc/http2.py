@@ -63,7 +63,9 @@ CONTINUATIONS: Final = 64
 REMEMBERED_STREAMS: Final = 256
 REMEMBERED_BLOCKS: Final = 16
 REMEMBERED_BYTES: Final = 512
-RESETS: Final = 256  # streams reset before their answer, beyond those that were answered
+RESETS: Final = (
+    256  # streams reset before their answer, by the client or for its fault, beyond those that were answered
+)
 EMPTY_FRAMES: Final = 256
 KEEPALIVE_SECONDS: Final = 60.0
 PONG_SECONDS: Final = 20.0
@@ -325,7 +327,7 @@ class Connection(asyncio.Protocol):
             return
         stream.window_in -= size
         if stream.window_in < 0:
-            self._reset(stream, Error.FLOW_CONTROL_ERROR)
+            self._reset_for_fault(stream, Error.FLOW_CONTROL_ERROR)
             return
         if payload and not stream.answered:
             server, limits = self._server, self._server.limits
@@ -386,7 +388,7 @@ class Connection(asyncio.Protocol):
             if end_stream and head.trailers:
                 self._complete(stream)
             else:
-                self._reset(stream, Error.PROTOCOL_ERROR)
+                self._reset_for_fault(stream, Error.PROTOCOL_ERROR)
             return
         if stream_id <= self._last_id:
             if not self._closed.get(stream_id, False):
@@ -395,10 +397,15 @@ class Connection(asyncio.Protocol):
                 raise Fault(error, f"HEADERS on stream {stream_id}, which has ended")
             return
         self._last_id = stream_id
-        if stream_id > self._final_id or len(self._streams) >= STREAMS:
+        if stream_id > self._final_id:  # the client may not know yet
+            self._rst(stream_id, Error.REFUSED_STREAM)
+            return
+        if len(self._streams) >= STREAMS:
+            self._abused()
             self._rst(stream_id, Error.REFUSED_STREAM)
             return
         if head.malformed:
+            self._abused()
             self._rst(stream_id, Error.PROTOCOL_ERROR)
             return
         stream = Stream(self, stream_id, head, self._stream_window, self._server.now)
@@ -433,7 +440,7 @@ class Connection(asyncio.Protocol):
         stream.complete = True
         expected = stream.head.content_length
         if expected is not None and expected != stream.received_bytes:
-            self._reset(stream, Error.PROTOCOL_ERROR)
+            self._reset_for_fault(stream, Error.PROTOCOL_ERROR)
             return
         chunks, stream.chunks = stream.chunks, []
         self._server.handler.handle(stream, chunks[0] if len(chunks) == 1 else b"".join(chunks))
@@ -445,7 +452,7 @@ class Connection(asyncio.Protocol):
         if self._closed.get(stream_id, False):
             return  # we have ended it, and the client did not know
         if stream_id in self._streams:
-            self._reset(self._streams[stream_id], Error.STREAM_CLOSED)
+            self._reset_for_fault(self._streams[stream_id], Error.STREAM_CLOSED)
         else:
             self._abused()
             self._rst(stream_id, Error.STREAM_CLOSED)
@@ -472,7 +479,8 @@ class Connection(asyncio.Protocol):
             self._close_if_left()
 
     def _abused(self) -> None:
-        """Streams that are only opened and reset cost us more than the client (CVE-2023-44487)."""
+        """Streams that are only opened and reset cost us more than the client (CVE-2023-44487), and no less where
+        the client makes us send the reset (CVE-2025-8671)."""
         self._resets -= 1
         if self._resets < 0:
             raise Fault(Error.ENHANCE_YOUR_CALM, "too many streams were reset")
@@ -547,7 +555,7 @@ class Connection(asyncio.Protocol):
             return
         stream.window += more
         if more == 0 or stream.window > LARGEST_WINDOW:
-            self._reset(stream, Error.PROTOCOL_ERROR if more == 0 else Error.FLOW_CONTROL_ERROR)
+            self._reset_for_fault(stream, Error.PROTOCOL_ERROR if more == 0 else Error.FLOW_CONTROL_ERROR)
         elif stream.id in self._blocked:
             self._pump(stream)
 
@@ -640,6 +648,10 @@ class Connection(asyncio.Protocol):
         stream.left = None
         self._forget(stream, by_us=not stream.complete)
         self._close_if_left()
+
+    def _reset_for_fault(self, stream: Stream, error: Error) -> None:
+        self._abused()
+        self._reset(stream, error)
 
     def _reset(self, stream: Stream, error: Error) -> None:
         self._rst(stream.id, error)

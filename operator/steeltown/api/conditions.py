@@ -74,7 +74,6 @@ class Reason(StrEnum):
     TRAINER_FAILED = "TrainerFailed"  # read status.log
     OUT_OF_MEMORY = "OutOfMemory"  # raise limits.memory or use less
     RESULT_MISSING = "ResultMissing"  # the trainer must write model/model.onnx and result.json
-    RESULT_LOST = "ResultLost"  # the Job was collected before its result was read: create a new TrainingRun
     JOB_NOT_OURS = "JobNotOurs"  # a Job of that name was not made by the operator: delete it
     JOB_BLOCKED = "JobBlocked"  # the Job cannot make a Pod (quota, policy): the message is the API server's
     JOB_DELETED = "JobDeleted"  # somebody deleted the Job: create a new TrainingRun

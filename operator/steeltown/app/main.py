@@ -30,13 +30,14 @@ from ..core.plan import Key, Obj
 from ..kube.apply import Applier
 from ..kube.client import Client
 from ..kube.errors import ApiError
-from ..kube.events import EventWriter
+from ..kube.events import EventReader, EventWriter
 from ..kube.leases import LeaseClient
 from ..kube.lists import Lister
 from ..kube.observe import EvidenceReader
 from ..kube.resources import WATCHED, Resources
 from ..kube.secrets import SealKey
 from ..runtime.concurrency import at_once
+from ..runtime.explainer import Explainer
 from ..runtime.lease import Elector
 from ..runtime.metrics import Metrics, QueueMetrics, WorkerMetrics
 from ..runtime.observer import Observer
@@ -176,10 +177,13 @@ class Operator:
         )
         observer = Observer(store=self.store, reader=reader, wake=self.queue.add)
 
+        explainer = Explainer(store=self.store, reader=EventReader(client), wake=self.queue.add, clock=time.monotonic)
+
         async def lead() -> None:
             async with asyncio.TaskGroup() as group:
                 group.create_task(workers.run())
                 group.create_task(observer.run())
+                group.create_task(explainer.run())
                 group.create_task(recorder.run())
 
         await elector.run(lead)

@@ -47,7 +47,7 @@ def plan_model(snapshot: Snapshot, now: datetime, policy: Policy) -> Plan:
         spec = MLModelSpec.model_validate(root["spec"])
     except ValidationError as error:
         return _invalid(root, status, now, error)
-    world = ObservedModel.of(snapshot, spec, status, policy)
+    world = ObservedModel.of(snapshot, spec, status, now, policy)
     return _Planner(world=world, snapshot=snapshot, now=now, policy=policy).plan()
 
 

@@ -92,7 +92,7 @@ def live_record(root: Obj, service: Obj | None, status: MLModelStatus, policy: P
 
     A record with fewer switches than the status has seen is one of long ago that somebody put back.
     """
-    if service is not None and _belongs(service, root):
+    if service is not None and belongs(service, root):
         raw = seal.opened(policy.seal_key, _about("live", root), _annotations(service).get(RECORD_ANNOTATION))
         found = _live_from(raw) if raw is not None else None
         if found is not None and found.switches >= status.switches:
@@ -124,7 +124,7 @@ def _live_from(raw: dict[str, Any]) -> LiveRecord | None:
     )
 
 
-def _belongs(child: Obj, root: Obj) -> bool:
+def belongs(child: Obj, root: Obj) -> bool:
     """Of this very model, or of none: a backup tool restores children without owners."""
     uids = [o.get("uid") for o in child["metadata"].get("ownerReferences") or () if o.get("controller")]
     return not uids or root["metadata"]["uid"] in uids

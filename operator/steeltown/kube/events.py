@@ -1,6 +1,8 @@
-"""Writes Events. What is worth one, and how often, is decided elsewhere."""
+"""Writes Events, and reads those about one object. What is worth one, and how often, is decided elsewhere."""
 
 from __future__ import annotations
+
+from typing import Final
 
 from ..core.plan import Obj
 from .client import MERGE_PATCH, Client
@@ -29,3 +31,36 @@ class EventWriter:
         except NotFound:
             return False
         return True
+
+
+_EVENTS_READ: Final = 50
+_MESSAGE: Final = 1000
+
+
+class EventReader:
+    """Reads why a controller gets nowhere with an object: some causes (a quota, a policy) stand in Events alone."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def latest_warning(self, namespace: str, uid: str) -> str:
+        """Message of the newest Warning about the object, "" if there is none."""
+        answer = await self._client.request(
+            "GET",
+            EVENT.collection(namespace),
+            query={"fieldSelector": f"regarding.uid={uid},type=Warning", "limit": str(_EVENTS_READ)},
+        )
+        newest = max(answer.get("items") or (), key=_seen, default=None)
+        return "" if newest is None else str(newest.get("note") or newest.get("reason") or "")[:_MESSAGE]
+
+
+def _seen(event: Obj) -> str:
+    """When an Event was last repeated, whichever API wrote it. RFC 3339 sorts as text."""
+    series = event.get("series") or {}
+    stamps = (
+        series.get("lastObservedTime"),
+        event.get("deprecatedLastTimestamp"),
+        event.get("eventTime"),
+        event["metadata"].get("creationTimestamp"),
+    )
+    return max((str(s) for s in stamps if s), default="")

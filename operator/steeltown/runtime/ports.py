@@ -65,6 +65,12 @@ class EvidenceReader(Protocol):
     async def read(self, url: str) -> Evidence | None: ...
 
 
+class CauseReader(Protocol):
+    async def latest_warning(self, namespace: str, uid: str) -> str:
+        """What the newest Warning about the object says, "" if there is none."""
+        ...
+
+
 class EventWriter(Protocol):
     """False: not written, because it is there already (create) or no longer there (count)."""
 

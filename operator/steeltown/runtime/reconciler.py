@@ -111,6 +111,7 @@ class Reconciler:
         self._fence = fence
         self._wake = wake
         self._now = now
+        self._clock, self._began = clock, clock()
         self._gate = Gate(store=store, clock=clock)
         self._refusals = Refusals(clock=clock)
 
@@ -136,7 +137,9 @@ class Reconciler:
         return await self._conclude(under_way, plan)
 
     def _decide(self, key: Key, snapshot: Snapshot) -> Plan:
-        plan = self._planners[key.kind](snapshot, self._now(), self._policy)
+        watched = replace(snapshot, watched_seconds=self._clock() - self._began)
+        plan = self._planners[key.kind](watched, self._now(), self._policy)
+        self._store.explain(key, plan.explain)
         self._store.observe(key, plan.observe)
         return plan
 
@@ -257,6 +260,7 @@ class Reconciler:
         self._gate.forget(key)
         self._refusals.drop(key)
         self._store.observe(key, ())
+        self._store.explain(key, ())
 
 
 def _ranks(actions: Sequence[Action]) -> Iterator[list[Action]]:

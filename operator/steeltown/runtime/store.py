@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from ..contract.evidence import Evidence
 from ..core.ownership import ROOT_KINDS, roots
-from ..core.plan import MLMODEL, TRAINING_RUN, Key, Obj, Observe, Refusal, Snapshot, Target
+from ..core.plan import MLMODEL, TRAINING_RUN, Explain, Key, Obj, Observe, Refusal, Snapshot, Target
 
 _TOMBSTONES: Final = 10_000
 _TEXTS: Final = 5_000
@@ -103,6 +103,8 @@ class Store:
         self._texts: dict[str, str] = {}
         self._observed: dict[Key, tuple[Observe, ...]] = {}
         self._evidence: dict[str, Evidence] = {}
+        self._explained: dict[Key, tuple[Explain, ...]] = {}
+        self._causes: dict[str, str] = {}
 
     # Writing
 
@@ -269,10 +271,12 @@ class Store:
             model = self.get(Target(MLMODEL, key.namespace, name))
             if model is not None:
                 members[MLMODEL] = {name: model}
+                members["Service"] = self._lend(Key(MLMODEL, key.namespace, name)).get("Service", {})
         evidence = {
             pod.uid: self._evidence[pod.uid] for pod in self._observed.get(key, ()) if pod.uid in self._evidence
         }
-        return Snapshot(root=root, members=members, evidence=evidence, refusals=refusals)
+        causes = {what.uid: self._causes[what.uid] for what in self._explained.get(key, ()) if what.uid in self._causes}
+        return Snapshot(root=root, members=members, evidence=evidence, causes=causes, refusals=refusals)
 
     def _lend(self, key: Key) -> dict[str, Mapping[str, Obj]]:
         kinds = self._members.get(key, {})
@@ -280,6 +284,28 @@ class Store:
             if isinstance(named, dict):
                 kinds[kind] = MappingProxyType(named)
         return {**kinds}
+
+    # Causes
+
+    def explain(self, key: Key, what: tuple[Explain, ...]) -> None:
+        """Which objects the standing plan of a root wants explained; what is known of others is dropped."""
+        before = self._explained.pop(key, ())
+        if what:
+            self._explained[key] = what
+        kept = {each.uid for each in what}
+        for each in before:
+            if each.uid not in kept:
+                self._causes.pop(each.uid, None)
+
+    def explained(self) -> list[tuple[Key, Explain]]:
+        return [(key, each) for key, wanted in self._explained.items() for each in wanted]
+
+    def put_cause(self, uid: str, message: str) -> bool:
+        """Whether it says anything new."""
+        if self._causes.get(uid, "") == message:
+            return False
+        self._causes[uid] = message
+        return True
 
     # Evidence
 

@@ -16,7 +16,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from kubectl import namespace
-from steeltown.core import podview
+from steeltown.core.observed import pods as podview
 from steeltown.core.ownership import RUN_LABEL
 from steeltown.core.plan import Action, Obj, Target, target
 from steeltown.kube.apply import Applier

@@ -17,11 +17,13 @@ from steeltown.core.children import serving
 from steeltown.core.children.changes import apply_if_changed, contains, with_hash
 from steeltown.core.children.jobs import load_check_job, training_job
 from steeltown.core.children.pods import canonical_quantity
-from steeltown.core.children.serving import ServingSpec, Version
+from steeltown.core.children.serving import ServingSpec
 from steeltown.core.plan import Apply, Obj
+from steeltown.core.record import LiveRecord, Version
 
 ROOT: Obj = {"kind": "MLModel", "metadata": {"name": "m", "namespace": "n", "uid": "u"}}
 LIVE = Version(run="m-v1", digest="sha256:" + "a" * 64)
+RECORD = LiveRecord(live=LIVE, promoted=True, previous=LIVE, created="2026-01-01T00:00:00Z")
 SPEC = ServingSpec(
     model="m",
     resources=Resources.model_validate({"requests": {"cpu": 2, "memory": "1024Mi"}, "limits": {"cpu": "1500m"}}),
@@ -48,7 +50,7 @@ def run_job() -> Obj:
 CHILDREN = {
     "Deployment": serving.deployment(ROOT, SPEC, LIVE, 2, POLICY),
     "baseline Deployment": serving.baseline_deployment(ROOT, SPEC, LIVE, POLICY),
-    "Service": serving.live_service(ROOT, "m", LIVE, promoted=True, previous=LIVE, created="2026-01-01T00:00:00Z"),
+    "Service": serving.live_service(ROOT, "m", RECORD, POLICY),
     "canary Service": serving.canary_service(ROOT, "m", LIVE),
     "baseline Service": serving.baseline_service(ROOT, "m", LIVE),
     "load check": load_check_job(ROOT, "m", "m-load", LOAD, secret="secret", deadline=60, policy=POLICY),

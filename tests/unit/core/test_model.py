@@ -15,8 +15,8 @@ from steeltown.api.conditions import violations
 from steeltown.contract.evidence import ROUTE_ANNOTATION, Route
 from steeltown.core.model import plan_model
 from steeltown.core.naming import deployment_name, load_check_name, version_id
+from steeltown.core.observed.model import Run
 from steeltown.core.plan import Annotate, Create, Delete, Key, Obj, Plan, Refusal, Snapshot, Target
-from steeltown.core.world import OUTCOME_ANNOTATION, Outcome, Run
 
 
 def settled(*steps: Any, ticks: int = 60) -> Explorer:
@@ -124,21 +124,26 @@ def test_deleted_live_service_comes_back_at_once_with_the_same_version() -> None
     assert explorer.status.stage == "Production"
 
 
-def test_version_marked_as_rejected_by_hand_is_taken_back() -> None:
-    """How a person aborts a rollout without touching the spec."""
+@pytest.mark.parametrize("frozen", [False, True])
+def test_aborted_rollout_is_taken_back_also_while_frozen(frozen: bool) -> None:
     explorer = Explorer(Scenario(name="x", steps=(create(GOOD_A), retrain(GOOD_B)), ticks=60))
     while not in_step(0)(explorer):
         explorer.run_to(explorer.tick + 1)
-    run = explorer.cluster.get("TrainingRun", "m-v2")
-    assert run is not None
-    note = Outcome(result="RolledBack", reason="AbortedByUser", message="looks odd").to_json()
-    meta = {**run["metadata"], "annotations": {**run["metadata"]["annotations"], OUTCOME_ANNOTATION: note}}
-    explorer.cluster.put({**run, "metadata": meta})
+    assert explorer.model is not None
+    explorer.cluster.set_spec(explorer.model, lambda spec: {**spec, "abort": "m-v2", "frozen": frozen})
     explorer.run()
     assert explorer.status.versions.live is not None
     assert explorer.status.versions.live.run == "m-v1"
+    assert explorer.status.rollout is None
     assert explorer.status.verdict is not None
-    assert explorer.status.verdict.reason == "AbortedByUser"
+    assert explorer.status.verdict.reason == "Aborted"
+
+
+def test_abort_that_names_nobody_is_told() -> None:
+    explorer = settled()
+    made = plan(edited(snapshot(explorer), abort="m-v7"), explorer)
+    assert ready(made) == ("False", "UnknownRun")
+    assert "m-v7" in json.dumps(made.status)
 
 
 def test_spec_that_cannot_be_read_is_told_and_nothing_is_lost() -> None:
@@ -174,7 +179,7 @@ def test_run_of_a_template_is_numbered_after_the_highest_and_made_once() -> None
 
 def test_runs_of_one_second_are_ordered_by_their_number() -> None:
     def run(name: str) -> Run:
-        return Run({"metadata": {"name": name, "creationTimestamp": "2026-01-01T00:00:00Z"}})
+        return Run({"metadata": {"name": name, "creationTimestamp": "2026-01-01T00:00:00Z"}}, POLICY)
 
     assert run("m-v9").order < run("m-v10").order
 
@@ -206,9 +211,20 @@ def test_orphaned_version_is_pruned_with_its_uid() -> None:
     seen = snapshot(explorer)
     old = json.loads(json.dumps(next(iter(seen.members["Deployment"].values()))))
     old["metadata"] |= {"name": "m-hold", "uid": "old"}
+    old["spec"]["template"]["metadata"]["labels"]["steeltown.dev/version"] = "hold"
     deployments = {**seen.members["Deployment"], "m-hold": old}
     more = replace(seen, members={**seen.members, "Deployment": deployments})
     assert plan(more, explorer).actions == (Delete("Deployment", "team", "m-hold", "old"),)
+
+
+def test_deployment_that_the_service_selects_is_never_pruned_whatever_the_annotations_say() -> None:
+    explorer = settled()
+    seen = snapshot(explorer)
+    services = json.loads(json.dumps({**seen.of_kind("Service")}))
+    services[MODEL]["metadata"]["annotations"] = {}
+    root = {**seen.root, "status": {"observedGeneration": -1}}
+    made = plan(replace(seen, root=root, members={**seen.members, "Service": services}), explorer)
+    assert not any(isinstance(a, Delete) for a in made.actions)
 
 
 def test_stale_route_without_a_rollout_is_withdrawn() -> None:

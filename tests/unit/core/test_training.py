@@ -15,6 +15,7 @@ from steeltown.api.conditions import rfc3339, violations
 from steeltown.contract.files import Env
 from steeltown.contract.reports import MetricComparison, StepReport
 from steeltown.core.plan import Annotate, Create, Delete, Obj, Plan, Refusal, Snapshot, Target
+from steeltown.core.record import sealed_job
 from steeltown.core.training import plan_run
 
 STARTED = {"observedGeneration": 1, "jobName": "r-run", "startTime": rfc3339(START), "phase": "Pending"}
@@ -38,6 +39,7 @@ def run(status: Obj | None = None, **spec: Any) -> Obj:
 
 
 def job(*conditions: tuple[str, str], objectives: str = "{}") -> Obj:
+    """As the operator made it, and the API server tells how it stands."""
     told = [{"type": t, "status": "True", "reason": r, "message": "the Job says so"} for t, r in conditions]
     meta = {
         "name": "r-run",
@@ -45,14 +47,23 @@ def job(*conditions: tuple[str, str], objectives: str = "{}") -> Obj:
         "uid": "j",
         "creationTimestamp": rfc3339(START),
         "annotations": {"steeltown.dev/objectives": objectives},
+        "ownerReferences": [{"kind": "TrainingRun", "name": "r", "uid": "u", "controller": True}],
     }
-    return {"kind": "Job", "metadata": meta, "status": {"conditions": told}}
+    spec = {"template": {"spec": {"containers": [{"name": "finalise", "image": "checker"}]}}}
+    return sealed_job({"kind": "Job", "metadata": meta, "spec": spec, "status": {"conditions": told}}, POLICY)
 
 
 def pod(*containers: tuple[str, dict[str, Any]], scheduled: str = "") -> Obj:
     steps = [{"name": n, "state": s, "restartCount": 0} for n, s in containers]
     conditions = [{"type": "PodScheduled", "status": "False", "message": scheduled}] if scheduled else []
-    meta = {"name": "p", "namespace": "team", "uid": "p", "creationTimestamp": rfc3339(START)}
+    owner = {"kind": "Job", "name": "r-run", "uid": "j", "controller": True}
+    meta = {
+        "name": "p",
+        "namespace": "team",
+        "uid": "p",
+        "creationTimestamp": rfc3339(START),
+        "ownerReferences": [owner],
+    }
     return {"kind": "Pod", "metadata": meta, "status": {"containerStatuses": steps, "conditions": conditions}}
 
 
@@ -120,6 +131,29 @@ def test_refused_job_is_told_and_tried_again() -> None:
     assert [type(a) for a in made.actions] == [Create]
 
 
+def ended_run(made: Plan) -> Obj:
+    """The run with all that the plan writes about its end."""
+    (witness,) = made.actions
+    assert isinstance(witness, Annotate)
+    over = run(made.status)
+    return {**over, "metadata": {**over["metadata"], "annotations": dict(witness.annotations)}}
+
+
+def test_job_of_an_ended_run_is_kept_for_a_day() -> None:
+    over = ended_run(plan(run(STARTED), job(FAILED), pod(("train", ended(1, "boom")))))
+    early, late = (plan(over, job(FAILED), seconds=s) for s in (60, 90_000))
+    assert early.actions == ()
+    assert early.requeue_after == pytest.approx(86_400 - 59)
+    assert late.actions == (Delete("Job", "team", "r-run", "j"),)
+
+
+def test_result_that_a_hand_took_off_is_put_back() -> None:
+    made = plan(run(STARTED), job(FAILED), pod(("train", ended(1, "boom"))))
+    again = plan(run(made.status), job(FAILED))
+    assert again.status is None
+    assert again.actions == made.actions
+
+
 PROGRESS: dict[str, tuple[Any, str, str]] = {
     "no pod yet": ((), "Pending", "Pending"),
     "preparing": ((("prepare", {"running": {}}),), "Preparing", "Preparing"),
@@ -172,8 +206,8 @@ def test_failure_is_final_with_its_real_reason(container: Any, condition: Any, r
     assert found(made.status, kind) == ("False", reason)
     assert found(made.status, "Stalled") == ("True", reason)
     assert [e.reason for e in made.events] == [reason]
-    after = plan(run(made.status), job(condition), pod(container))
-    assert after == Plan()
+    after = plan(ended_run(made), job(condition), pod(container))
+    assert (after.actions, after.status) == ((), None)
 
 
 ASKED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -224,7 +258,7 @@ def test_pod_that_does_not_start_fails_at_the_deadline_and_its_job_goes() -> Non
     assert late.status is not None
     assert (early.status["phase"], early.status["reason"]) == ("Pending", "Unschedulable")
     assert (late.status["phase"], late.status["reason"]) == ("Failed", "Unschedulable")
-    assert plan(run(late.status), job(), stuck).actions == (Delete("Job", "team", "r-run", "j"),)
+    assert plan(ended_run(late), job(), stuck).actions == (Delete("Job", "team", "r-run", "j"),)
 
 
 def test_deleted_job_is_not_made_again() -> None:

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from steeltown.api.conditions import Reason
+from steeltown.api.objectives import ServingObjective
 from steeltown.contract.evidence import Counts
 from steeltown.contract.histogram import Histogram
 from steeltown.contract.reports import LoadReport, LoadSide
-from steeltown.core.judge.verdict import FAIL_ALPHA, Limits, Looks, Result, judge_canary, judge_load, needed_requests
+from steeltown.core.judge.verdict import FAIL_ALPHA, Looks, Result, judge_canary, judge_load, needed_requests
 
-LIMITS = Limits(error_rate=0.01, latency_milliseconds=50, slow_rate=0.01, max_slowdown=2.0)
+LIMITS = ServingObjective(error_rate="0.01", latency_milliseconds=50, slow_rate="0.01", max_slowdown="2.0")
 
 
 def counts(requests: int, errors: int = 0, slow: int = 0) -> Counts:
@@ -86,7 +87,7 @@ def test_a_version_exactly_at_its_limit_is_rarely_rolled_back() -> None:
     for _ in range(rollouts):
         looks, errors = Looks(passed=30), 0
         for n in range(1, 641):
-            errors += generator.random() < LIMITS.error_rate
+            errors += generator.random() < float(LIMITS.error_rate)
             if n in (20, 40, 80, 160, 320, 640):
                 looks, judgement = judge_canary(counts(n, errors=errors), Counts(), LIMITS, looks)
                 if judgement.result is Result.FAIL:

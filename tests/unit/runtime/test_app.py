@@ -46,9 +46,9 @@ def test_setting_that_cannot_be_is_an_error_with_a_message(
 
 
 def test_policy_without_an_image_names_the_flag_and_the_variable() -> None:
-    assert Settings.read([], IMAGES).policy().server_image == "s"
+    assert Settings.read([], IMAGES).policy(b"key").server_image == "s"
     with pytest.raises(ValueError, match="--trainer-image or STEELTOWN_TRAINER_IMAGE"):
-        Settings.read([], {}).policy()
+        Settings.read([], {}).policy(b"key")
 
 
 def test_two_processes_of_one_pod_are_two_candidates() -> None:

@@ -126,7 +126,7 @@ def test_snapshots_hold_children_runs_and_the_runs_model(objects: Any) -> None:
         "Deployment": {"d"},
         "Pod": {"p"},
     }
-    assert set(run.members) == {"MLModel"}
+    assert set(run.members) == {"MLModel", "Service"}
 
 
 def test_snapshot_does_not_change_when_the_cache_does(objects: Any) -> None:

@@ -8,8 +8,9 @@ may matter.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -117,6 +118,7 @@ class ObservedModel:
     spec: MLModelSpec
     status: MLModelStatus
     policy: Policy
+    now: datetime
     runs: Mapping[str, Run]
     record: LiveRecord | None
     service: Obj | None
@@ -129,16 +131,21 @@ class ObservedModel:
     watched_seconds: float = float("inf")
 
     @classmethod
-    def of(cls, snapshot: Snapshot, spec: MLModelSpec, status: MLModelStatus, policy: Policy) -> ObservedModel:
+    def of(
+        cls, snapshot: Snapshot, spec: MLModelSpec, status: MLModelStatus, now: datetime, policy: Policy
+    ) -> ObservedModel:
         services = snapshot.of_kind("Service")
         service = services.get(snapshot.root["metadata"]["name"])
+        runs = {name: Run(obj, policy) for name, obj in snapshot.of_kind(TRAINING_RUN).items()}
+        told = record.live_record(snapshot.root, service, status, policy)
         return cls(
             root=snapshot.root,
             spec=spec,
             status=status,
             policy=policy,
-            runs={name: Run(obj, policy) for name, obj in snapshot.of_kind(TRAINING_RUN).items()},
-            record=record.live_record(snapshot.root, service, status, policy),
+            now=now,
+            runs=runs,
+            record=told or _selected(snapshot.root, service, runs.values()),
             service=service,
             deployments=snapshot.of_kind("Deployment"),
             services=services,
@@ -290,17 +297,22 @@ class ObservedModel:
     @cached_property
     def _serving(self) -> tuple[list[Obj], list[Obj]]:
         candidates = [p for p in self.all_pods if TRACK_LABEL in (p["metadata"].get("labels") or {})]
-        return trust.served_by(self.root, candidates, self.replicasets, self.deployments.values())
+        return trust.served_by(self.root, candidates, self.replicasets, self.deployments.values(), self.now)
 
     @property
     def pods(self) -> list[Obj]:
         """Pods of our Deployments."""
         return self._serving[0]
 
-    @property
+    @cached_property
     def foreign(self) -> list[Obj]:
-        """Ready Pods that carry our labels, so that Services send them requests, and are not ours."""
-        return self._serving[1]
+        """Ready Pods that are not ours, although their labels make our Services send them requests."""
+        selectors = [s["spec"].get("selector") or {} for s in self.services.values()]
+        return [
+            p
+            for p in self._serving[1]
+            if any(s and s.items() <= (p["metadata"].get("labels") or {}).items() for s in selectors)
+        ]
 
     def pods_of(self, version: Version, track: str = "serving") -> list[Obj]:
         wanted = {VERSION_LABEL: version.id, TRACK_LABEL: track}
@@ -323,6 +335,15 @@ class ObservedModel:
     def full(self, version: Version | None) -> bool:
         """It has a Deployment with all the replicas that the spec asks for ready."""
         return version is not None and self.ready(version) >= self.spec.serving.replicas
+
+
+def _selected(root: Obj, service: Obj | None, runs: Iterable[Run]) -> LiveRecord | None:
+    """Who is live where neither record nor status tell: the version that the Service sends requests to."""
+    if service is None or not record.belongs(service, root):
+        return None
+    label = (service["spec"].get("selector") or {}).get(VERSION_LABEL)
+    found = next((r for r in runs if r.version and r.version.id == label), None)
+    return LiveRecord(live=found.version, created=found.created) if found and found.version else None
 
 
 def ready_replicas(deployment: Obj | None) -> int:

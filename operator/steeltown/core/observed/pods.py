@@ -109,8 +109,8 @@ def is_ready(pod: Obj) -> bool:
     return not is_terminating(pod) and any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
-def not_ready_seconds(pod: Obj, now: datetime) -> float:
-    """For how long the Pod has not been ready; infinite where that is not told."""
+def ready_seconds(pod: Obj, now: datetime) -> float:
+    """For how long the Pod has been as ready as it is, or not; infinite where that is not told."""
     for condition in (pod.get("status") or {}).get("conditions") or ():
         if condition["type"] == "Ready" and condition.get("lastTransitionTime"):
             return (now - parse_time(str(condition["lastTransitionTime"]))).total_seconds()

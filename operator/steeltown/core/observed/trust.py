@@ -8,6 +8,8 @@ containers are those of the Deployment's template. Only such a Pod is listened t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Final
 
 from ..plan import Obj
 from . import pods as podview
@@ -18,21 +20,31 @@ def controller_uid(obj: Obj) -> str | None:
     return next((str(o.get("uid")) for o in owners if o.get("controller")), None)
 
 
+ARRIVAL_SECONDS: Final = 10.0
+"""How long the watches of Deployments and ReplicaSets may be behind that of Pods."""
+
+
 def served_by(
-    root: Obj, pods: Iterable[Obj], replicasets: Iterable[Obj], deployments: Iterable[Obj]
+    root: Obj, pods: Iterable[Obj], replicasets: Iterable[Obj], deployments: Iterable[Obj], now: datetime
 ) -> tuple[list[Obj], list[Obj]]:
-    """(ours, not ours) of Pods that serve. A Pod whose chain has not arrived yet is in neither until it is ready."""
+    """(ours, not ours) of Pods that serve. A Pod whose chain has not arrived yet is in neither for a while."""
     uid = root["metadata"]["uid"]
     templates = {d["metadata"]["uid"]: d["spec"]["template"]["spec"] for d in deployments if controller_uid(d) == uid}
     chain: Mapping[str, str | None] = {r["metadata"]["uid"]: controller_uid(r) for r in replicasets}
     ours, foreign = [], []
     for pod in pods:
-        template = templates.get(chain.get(controller_uid(pod) or "") or "")
+        owner = chain.get(controller_uid(pod) or "")
+        template = templates.get(owner or "")
         if template is not None and runs(pod, template):
             ours.append(pod)
-        elif podview.is_ready(pod):
+        elif podview.is_ready(pod) and (template is not None or _had_time(pod, now)):
             foreign.append(pod)
     return ours, foreign
+
+
+def _had_time(pod: Obj, now: datetime) -> bool:
+    """What should lead to our model must have arrived by now. A Pod without a controller leads nowhere."""
+    return controller_uid(pod) is None or podview.ready_seconds(pod, now) >= ARRIVAL_SECONDS
 
 
 def runs(pod: Obj, template: Obj) -> bool:

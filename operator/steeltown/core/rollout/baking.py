@@ -73,7 +73,7 @@ def _nobody_answers(c: Context) -> bool:
     """Users get no answer although the old version could give one. Whose fault it is does not matter now (I1)."""
     if not c.replicas or c.world.ready(c.candidate) or not c.world.ready(_old(c)):
         return False
-    return all(podview.not_ready_seconds(p, c.now) >= _UNREADY_SECONDS for p in c.world.pods_of(c.candidate))
+    return all(podview.ready_seconds(p, c.now) >= _UNREADY_SECONDS for p in c.world.pods_of(c.candidate))
 
 
 def _at_the_end(c: Context, complete: bool) -> Decision:

@@ -16,6 +16,9 @@ from ..plan import WATCH_SECONDS, Explain, Obj, Plan
 from ..policy import Policy
 from .finish import failed, progress, succeeded, write
 
+_POD_COMES_SECONDS: Final = 3.0
+"""How long the Job controller may take to make a Pod before it is asked why there is none."""
+
 _STEP_CONDITION: Final = {
     "prepare": ConditionType.DATA_VALIDATED,
     "train": ConditionType.TRAINING_HEALTHY,
@@ -49,7 +52,6 @@ def _progress(run: ObservedRun, job: JobView, policy: Policy) -> Plan:
         return write(run, run.status.model_copy(update={"waiting_since": None}), progress(phase, message), reason=phase)
     status = run.status.model_copy(update={"waiting_since": run.status.waiting_since or rfc3339(run.now)})
     deadline = _begun(job, status.waiting_since) + timedelta(seconds=run.spec.start_deadline_seconds)
-    explain = _explain(job) if job.pod is None else ()
     reason, message = (blocked.reason, blocked.message) if blocked else (phase, message)
     if job.pod is None and run.cause:
         reason, message = Reason.JOB_BLOCKED, run.cause
@@ -61,7 +63,7 @@ def _progress(run: ObservedRun, job: JobView, policy: Policy) -> Plan:
         cause = reason if known else Reason.START_DEADLINE_EXCEEDED
         return failed(run, Failure(reason=cause, message=message), policy)
     plan = write(run, status, progress(reason, message), reason=reason, until=deadline)
-    return replace(plan, explain=explain)
+    return _explained(plan, job, run.now) if job.pod is None else plan
 
 
 def _begun(job: JobView, waiting_since: str | None) -> datetime:
@@ -72,9 +74,15 @@ def _begun(job: JobView, waiting_since: str | None) -> datetime:
     return max(parse_time(t) for t in stamps if t)
 
 
-def _explain(job: JobView) -> tuple[Explain, ...]:
+def _explained(plan: Plan, job: JobView, now: datetime) -> Plan:
+    """Most Jobs have a Pod at once. Of one that has none a little later the Events tell why."""
     meta = job.job["metadata"]
-    return (Explain(kind="Job", namespace=meta["namespace"], name=meta["name"], uid=meta["uid"]),)
+    left = _POD_COMES_SECONDS - (now - parse_time(meta["creationTimestamp"])).total_seconds()
+    if left > 0:
+        waits = (left, plan.requeue_after or left)
+        return replace(plan, requeue_after=max(0.5, min(waits)))
+    what = Explain(kind="Job", namespace=meta["namespace"], name=meta["name"], uid=meta["uid"])
+    return replace(plan, explain=(what,))
 
 
 def _phase(pod: Obj | None) -> tuple[Reason, str]:

@@ -25,13 +25,13 @@ from onnx import TensorProto, helper
 from steeltown_server import engine as engines
 from steeltown_server import log
 from steeltown_server import service as services
+from steeltown_server.counters import Counters
 from steeltown_server.engine import Engine
 from steeltown_server.http import HttpServer, Limits
 from steeltown_server.model import load
 from steeltown_server.request import RequestDecoder
 from steeltown_server.router import Router
 from steeltown_server.service import Service
-from steeltown_server.tally import Ledger
 
 DIGEST = "sha256:" + "0" * 64
 
@@ -180,7 +180,7 @@ class Served:
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "model.onnx").write_bytes(model_bytes())
             model = load(Path(folder), 1)
-        ledger = Ledger(DIGEST)
+        counters = Counters(DIGEST)
         engine = self.engine = Engine(model, max_batch_rows=64, run_seconds=1e-5)
         return Service(
             name="m",
@@ -188,8 +188,8 @@ class Served:
             signature=model.signature,
             decoder=RequestDecoder(model.signature, batching=True, json_limit_bytes=1 << 16),
             engine=engine,
-            router=Router(ledger, max_in_flight=4, body_limit_bytes=1 << 20),
-            ledger=ledger,
+            router=Router(counters, max_in_flight=4, body_limit_bytes=1 << 20),
+            counters=counters,
             body_limit_bytes=1 << 20,
         )
 

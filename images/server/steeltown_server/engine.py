@@ -24,11 +24,11 @@ import numpy as np
 from steeltown.contract.histogram import bucket
 
 from . import log
+from .counters import added
 from .model import Model
 from .request import Call
 from .response import all_finite
 from .signature import Array
-from .tally import added
 
 INLINE_SECONDS: Final = 0.001
 SMOOTHING: Final = 0.1
@@ -105,7 +105,7 @@ class RunStatistics:
             index = bucket(waited // 1000)
             waits[index] = waits.get(index, 0) + 1
 
-    # Between workers, as in tally.Ledger
+    # Between workers, as in counters.Counters
 
     def told(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}

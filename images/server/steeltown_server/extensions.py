@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
+from .counters import Counters
 from .engine import RunStatistics
 from .signature import Signature, TensorSpec
-from .tally import Ledger
 
 SUPPORTED_EXTENSIONS: Final = ("binary_tensor_data", "statistics", "model_configuration")
 """Not model_repository: of it only the index is here, since nothing can be loaded or unloaded."""
@@ -26,12 +26,12 @@ class Extensions:
         self._signature = signature
         self._batch_rows = batch_rows
 
-    def statistics(self, ledger: Ledger, done: RunStatistics) -> dict[str, Any]:
+    def statistics(self, counters: Counters, done: RunStatistics) -> dict[str, Any]:
         """Of the one version there is, over the life of the process."""
-        good = sum(ledger.latency.values())
+        good = sum(counters.latency.values())
         stages = {
-            "success": _duration(good, ledger.latency_microseconds * 1000),
-            "fail": _duration(sum(n for status, n in ledger.answers.items() if status >= 400), 0),
+            "success": _duration(good, counters.latency_microseconds * 1000),
+            "fail": _duration(sum(n for status, n in counters.answers.items() if status >= 400), 0),
             "queue": _duration(done.jobs, done.queue_nanoseconds),
             "compute_input": _duration(0, 0),
             "compute_infer": _duration(done.runs, done.run_nanoseconds),

@@ -30,6 +30,7 @@ from steeltown.contract.files import MODEL_OBJECT, ExitCode
 from steeltown.contract.reports import TERMINATION_LOG, StepReport
 
 from . import __version__, log
+from .counters import Counters
 from .engine import Engine
 from .http import HttpServer, Limits
 from .listening import DRAIN_POLL_SECONDS, listening_socket, stop_listening
@@ -38,7 +39,6 @@ from .request import RequestDecoder
 from .router import POLL_SECONDS, Router, RouteWatch
 from .service import Service
 from .settings import Settings, UsageError
-from .tally import Ledger
 from .warmup import WarmUp, warm_up
 from .workers import Siblings, count, supervise
 
@@ -138,7 +138,7 @@ async def _serve(settings: Settings, model: Model, warm: WarmUp, started: float)
     loop = asyncio.get_running_loop()
     worker = settings.worker
     processes = worker.count if worker else 1
-    ledger = Ledger(settings.model_digest, worker.group if worker else "")
+    counters = Counters(settings.model_digest, worker.group if worker else "")
     engine = Engine(
         model,
         max_batch_rows=min(settings.max_batch_rows, warm.batch_rows),
@@ -147,7 +147,7 @@ async def _serve(settings: Settings, model: Model, warm: WarmUp, started: float)
         max_queue_seconds=settings.max_queue_seconds,
         batch_wait_seconds=settings.batch_wait_milliseconds / 1000,
     )
-    router = Router(ledger, max_in_flight=settings.canary_in_flight, body_limit_bytes=settings.body_limit_bytes)
+    router = Router(counters, max_in_flight=settings.canary_in_flight, body_limit_bytes=settings.body_limit_bytes)
     service = Service(
         name=settings.model_name,
         version=settings.model_version,
@@ -155,7 +155,7 @@ async def _serve(settings: Settings, model: Model, warm: WarmUp, started: float)
         decoder=RequestDecoder(model.signature, batching=warm.batches, json_limit_bytes=settings.json_limit_bytes),
         engine=engine,
         router=router,
-        ledger=ledger,
+        counters=counters,
         body_limit_bytes=settings.body_limit_bytes,
     )
     limits = Limits(
@@ -170,7 +170,7 @@ async def _serve(settings: Settings, model: Model, warm: WarmUp, started: float)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    watch = _watch_route(settings, router, ledger)
+    watch = _watch_route(settings, router, counters)
     grpc = await _grpc_server(settings, service, limits)
     engine.alone = lambda: len(http.connections) == 1 and (grpc is None or grpc.idle)
     if worker:
@@ -215,10 +215,10 @@ async def _grpc_server(settings: Settings, service: Service, limits: Limits) -> 
     return server
 
 
-def _watch_route(settings: Settings, router: Router, ledger: Ledger) -> asyncio.Task[None] | None:
+def _watch_route(settings: Settings, router: Router, counters: Counters) -> asyncio.Task[None] | None:
     if settings.route_file is None:
         return None
-    watch = RouteWatch(settings.route_file, router, ledger)
+    watch = RouteWatch(settings.route_file, router, counters)
     watch.poll()
 
     async def poll() -> None:

@@ -1,4 +1,4 @@
-"""GET /metrics: the ledger's ints in Prometheus' words, made at the scrape.
+"""GET /metrics: the counters in Prometheus' words, made at the scrape.
 
 prometheus-client's own counters take a lock and a label look-up per request; a collector that reads plain ints
 costs requests nothing. The latency histogram has a bound at every power of two, where the log-linear buckets of
@@ -14,8 +14,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from steeltown.contract.histogram import bucket, lower_bound
 
+from .counters import Counters
 from .engine import RunStatistics
-from .tally import Ledger
 
 MICROSECONDS = range(4, 25)  # 16 us to 16.8 s
 ROWS = range(1, 13)
@@ -31,8 +31,8 @@ class Metrics:
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
 
-    def render(self, ledger: Ledger, done: RunStatistics, pending: int) -> bytes:
-        self._collector.now = (ledger, done, pending)
+    def render(self, counters: Counters, done: RunStatistics, pending: int) -> bytes:
+        self._collector.now = (counters, done, pending)
         try:
             return generate_latest(self._registry)
         finally:
@@ -44,26 +44,26 @@ class _Steeltown(Collector):
         self._names = tuple(labels)
         self._values = tuple(labels.values())
         self._ready = ready
-        self.now: tuple[Ledger, RunStatistics, int] | None = None
+        self.now: tuple[Counters, RunStatistics, int] | None = None
 
     def collect(self) -> Iterator[Metric]:
         if self.now is None:  # when it is registered
             return
-        ledger, done, pending = self.now
-        yield self._counter("requests", "Infer requests answered, by HTTP status.", "code", ledger.answers)
+        counters, done, pending = self.now
+        yield self._counter("requests", "Infer requests answered, by HTTP status.", "code", counters.answers)
         yield self._counter(
             "canary_requests",
             "Requests handed to the canary, by what it did.",
             "result",
-            ledger.canary_results,
+            counters.canary_results,
         )
         yield self._histogram(
             "latency_seconds",
             "From the complete request to the live model's good answer.",
-            ledger.latency,
+            counters.latency,
             powers=MICROSECONDS,
             unit=1e-6,
-            total=ledger.latency_microseconds,
+            total=counters.latency_microseconds,
         )
         yield self._plain_counter("model_runs", "Runs of the model.", done.runs)
         yield self._plain_counter("model_run_rows", "Rows that these runs held.", done.rows)
@@ -87,9 +87,9 @@ class _Steeltown(Collector):
             total=done.queue_nanoseconds / 1000,
         )
         errors = CounterMetricFamily("steeltown_route_errors", "Route files that could not be read.")
-        errors.add_metric((), ledger.route_errors)
+        errors.add_metric((), counters.route_errors)
         yield errors
-        yield self._gauge("route_weight", "Percent of requests handed to the canary.", ledger.weight)
+        yield self._gauge("route_weight", "Percent of requests handed to the canary.", counters.current.weight)
         yield self._gauge("pending_requests", "Requests that wait for the model.", pending)
         yield self._gauge("ready", "1 if this process answers ready.", int(self._ready()))
 

@@ -11,8 +11,8 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
+from .counters import Pairing
 from .signature import BY_NAME, Array
-from .tally import Pairing
 
 ABSOLUTE: Final = 1e-4
 RELATIVE: Final = 1e-3

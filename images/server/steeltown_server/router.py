@@ -26,9 +26,9 @@ from steeltown.contract.histogram import bucket
 
 from . import log
 from .canary import Address, CanaryAnswer, CanaryFailure, CanaryPool, Outcome
+from .counters import Counters, WindowCounts
 from .http import JSON, Request
 from .pairs import Pair
-from .tally import Ledger, Tally
 
 POLL_SECONDS: Final = 0.25
 ABSENT_POLLS: Final = 2  # a path may fail to resolve while the kubelet swaps directories
@@ -42,7 +42,7 @@ FileIdentity = tuple[int, int, int]
 class HandedOver(Protocol):
     """A valid request that the canary answers, or else the live model."""
 
-    tally: Tally
+    counted_in: WindowCounts
 
     def answer_from_canary(self, answer: CanaryAnswer) -> None: ...
 
@@ -52,8 +52,8 @@ class HandedOver(Protocol):
 class Router:
     """Decides per request, and applies routes as they come. All on the event loop."""
 
-    def __init__(self, ledger: Ledger, *, max_in_flight: int, body_limit_bytes: int) -> None:
-        self._ledger = ledger
+    def __init__(self, counters: Counters, *, max_in_flight: int, body_limit_bytes: int) -> None:
+        self._counters = counters
         self._max_in_flight = max_in_flight
         self._body_limit_bytes = body_limit_bytes
         self._accumulated = 0
@@ -84,21 +84,19 @@ class Router:
         return True
 
     def apply(self, route: Route | None) -> None:
-        """Takes force at once: requests that begin from now on count to the route's window. ValueError: unusable."""
-        route = NO_ROUTE if route is None else route
+        """Takes force at once: requests that begin from now on are counted for it. ValueError: unusable."""
+        given, route = route, NO_ROUTE if route is None else route
         if route == self.route:
             return
         active = bool(route.weight or route.mirror)
         if active and route.timeout_milliseconds < 1:
             raise ValueError(f"route.timeoutMilliseconds {route.timeout_milliseconds} must be at least 1")
         self._aim(Address.of(route.canary_url) if active else None)
-        if route.window != self.route.window:
-            self._ledger.begin_window(route.window)
-            self._accumulated = self._mirrored = 0
-            self._faults_logged.clear()
+        self._counters.begin(given)
+        self._accumulated = self._mirrored = 0
+        self._faults_logged.clear()
         self.route = route
         self.active = active
-        self._ledger.weight = route.weight
         log.info(
             "route applied",
             window=route.window,
@@ -106,6 +104,7 @@ class Router:
             mirror=route.mirror,
             canary=route.canary_url,
             canaryDigest=route.canary_digest,
+            route=self._counters.current.route,
         )
 
     def _aim(self, address: Address | None) -> None:
@@ -128,11 +127,11 @@ class Router:
             else:
                 job.answer_from_canary(answer)
 
-        self._ask(request, job.tally, done)
+        self._ask(request, job.counted_in, done)
 
-    def copy(self, request: Request, tally: Tally) -> Pair:
+    def copy(self, request: Request, window_counts: WindowCounts) -> Pair:
         """The same question to the canary, beside the live model."""
-        pair = Pair(tally.pairing)
+        pair = Pair(window_counts.pairing)
 
         def done(answer: CanaryAnswer | None) -> None:
             if answer is None:
@@ -141,10 +140,10 @@ class Router:
                 json_length = answer.headers.get(b"inference-header-content-length")
                 pair.canary(answer.body, None if json_length is None else int(json_length))
 
-        self._ask(request, tally, done)
+        self._ask(request, window_counts, done)
         return pair
 
-    def _ask(self, request: Request, tally: Tally, done: Callable[[CanaryAnswer | None], None]) -> None:
+    def _ask(self, request: Request, window_counts: WindowCounts, done: Callable[[CanaryAnswer | None], None]) -> None:
         """Counts what the canary did, and hands on its answer if it is good."""
         pool = self._pool
         assert pool is not None, "a turn is only given while the route is active, and then there is a pool"
@@ -156,20 +155,20 @@ class Router:
             failure = _fault(outcome, route.canary_digest)
             if failure is None:
                 assert isinstance(outcome, CanaryAnswer)
-                tally.canary.ok(bucket(microseconds))
-                self._ledger.count_canary("ok")
+                window_counts.canary.ok(bucket(microseconds))
+                self._counters.count_canary("ok")
                 done(outcome)
             else:
-                tally.canary.error()
-                self._ledger.count_canary(failure.kind)
+                window_counts.canary.error()
+                self._counters.count_canary(failure.kind)
                 self._log_once(route, failure)
                 done(None)
 
         pool.send(_message(request, pool.address), route.timeout_milliseconds / 1000, judge)
 
     def _log_once(self, route: Route, failure: CanaryFailure) -> None:
-        """The first fault of each kind in an window: a failing canary must not fill the log."""
-        if route.window == self.route.window and failure.kind not in self._faults_logged:
+        """The first fault of each kind under a route: a failing canary must not fill the log."""
+        if route == self.route and failure.kind not in self._faults_logged:
             self._faults_logged.add(failure.kind)
             log.warning(
                 "canary failed, the live model answers", window=route.window, kind=failure.kind, error=failure.message
@@ -209,10 +208,10 @@ def _message(request: Request, address: Address) -> bytes:
 class RouteWatch:
     """Reads the route file when it changes and applies it to the router."""
 
-    def __init__(self, path: Path, router: Router, ledger: Ledger) -> None:
+    def __init__(self, path: Path, router: Router, counters: Counters) -> None:
         self._path = path
         self._router = router
-        self._ledger = ledger
+        self._counters = counters
         self._seen: FileIdentity | None = None
         self._rejected: FileIdentity | str | None = None
         self._absent_polls = 0
@@ -250,5 +249,5 @@ class RouteWatch:
         """Once per cause: the same bad file is met at every poll."""
         if cause != self._rejected:
             self._rejected = cause
-            self._ledger.route_errors += 1
+            self._counters.route_errors += 1
             log.error("route is not valid, the last good one stays in force", path=str(self._path), error=message)

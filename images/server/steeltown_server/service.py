@@ -24,6 +24,7 @@ from steeltown.contract.histogram import bucket
 
 from . import __version__, log
 from .canary import CanaryAnswer
+from .counters import Counters, WindowCounts
 from .encoding import LEAST_BYTES, SUPPORTED, Encoder, UnsupportedEncoding, decode, negotiate
 from .engine import Engine, RunStatistics
 from .extensions import SUPPORTED_EXTENSIONS, Extensions
@@ -34,7 +35,6 @@ from .request import Call, RequestDecoder
 from .response import ResponseEncoder, non_finite
 from .router import DIGEST_HEADER, NON_FINITE_HEADER, Router
 from .signature import Array, BadRequest, Signature, TooLarge
-from .tally import Ledger, Tally
 from .workers import Siblings
 
 Endpoint = Callable[[Answering, Request], None]
@@ -47,16 +47,22 @@ INLINE_BYTES: Final = 64 << 10
 class InferJob:
     """An infer request from decoding to its answer. counts: whether the live model is judged by it."""
 
-    __slots__ = ("call", "counts", "exchange", "pair", "request", "service", "started", "submitted", "tally")
+    __slots__ = ("call", "counted_in", "counts", "exchange", "pair", "request", "service", "started", "submitted")
 
     def __init__(
-        self, service: Service, exchange: Answering, request: Request, call: Call, tally: Tally, started: int
+        self,
+        service: Service,
+        exchange: Answering,
+        request: Request,
+        call: Call,
+        counted_in: WindowCounts,
+        started: int,
     ) -> None:
         self.service = service
         self.exchange = exchange
         self.request = request
         self.call = call
-        self.tally = tally
+        self.counted_in = counted_in
         self.started = started
         self.submitted = started
         self.counts = True
@@ -78,8 +84,8 @@ class InferJob:
         else:
             index = bucket(microseconds)
             if self.counts:
-                self.tally.live.ok(index)
-            self.service.ledger.count_latency(microseconds, index)
+                self.counted_in.live.ok(index)
+            self.service.counters.count_latency(microseconds, index)
         if self.pair is not None:
             self.pair.live(body, json_length)
         headers = self.service.digest_header
@@ -106,10 +112,10 @@ class InferJob:
 
     def _count_error(self) -> None:
         if self.counts:
-            self.tally.live.error()
+            self.counted_in.live.error()
 
     def _answer(self, answer: Answer) -> None:
-        self.service.ledger.count_answer(answer.status)
+        self.service.counters.count_answer(answer.status)
         accepted = self.request.headers.get(b"accept-encoding")
         if accepted is None or len(answer.body) < LEAST_BYTES or (chosen := negotiate(accepted)) is None:
             self.exchange.answer(answer)
@@ -147,21 +153,21 @@ class Service:
         decoder: RequestDecoder,
         engine: Engine,
         router: Router,
-        ledger: Ledger,
+        counters: Counters,
         body_limit_bytes: int,
     ) -> None:
         self.encoder = ResponseEncoder(signature, name, version)
         self.engine = engine
-        self.ledger = ledger
+        self.counters = counters
         self.ready = True
-        self.digest_header = b"%b: %b\r\n" % (DIGEST_HEADER, ledger.digest.encode())
+        self.digest_header = b"%b: %b\r\n" % (DIGEST_HEADER, counters.digest.encode())
         self._name = name
         self._version = version
         self._signature = signature
         self._decoder = decoder
         self._router = router
         self._body_limit_bytes = body_limit_bytes
-        labels = {"model": name, "version": version, "digest": ledger.digest}
+        labels = {"model": name, "version": version, "digest": counters.digest}
         self._metrics = Metrics(labels, lambda: self.ready)
         self._asking: set[asyncio.Task[None]] = set()
         self.siblings: Siblings | None = None
@@ -186,14 +192,14 @@ class Service:
             "/v2/": _get(self._server_metadata),
             "/v2/health/live": _get(lambda: _json({"live": True})),
             "/v2/health/ready": _get(lambda: self._readiness({"ready": True})),
-            EVIDENCE_PATH: self._counted(lambda ledger, done, pending: _json(ledger.evidence().to_json())),
+            EVIDENCE_PATH: self._counted(lambda counters, done, pending: _json(counters.evidence().to_json())),
             "/metrics": self._counted(lambda *counts: Answer(200, self._metrics.render(*counts), TEXT)),
             f"{model}/infer": _post(self._infer),
             f"{versioned}/infer": _post(self._infer_version),
         }
         batch_rows = self.engine.max_batch_rows if self.engine.batches else 0
         extensions = Extensions(self._name, self._version, self._signature, batch_rows)
-        statistics = self._counted(lambda ledger, done, pending: _json(extensions.statistics(ledger, done)))
+        statistics = self._counted(lambda counters, done, pending: _json(extensions.statistics(counters, done)))
         table["/v2/models/stats"] = statistics
         table["/v2/repository/index"] = _post(self._index)
         for verb in ("load", "unload"):
@@ -226,11 +232,11 @@ class Service:
 
     def told(self) -> dict[str, Any]:
         """For a sibling that answers for all."""
-        return {"ledger": self.ledger.told(), "done": self.engine.done.told(), "pending": self.engine.pending}
+        return {"counters": self.counters.told(), "done": self.engine.done.told(), "pending": self.engine.pending}
 
-    def _counted(self, answer: Callable[[Ledger, RunStatistics, int], Answer]) -> Endpoint:
+    def _counted(self, answer: Callable[[Counters, RunStatistics, int], Answer]) -> Endpoint:
         def now() -> Answer:
-            return answer(self.ledger, self.engine.done, self.engine.pending)
+            return answer(self.counters, self.engine.done, self.engine.pending)
 
         def endpoint(exchange: Answering, request: Request) -> None:
             if self.siblings is None or request.method not in (b"GET", b"HEAD"):
@@ -246,9 +252,9 @@ class Service:
                 if not others:
                     exchange.answer(now())
                     return
-                ledger = self.ledger.with_told([o["ledger"] for o in others])
+                counters = self.counters.with_told([o["counters"] for o in others])
                 done = self.engine.done.with_told([o["done"] for o in others])
-                exchange.answer(answer(ledger, done, self.engine.pending + sum(o["pending"] for o in others)))
+                exchange.answer(answer(counters, done, self.engine.pending + sum(o["pending"] for o in others)))
             except Exception as error:
                 log.error("the counts of all workers could not be told", error=repr(error))
                 exchange.answer(error_answer(500, "internal error"))
@@ -301,7 +307,7 @@ class Service:
                 router.hand_over(job, job.request)
                 return
             if router.mirrors_next():
-                job.pair = router.copy(job.request, job.tally)
+                job.pair = router.copy(job.request, job.counted_in)
         self._submit(job)
 
     def _submit(self, job: InferJob) -> None:
@@ -327,10 +333,10 @@ class Service:
         except (BadRequest, UnsupportedEncoding, TooLarge) as error:
             self._refuse(exchange, _refusal(error))
             return None
-        return InferJob(self, exchange, request, call, self.ledger.current, started)
+        return InferJob(self, exchange, request, call, self.counters.current, started)
 
     def _refuse(self, exchange: Answering, answer: Answer) -> None:
-        self.ledger.count_answer(answer.status)
+        self.counters.count_answer(answer.status)
         exchange.answer(answer._replace(headers=self.digest_header + answer.headers))
 
 

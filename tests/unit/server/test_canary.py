@@ -88,7 +88,7 @@ class Live:
         beside.write_text(route.to_json())
         os.replace(beside, self._path)
         deadline = time.monotonic() + 2
-        while self.evidence().window != self.window:
+        while (self.evidence().window, self.evidence().route) != (self.window, route.fingerprint):
             assert time.monotonic() < deadline, "a route takes force within 2 s"
             time.sleep(0.02)
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from steeltown_server.counters import Pairing
 from steeltown_server.pairs import Pair, compare, tensors
-from steeltown_server.tally import Pairing
 
 
 def floats(*values: float) -> dict[str, np.ndarray]:

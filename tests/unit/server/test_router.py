@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from steeltown.contract.evidence import Route
 from steeltown_server.canary import Address
+from steeltown_server.counters import Counters
 from steeltown_server.router import Router, RouteWatch
-from steeltown_server.tally import Ledger
 
 URL = "http://127.0.0.1:1"
 
 
-def new_router() -> tuple[Router, Ledger]:
-    ledger = Ledger("sha256:live")
-    return Router(ledger, max_in_flight=4, body_limit_bytes=1000), ledger
+def new_router() -> tuple[Router, Counters]:
+    counters = Counters("sha256:live")
+    return Router(counters, max_in_flight=4, body_limit_bytes=1000), counters
 
 
 @given(st.integers(0, 100), st.integers(0, 250))
@@ -42,31 +43,69 @@ def test_the_canarys_turns_are_evenly_spread(weight: int) -> None:
 
 
 async def test_new_epoch_starts_at_zero_and_leaves_requests_under_way_in_the_old_one() -> None:
-    router, ledger = new_router()
+    router, counters = new_router()
     router.apply(Route(window="one", weight=10, canary_url=URL))
-    under_way = ledger.current
+    under_way = counters.current
     under_way.live.ok(100)
     router.apply(Route(window="two", weight=20, canary_url=URL))
     under_way.live.ok(100)
-    evidence = ledger.evidence()
+    evidence = counters.evidence()
     assert (evidence.window, evidence.weight, evidence.live.requests) == ("two", 20, 0)
     assert under_way.live.requests == 2
 
 
 async def test_same_route_again_changes_nothing() -> None:
-    router, ledger = new_router()
+    router, counters = new_router()
     route = Route(window="one", weight=10, canary_url=URL)
     router.apply(route)
-    ledger.current.live.ok(100)
+    counters.current.live.ok(100)
     router.apply(Route.from_json(route.to_json()))
-    assert ledger.evidence().live.requests == 1
+    assert counters.evidence().live.requests == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"window": "two"},
+        {"weight": 11},
+        {"weight": 0, "mirror": 0},
+        {"canary_url": "http://127.0.0.1:2"},
+        {"canary_digest": "sha256:other"},
+        {"mirror": 5},
+        {"timeout_milliseconds": 10_000},
+    ],
+)
+async def test_any_change_of_the_route_starts_at_zero_under_its_own_fingerprint(change: dict[str, Any]) -> None:
+    """Bent for a while and put back, the route has lost what was counted; what was counted meanwhile is nobody's."""
+    router, counters = new_router()
+    written = Route(window="one", weight=10, canary_url=URL, canary_digest="sha256:canary")
+    router.apply(written)
+    counters.current.live.ok(100)
+    bent = replace(written, **change)
+    router.apply(bent)
+    evidence = counters.evidence()
+    assert (evidence.route, evidence.live.requests) == (bent.fingerprint, 0)
+    under_way = counters.current
+    router.apply(written)
+    under_way.canary.ok(100)
+    evidence = counters.evidence()
+    assert (evidence.route, evidence.live.requests, evidence.canary.requests) == (written.fingerprint, 0, 0)
+
+
+async def test_without_a_route_evidence_names_none() -> None:
+    router, counters = new_router()
+    assert counters.evidence().route == ""
+    router.apply(Route(window="one", weight=10, canary_url=URL))
+    router.apply(None)
+    evidence = counters.evidence()
+    assert (evidence.route, evidence.window, evidence.weight) == ("", "", 0)
 
 
 async def test_route_without_weight_keeps_its_epoch_and_sends_nothing() -> None:
-    router, ledger = new_router()
+    router, counters = new_router()
     router.apply(Route(window="one", weight=50, canary_url=URL))
     router.apply(Route(window="two"))
-    assert (ledger.evidence().window, ledger.evidence().weight) == ("two", 0)
+    assert (counters.evidence().window, counters.evidence().weight) == ("two", 0)
     assert not any(router.takes_next() for _ in range(200))
 
 
@@ -104,23 +143,23 @@ def volume(tmp_path: Path) -> Path:
 
 
 async def test_swapped_file_is_read_and_an_empty_one_is_no_route(volume: Path) -> None:
-    router, ledger = new_router()
-    watch = RouteWatch(swap(volume, Route(window="one", weight=5, canary_url=URL).to_json()), router, ledger)
+    router, counters = new_router()
+    watch = RouteWatch(swap(volume, Route(window="one", weight=5, canary_url=URL).to_json()), router, counters)
     watch.poll()
-    assert (ledger.current.window, router.weight) == ("one", 5)
+    assert (counters.current.window, router.weight) == ("one", 5)
     swap(volume, Route(window="two", weight=25, canary_url=URL).to_json())
     watch.poll()
-    assert (ledger.current.window, router.weight) == ("two", 25)
+    assert (counters.current.window, router.weight) == ("two", 25)
     swap(volume, "")
     watch.poll()
-    assert (ledger.current.window, router.weight) == ("", 0)
+    assert (counters.current.window, router.weight) == ("", 0)
 
 
 async def test_file_that_did_not_change_is_not_read_again(tmp_path: Path) -> None:
-    router, ledger = new_router()
+    router, counters = new_router()
     path = tmp_path / "route.json"
     path.write_text(Route(window="one", weight=5, canary_url=URL).to_json())
-    watch = RouteWatch(path, router, ledger)
+    watch = RouteWatch(path, router, counters)
     watch.poll()
     times = path.stat().st_atime_ns, path.stat().st_mtime_ns
     path.write_text(Route(window="two", weight=6, canary_url=URL).to_json())
@@ -153,47 +192,47 @@ GOOD = Route(window="one", weight=5, canary_url=URL)
 async def test_malformed_route_changes_nothing_and_is_counted_and_logged_once(
     volume: Path, capsys: pytest.CaptureFixture[str], text: str
 ) -> None:
-    router, ledger = new_router()
-    watch = RouteWatch(swap(volume, GOOD.to_json()), router, ledger)
+    router, counters = new_router()
+    watch = RouteWatch(swap(volume, GOOD.to_json()), router, counters)
     watch.poll()
-    ledger.current.live.ok(1)
+    counters.current.live.ok(1)
     path = swap(volume, "")
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
     capsys.readouterr()
     for _ in range(3):
         watch.poll()
-    assert (ledger.route_errors, ledger.current.window, router.weight) == (1, "one", 5)
-    assert ledger.current.live.requests == 1
+    assert (counters.route_errors, counters.current.window, router.weight) == (1, "one", 5)
+    assert counters.current.live.requests == 1
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["msg"] for line in lines] == ["route is not valid, the last good one stays in force"]
     swap(volume, Route(window="three").to_json())
     watch.poll()
-    assert ledger.current.window == "three"
+    assert counters.current.window == "three"
 
 
 async def test_file_that_is_gone_is_no_route_but_not_in_the_moment_of_a_swap(volume: Path) -> None:
-    router, ledger = new_router()
+    router, counters = new_router()
     path = swap(volume, GOOD.to_json())
-    watch = RouteWatch(path, router, ledger)
+    watch = RouteWatch(path, router, counters)
     watch.poll()
     (volume / "..data").unlink()
     watch.poll()
     assert router.weight == 5
     watch.poll()
-    assert (router.weight, ledger.current.window) == (0, "")
+    assert (router.weight, counters.current.window) == (0, "")
 
 
 async def test_file_that_was_never_there_is_no_route_and_no_error(tmp_path: Path) -> None:
-    router, ledger = new_router()
-    watch = RouteWatch(tmp_path / "absent", router, ledger)
+    router, counters = new_router()
+    watch = RouteWatch(tmp_path / "absent", router, counters)
     for _ in range(3):
         watch.poll()
-    assert (ledger.route_errors, router.weight) == (0, 0)
+    assert (counters.route_errors, router.weight) == (0, 0)
 
 
 async def test_path_that_is_a_directory_is_counted_once(tmp_path: Path) -> None:
-    router, ledger = new_router()
-    watch: Any = RouteWatch(tmp_path, router, ledger)
+    router, counters = new_router()
+    watch: Any = RouteWatch(tmp_path, router, counters)
     for _ in range(3):
         watch.poll()
-    assert ledger.route_errors == 1
+    assert counters.route_errors == 1

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ import httpx
 import numpy as np
 import pytest
 from steeltown.contract.evidence import Evidence, Route
+from steeltown_server.counters import Counters
 from steeltown_server.engine import RunStatistics
 from steeltown_server.settings import Settings
-from steeltown_server.tally import Ledger
 from steeltown_server.workers import count
 
 INFER = "/v2/models/m/infer"
@@ -156,28 +157,45 @@ def through_json(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
+ROUTE = Route(window="e", weight=5, canary_url="http://a:1", canary_digest="sha256:c")
+
+
 def test_counts_add_up() -> None:
-    first, second = Ledger("d", "i"), Ledger("d", "i")
-    for ledger, errors in ((first, 1), (second, 2)):
-        ledger.begin_window("e")
+    first, second = Counters("d", "i"), Counters("d", "i")
+    for counters, errors in ((first, 1), (second, 2)):
+        counters.begin(ROUTE)
         for _ in range(errors):
-            ledger.current.live.error()
-        ledger.current.canary.ok(20)
-        ledger.count_answer(200)
-        ledger.count_canary("ok")
-        ledger.count_latency(50, 20)
+            counters.current.live.error()
+        counters.current.canary.ok(20)
+        counters.count_answer(200)
+        counters.count_canary("ok")
+        counters.count_latency(50, 20)
     both = first.with_told([through_json(second.told())])
     evidence = both.evidence()
     assert (evidence.live.errors, evidence.canary.requests, evidence.window) == (3, 2, "e")
+    assert (evidence.route, evidence.weight) == (ROUTE.fingerprint, 5)
     assert (both.answers, both.canary_results, both.latency_microseconds) == ({200: 2}, {"ok": 2}, 100)
     assert sum(both.latency.values()) == 2
-    second.begin_window("later")
-    assert first.with_told([through_json(second.told())]).evidence().live.errors == 1, "windows are not mixed"
+    assert (both.current.weight, both.current.route) == (5, ROUTE.fingerprint)
+
+
+@pytest.mark.parametrize(
+    "other", [replace(ROUTE, window="later"), replace(ROUTE, weight=6), replace(ROUTE, canary_digest="sha256:x"), None]
+)
+def test_counts_of_another_route_are_not_added(other: Route | None) -> None:
+    """A worker that is a poll ahead or behind."""
+    first, second = Counters("d", "i"), Counters("d", "i")
+    for counters, route in ((first, ROUTE), (second, other)):
+        counters.begin(route)
+        counters.current.live.error()
+        counters.current.canary.error()
+    told = first.with_told([through_json(second.told())]).evidence()
+    assert (told.live.errors, told.canary.errors, told.route) == (1, 1, ROUTE.fingerprint)
 
 
 def test_evidence_with_told_is_that_of_one_process() -> None:
-    ledger = Ledger("d", "i")
-    assert Evidence.from_json(through_json(ledger.told()["evidence"])) == ledger.evidence()
+    counters = Counters("d", "i")
+    assert Evidence.from_json(through_json(counters.told()["evidence"])) == counters.evidence()
 
 
 def test_statistics_add_up() -> None:

@@ -84,7 +84,7 @@ class GrpcServer:
         self._listener = listener
         self._limit_bytes = settings.body_limit_bytes
         self._timeout_seconds = settings.grpc_timeout_seconds
-        self._digest: Metadata = ((DIGEST, service.ledger.digest),)
+        self._digest: Metadata = ((DIGEST, service.counters.digest),)
         self._health = Health(SERVICE)
         self._methods = self._table()
         self._http2 = Http2Server(self, limits, age_seconds=settings.grpc_connection_age_seconds)
@@ -145,7 +145,7 @@ class GrpcServer:
         self._do(call, method, request)
 
     def refuse(self, stream: Stream, status: int, message: str) -> None:
-        self._service.ledger.count_answer(status)
+        self._service.counters.count_answer(status)
         stream.answer(b"", b"", failure(CODES[status], message, self._digest))
 
     # -- calls
@@ -211,7 +211,7 @@ class GrpcServer:
                 call.fail(Code.INTERNAL, "internal error")
 
     def _refuse_call(self, call: Call, status: int, text: str) -> None:
-        self._service.ledger.count_answer(status)
+        self._service.counters.count_answer(status)
         call.fail(CODES[status], text, self._digest)
 
     @staticmethod
@@ -265,7 +265,7 @@ class GrpcServer:
         if answer.status != 200:
             _fail(call, answer)
         else:
-            call.succeed(messages.model_metadata(answer, self._service.ledger.digest).SerializeToString())
+            call.succeed(messages.model_metadata(answer, self._service.counters.digest).SerializeToString())
 
     def _get(self, target: bytes) -> Answer:
         captured = Captured()

@@ -1,9 +1,11 @@
-"""Counters: per window for the judge, over the life of the process for Prometheus.
+"""Counters: per route for the judge, over the life of the process for Prometheus.
 
-A `Tally` belongs to one window. A request takes hold of the tally in force when it begins and counts there however
-late it ends, so a new window starts at zero without a lock, a reset or a request in the wrong column. Everything is
-a plain int; formatting happens when somebody asks. Latency is kept for answers that were good: a failed or late
-request is an error already, and a fast failure must not look like a fast model.
+A `WindowCounts` belongs to one route, and to the route's window with it. A request takes hold of the one in force when
+it begins and counts there however late it ends, so a new route starts at zero without a lock, a reset or a request in
+the wrong column. Any change of the route is a new one, also within a window: what was counted while somebody had bent
+the route must never be told under the fingerprint of the route that the operator wrote. Everything is a plain int;
+formatting happens when somebody asks. Latency is kept for answers that were good: a failed or late request is an
+error already, and a fast failure must not look like a fast model.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from steeltown.contract.evidence import Counts, Evidence, Pairs
+from steeltown.contract.evidence import Counts, Evidence, Pairs, Route
 from steeltown.contract.histogram import Histogram, bucket
 
 
@@ -63,26 +65,27 @@ class Pairing:
         )
 
 
-class Tally:
-    """What this process saw in one window."""
+class WindowCounts:
+    """What this process saw while one route was in force. route: its fingerprint. weight: its share in percent."""
 
-    __slots__ = ("canary", "live", "pairing", "window")
+    __slots__ = ("canary", "live", "pairing", "route", "weight", "window")
 
-    def __init__(self, window: str = "") -> None:
-        self.window = window
+    def __init__(self, route: Route | None = None) -> None:
+        self.window = route.window if route else ""
+        self.weight = route.weight if route else 0
+        self.route = route.fingerprint if route else ""
         self.live = Side()
         self.canary = Side()
         self.pairing = Pairing()
 
 
-class Ledger:
-    """Every counter of the process. `current` is the tally that requests beginning now belong to."""
+class Counters:
+    """Every counter of the process. `current` is what requests that begin now count in."""
 
     def __init__(self, digest: str, instance: str = "") -> None:
         self.digest = digest
         self.instance = instance or uuid.uuid4().hex
-        self.current = Tally()
-        self.weight = 0
+        self.current = WindowCounts()
         self.answers: dict[int, int] = {}  # infer requests by HTTP status
         self.latency: dict[int, int] = {}  # of the live model's good answers, by histogram bucket
         self.latency_microseconds = 0
@@ -90,8 +93,9 @@ class Ledger:
         self.route_errors = 0
         self._evidence: Evidence | None = None  # of several processes, already added up
 
-    def begin_window(self, window: str) -> None:
-        self.current = Tally(window)
+    def begin(self, route: Route | None) -> None:
+        """From zero, for the route that takes force."""
+        self.current = WindowCounts(route)
 
     def count_answer(self, status: int) -> None:
         self.answers[status] = self.answers.get(status, 0) + 1
@@ -112,10 +116,11 @@ class Ledger:
             instance=self.instance,
             digest=self.digest,
             window=current.window,
-            weight=self.weight,
+            weight=current.weight,
             live=current.live.counts(),
             canary=current.canary.counts(),
             pairs=current.pairing.pairs(),
+            route=current.route,
         )
 
     # Between workers: what one tells and another adds to its own
@@ -131,11 +136,11 @@ class Ledger:
             "routeErrors": self.route_errors,
         }
 
-    def with_told(self, others: Sequence[Mapping[str, Any]]) -> Ledger:
-        """A ledger of this process and others. Its evidence is of this one's window: who is not there yet, or has moved
-        on, is counted when all are."""
-        both = Ledger(self.digest, self.instance)
-        both.weight = self.weight
+    def with_told(self, others: Sequence[Mapping[str, Any]]) -> Counters:
+        """Those of this process and others. Its evidence is of this one's route: who has another in force is counted
+        when all have the same."""
+        both = Counters(self.digest, self.instance)
+        both.current = self.current
         both.latency_microseconds = self.latency_microseconds + sum(o["latencyMicroseconds"] for o in others)
         both.route_errors = self.route_errors + sum(o["routeErrors"] for o in others)
         both.answers = added(int, self.answers, *(o["answers"] for o in others))
@@ -143,7 +148,7 @@ class Ledger:
         both.canary_results = added(str, self.canary_results, *(o["canaryResults"] for o in others))
         own = self.evidence()
         told = [Evidence.from_json(o["evidence"]) for o in others]
-        seen = [own, *(e for e in told if e.window == own.window)]
+        seen = [own, *(e for e in told if (e.window, e.route) == (own.window, own.route))]
         both._evidence = replace(
             own,
             live=Counts.merged(e.live for e in seen),

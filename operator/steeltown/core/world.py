@@ -15,6 +15,7 @@ from typing import Any
 
 from ..api.conditions import RUN_GATES, ConditionType, Finding, Reason, false, true, unknown
 from ..api.mlmodel import MLModelSpec, MLModelStatus, Phase, RolloutStatus, Stage
+from ..contract import strict
 from ..contract.evidence import ROUTE_ANNOTATION, Evidence, Route
 from . import podview
 from .desired.serving import (
@@ -30,6 +31,8 @@ from .naming import baseline_name, deployment_name
 from .plan import TRAINING_RUN, Obj, Snapshot
 
 OUTCOME_ANNOTATION = "steeltown.dev/outcome"
+_OUTCOME_BYTES = 64 << 10
+_OUTCOME_TEXT = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +55,13 @@ class Outcome:
 
     @classmethod
     def from_json(cls, text: str | None) -> Outcome | None:
+        """None for what is absent or unreadable."""
         try:
-            raw = json.loads(text or "")
-            return cls(**{str(k): str(v) for k, v in raw.items()})
-        except (ValueError, TypeError, AttributeError):
+            fields = strict.parse_object(text or "", "outcome", max_bytes=_OUTCOME_BYTES)
+            outcome = cls(**{s: fields.text(s, _OUTCOME_TEXT, "") for s in cls.__slots__})
+        except ValueError:
             return None
+        return outcome if outcome.result and outcome.reason else None
 
 
 Order = tuple[str, int, str]

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Final
 
 from ...api.base import Resources
-from ...contract import files
+from ...contract import files, strict
 from ...contract.evidence import ROUTE_ANNOTATION
 from ...contract.files import Env
 from ...contract.plans import FetchPlan
@@ -54,9 +54,9 @@ class Version:
     def from_json(cls, text: str | None) -> Version | None:
         """None for what is absent or unreadable: somebody's edit of an annotation must not stop the operator."""
         try:
-            raw = json.loads(text or "")
-            return cls(run=str(raw["run"]), digest=str(raw["digest"]))
-        except (ValueError, KeyError, TypeError):
+            fields = strict.parse_object(text or "", "version", max_bytes=1024)
+            return cls(run=fields.text("run", 63), digest=fields.text("digest", 71))
+        except ValueError:
             return None
 
 

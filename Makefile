@@ -6,10 +6,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+TARGET ?= operator
+MINUTES ?= 10
 SOURCES := operator/steeltown images tests benchmarks examples
 
 .PHONY: help demo test test-fast test-server test-controlplane test-e2e lint crds contract images cluster-up cluster-down cluster-status \
-        bench-controller bench-serving clean
+        fuzz bench-controller bench-serving clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -45,6 +47,10 @@ test-controlplane: $(VENV)/.installed ## the tests that need an API server, but 
 test-e2e: $(VENV)/.installed ## the tests on a whole cluster
 	$(BIN)/python tests/support/environment.py
 	$(PYTEST) -q tests/e2e
+
+fuzz: $(VENV)/.installed ## ten minutes of fuzzing; TARGET=operator, http or grpc, MINUTES=10
+	env -u PIP_FIND_LINKS $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r tests/fuzz/requirements.txt
+	$(BIN)/python tests/fuzz/fuzz.py --target $(TARGET) --minutes $(MINUTES)
 
 bench-controller: $(VENV)/.installed ## what the operator costs, on a control plane without nodes (10 to 14 minutes)
 	$(PYTHON) tests/cluster up --control-plane

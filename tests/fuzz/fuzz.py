@@ -1,6 +1,7 @@
-"""Fuzzes the ports of the model server and the core behind them, guided by coverage.
+"""Fuzzes the ports of the model server and what the operator parses, guided by coverage.
 
-HTTP/1.1: `python tests/fuzz/fuzz.py --minutes 10`, gRPC: `python tests/fuzz/fuzz.py --target grpc --minutes 10`.
+HTTP/1.1: `python tests/fuzz/fuzz.py --minutes 10`, gRPC: `python tests/fuzz/fuzz.py --target grpc --minutes 10`, what
+the operator parses: `python tests/fuzz/fuzz.py --target operator --minutes 10`.
 
 Needs atheris beside the development environment (`pip install --require-hashes -r tests/fuzz/requirements.txt`).
 Ends with a line of what was done and what the process weighs; a crash leaves the input in the corpus folder.
@@ -12,15 +13,18 @@ import argparse
 import resource
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import atheris
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "operator"), str(ROOT / "images" / "server"), str(Path(__file__).parent)]
 
-with atheris.instrument_imports(include=["steeltown_server", "steeltown.contract"]):
+with atheris.instrument_imports(include=["steeltown_server", "steeltown"]):
     import fuzz_grpc
+    import fuzz_operator
     import fuzz_target
 
 
@@ -31,17 +35,23 @@ def resident_mib() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--target", choices=("http", "grpc"), default="http")
+    parser.add_argument("--target", choices=("http", "grpc", "operator"), default="http")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--corpus", type=Path, help="folder to keep inputs in; default: a temporary one")
     options = parser.parse_args()
-    seeds = fuzz_grpc.seeds() if options.target == "grpc" else fuzz_target.seeds()
+    seeds = {"http": fuzz_target.seeds, "grpc": fuzz_grpc.seeds, "operator": fuzz_operator.seeds}[options.target]()
+    first_bytes = (b"",) if options.target == "operator" else (b"\x03", b"\xff")  # there, the size of the pieces
     corpus = options.corpus or Path(tempfile.mkdtemp(prefix="steeltown-fuzz-"))
     corpus.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(seeds):
-        for pieces in (b"\x03", b"\xff"):
-            (corpus / f"seed-{number}-{pieces.hex()}").write_bytes(pieces + seed)
-    target = fuzz_grpc.GrpcTarget() if options.target == "grpc" else fuzz_target.Target()
+        for first in first_bytes:
+            (corpus / f"seed-{number}-{first.hex()}").write_bytes(first + seed)
+    targets: dict[str, Callable[[], Any]] = {
+        "http": fuzz_target.Target,
+        "grpc": fuzz_grpc.GrpcTarget,
+        "operator": fuzz_operator.OperatorTarget,
+    }
+    target = targets[options.target]()
     early = 5_000 if options.target == "grpc" else 50_000  # an input is a conversation there
     seen = {"inputs": 0}
 
@@ -52,7 +62,13 @@ def main() -> None:
         target.one_input(data)
 
     # Leaks are judged by the lines above: libFuzzer's own detector does not know Python's allocator.
-    limits = [f"-max_total_time={int(options.minutes * 60)}", "-max_len=4096", "-rss_limit_mb=2048", "-timeout=10"]
+    longest = 1 << 17 if options.target == "operator" else 4096
+    limits = [
+        f"-max_total_time={int(options.minutes * 60)}",
+        f"-max_len={longest}",
+        "-rss_limit_mb=2048",
+        "-timeout=10",
+    ]
     atheris.Setup(
         [sys.argv[0], *limits, f"-artifact_prefix={corpus}/crash-", "-print_final_stats=1", str(corpus)], one_input
     )

@@ -235,8 +235,8 @@ def camel(name: str) -> str:
 
 def _dump(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        pairs = ((camel(f.name), _dump(getattr(value, f.name))) for f in dataclasses.fields(value))
-        return {k: v for k, v in pairs if v is not None and v != []}
+        pairs = ((f, getattr(value, f.name)) for f in dataclasses.fields(value))
+        return {camel(f.name): _dump(v) for f, v in pairs if v != f.default}  # what is not set needs no reader
     if isinstance(value, tuple | list):
         return [_dump(v) for v in value]
     return value

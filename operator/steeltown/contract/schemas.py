@@ -50,6 +50,8 @@ _COUNTED: Final = (Check, Counts, Evidence, LoadSide, MetricComparison, Pairs, R
 """Their whole numbers are counts."""
 _COMPLETE: Final = (Counts, Pairs, LoadSide)
 """Zero is a count like any other: what is not there was not counted."""
+_ALWAYS: Final = frozenset({(LoadReport, "saturated")})
+"""Written and required although it has a default: by it a load report is known."""
 _OPTIONAL: Final[Mapping[type, frozenset[str]]] = {
     StepReport: frozenset({"message"}),
     Check: frozenset({"message"}),
@@ -123,7 +125,9 @@ def _object(cls: type, definitions: dict[str, Schema]) -> Schema:
 def _is_required(cls: type, each: dataclasses.Field[Any]) -> bool:
     if each.name in _OPTIONAL.get(cls, ()):
         return False
-    return cls in _COMPLETE or (each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING)
+    if cls in _COMPLETE or (cls, each.name) in _ALWAYS:
+        return True
+    return each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
 
 
 def _default(each: dataclasses.Field[Any]) -> Any:

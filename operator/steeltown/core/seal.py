@@ -14,9 +14,11 @@ import hmac
 import json
 from typing import Any, Final
 
+from ..contract import strict
+
 SEAL: Final = "seal"
 LONGEST: Final = 1 << 15
-"""Characters of a record: far above the longest that is written."""
+"""Bytes of a record: far above the longest that is written."""
 
 
 def sealed(key: bytes, about: tuple[str, ...], payload: dict[str, Any]) -> str:
@@ -26,18 +28,13 @@ def sealed(key: bytes, about: tuple[str, ...], payload: dict[str, Any]) -> str:
 
 def opened(key: bytes, about: tuple[str, ...], text: str | None) -> dict[str, Any] | None:
     """The payload of a record; None unless it was sealed with this key about exactly this."""
-    if not text or len(text) > LONGEST:
-        return None
     try:
-        raw = json.loads(text)
-    except (ValueError, RecursionError):
+        raw = dict(strict.parse_object(text or "", "record", max_bytes=LONGEST).raw)
+        given = raw.pop(SEAL, None)
+        genuine = isinstance(given, str) and hmac.compare_digest(given.encode(), seal(key, about, raw).encode())
+    except ValueError:
         return None
-    if not isinstance(raw, dict):
-        return None
-    given = raw.pop(SEAL, None)
-    if not isinstance(given, str) or not hmac.compare_digest(given.encode(), seal(key, about, raw).encode()):
-        return None
-    return raw
+    return raw if genuine else None
 
 
 def seal(key: bytes, about: tuple[str, ...], payload: Any) -> str:

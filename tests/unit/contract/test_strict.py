@@ -105,11 +105,11 @@ def test_wrong_field_is_refused_by_name(
     ],
 )
 def test_body_is_bounded_before_it_is_parsed(body: bytes, message: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(ValueError) as refused:
         Evidence.from_bytes(body)
     assert message in str(refused.value)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 @pytest.mark.parametrize(
@@ -118,9 +118,9 @@ def test_body_is_bounded_before_it_is_parsed(body: bytes, message: str) -> None:
     ids=["backslashes", "escaped quotes", "quotes", "open strings", "mixed"],
 )
 def test_looking_at_the_depth_takes_linear_time(text: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     strict.check_depth(text, "text", 16)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 @given(st.recursive(st.none() | st.text('[]{}"\\a'), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))

@@ -2,8 +2,8 @@
 
 HTTP first, so that a probe gets an answer while the rest waits for the API server. Then the cache is filled
 by lists, the feed keeps it fresh, and only then may this replica stand for election; workers, observer and
-Events run only while it leads. A part that ends unasked ends the process: the kubelet restarts it, and
-nothing is lost, since nothing in memory is authoritative.
+Events run only while it leads, from when its cache is as fresh as the Lease. A part that ends unasked ends the
+process: the kubelet restarts it, and nothing is lost, since nothing in memory is authoritative.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from ..kube.lists import Lister
 from ..kube.observe import EvidenceReader
 from ..kube.resources import WATCHED, Resources
 from ..runtime.concurrency import at_once
+from ..runtime.leadership import lead
 from ..runtime.lease import Elector
 from ..runtime.metrics import Metrics, QueueMetrics, WorkerMetrics
 from ..runtime.observer import Observer
@@ -142,6 +143,7 @@ class Operator:
 
     async def _stand_for_election(self, client: Client, reader: EvidenceReader, resync: Resync) -> None:
         await resync.filled.wait()
+        await resync.watched.wait()  # whose watches do not work should not lead
         holder = self._settings.holder()
         door = LeaseClient(client, namespace=self._settings.lease_namespace, name=self._settings.lease_name)
         elector = Elector(door=door, identity=holder, clock=time.monotonic, now=_now, on_change=self.metrics.leading)
@@ -169,13 +171,8 @@ class Operator:
         )
         observer = Observer(store=self.store, reader=reader, wake=self.queue.add)
 
-        async def lead() -> None:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(workers.run())
-                group.create_task(observer.run())
-                group.create_task(recorder.run())
-
-        await elector.run(lead)
+        parts = (workers.run, observer.run, recorder.run)
+        await elector.run(functools.partial(lead, catch_up=resync.catch_up, parts=parts))
 
     def _deliver(self, type: str | None, obj: Obj) -> None:
         self._last_event[obj["kind"]] = time.monotonic()

@@ -2,8 +2,8 @@
 
 HTTP first, so that a probe gets an answer while the rest waits for the API server. Then the cache is filled
 by lists, the feed keeps it fresh, and only then may this replica stand for election; workers, observer and
-Events run only while it leads. A part that ends unasked ends the process: the kubelet restarts it, and
-nothing is lost, since nothing in memory is authoritative.
+Events run only while it leads, from when its cache is as fresh as the Lease. A part that ends unasked ends the
+process: the kubelet restarts it, and nothing is lost, since nothing in memory is authoritative.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from prometheus_client import (
@@ -38,6 +38,7 @@ from ..kube.resources import WATCHED, Resources
 from ..kube.secrets import SealKey
 from ..runtime.concurrency import at_once
 from ..runtime.explainer import Explainer
+from ..runtime.leadership import lead
 from ..runtime.lease import Elector
 from ..runtime.metrics import Metrics, QueueMetrics, WorkerMetrics
 from ..runtime.observer import Observer
@@ -64,8 +65,21 @@ MakePolicy = Callable[[bytes], Any]
 """The policy that planners get, given the key that records are sealed with. None: planners that need none."""
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+class SteadyClock:
+    """The wall clock as it was when the process started, and the time that has passed since: it never jumps.
+
+    Deadlines and bakes are counted by it, so somebody who sets the clock of a node neither ends nor prolongs one.
+    """
+
+    def __init__(self) -> None:
+        self._started = datetime.now(UTC)
+        self._at = time.monotonic()
+
+    def __call__(self) -> datetime:
+        return self._started + timedelta(seconds=time.monotonic() - self._at)
+
+
+_now = SteadyClock()
 
 
 class Operator:
@@ -149,6 +163,7 @@ class Operator:
 
     async def _stand_for_election(self, client: Client, reader: EvidenceReader, resync: Resync) -> None:
         await resync.filled.wait()
+        await resync.watched.wait()  # whose watches do not work should not lead
         policy = self._policy(await self._seal_key(client)) if self._policy else None
         holder = self._settings.holder()
         door = LeaseClient(client, namespace=self._settings.lease_namespace, name=self._settings.lease_name)
@@ -179,14 +194,12 @@ class Operator:
 
         explainer = Explainer(store=self.store, reader=EventReader(client), wake=self.queue.add, clock=time.monotonic)
 
-        async def lead() -> None:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(workers.run())
-                group.create_task(observer.run())
-                group.create_task(explainer.run())
-                group.create_task(recorder.run())
+        async def catch_up() -> None:
+            await resync.catch_up()
+            reconciler.begin()
 
-        await elector.run(lead)
+        parts = (workers.run, observer.run, explainer.run, recorder.run)
+        await elector.run(functools.partial(lead, catch_up=catch_up, parts=parts))
 
     async def _seal_key(self, client: Client) -> bytes:
         """For as long as it takes: without the key no record can be read, so nothing may be decided."""

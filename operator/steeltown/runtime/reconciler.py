@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from ..core.plan import Action, Annotate, Delete, Key, Obj, Plan, Snapshot, Target, target
 from .concurrency import in_turn
-from .gate import Gate
+from .expectations import Expectations
 from .ports import Answer, Applier, Fence, Monotonic, Now, Planners, Recorder, RunAll, Wake
 from .refusals import RETRY_SECONDS, Refusals
 from .store import Store, target_of, version_of
@@ -112,12 +112,16 @@ class Reconciler:
         self._wake = wake
         self._now = now
         self._clock, self._began = clock, clock()
-        self._gate = Gate(store=store, clock=clock)
+        self._expectations = Expectations(store=store, clock=clock)
         self._refusals = Refusals(clock=clock)
+
+    def begin(self) -> None:
+        """From now on this process decides; see `Snapshot.watched_seconds`."""
+        self._began = self._clock()
 
     async def reconcile(self, key: Key, *, reconcile_id: str = "") -> Outcome:
         """Raises `LostLease` when it may no longer write, and whatever the planner raises."""
-        if (wait := self._gate.wait_seconds(key)) is not None:
+        if (wait := self._expectations.wait_seconds(key)) is not None:
             return Outcome(requeue_after=wait)
         snapshot = self._store.snapshot(key, self._refusals.of(key))
         if snapshot is None:
@@ -198,7 +202,7 @@ class Reconciler:
             self._wake_all(self._store.forget(where, uid))
         else:
             self._wake_all(self._store.write_through(obj))
-            self._gate.expect(under_way.key, where, uid=obj["metadata"]["uid"], version=version_of(obj))
+            self._expectations.expect(under_way.key, where, uid=obj["metadata"]["uid"], version=version_of(obj))
         if self._refusals.forget(under_way.key, where):
             self._wake(under_way.key)
 
@@ -241,7 +245,7 @@ class Reconciler:
                 return Outcome(writes=under_way.writes)
             case "conflict":
                 # Somebody wrote the root since the snapshot: that version has to arrive before a new decision.
-                self._gate.expect(under_way.key, where, uid=uid, version=version_of(root) + 1)
+                self._expectations.expect(under_way.key, where, uid=uid, version=version_of(root) + 1)
                 self._wake(under_way.key)
                 return Outcome(message=answer.message, writes=under_way.writes)
             case "refused":
@@ -257,7 +261,7 @@ class Reconciler:
             self._wake(key)
 
     def _forget(self, key: Key) -> None:
-        self._gate.forget(key)
+        self._expectations.forget(key)
         self._refusals.drop(key)
         self._store.observe(key, ())
         self._store.explain(key, ())

@@ -1,10 +1,13 @@
-"""Lists every kind: once before the first reconcile, again after its watch has, and then every few minutes.
+"""Lists every kind: at the start, again after its watch has, when leading begins, and then every few minutes.
 
 A watch that lists anew does not tell which objects were deleted meanwhile (kopf, as many informers, never
 compares), so such ghosts would stay in the cache for good. A list is complete at one resourceVersion: what
 the cache holds at or below that version and the list does not is a ghost; what is newer was created since.
 What a watch has listed is listed alone, its kind in its namespace; every few minutes all is, and then all
 roots are reconciled, behind everything that really happened.
+
+A watch may lag, by how much nobody knows. Who begins to lead must know all that was written under the Lease
+before: a list that begins afterwards shows it.
 """
 
 from __future__ import annotations
@@ -27,8 +30,13 @@ logger = logging.getLogger(__name__)
 
 _FIRST_RETRY_SECONDS: Final = 1.0
 _LAST_RETRY_SECONDS: Final = 30.0
+CATCH_UP_SECONDS: Final = 120.0
 _GATHER_SECONDS: Final = 1.0
 """The watches list their kinds at about the same time: one answer for all of them."""
+
+
+class NotCaughtUp(Exception):
+    """Which kinds could not be listed."""
 
 
 class _Place(NamedTuple):
@@ -41,7 +49,8 @@ class _Place(NamedTuple):
 class Resync:
     """kinds: what to list. namespaces: (None,) = the whole cluster. wake: with low priority.
 
-    run_all: how the lists are read. `filled` is set once every kind has been listed.
+    run_all: how the lists are read. `filled` is set once every kind has been listed, `watched` once every watch has
+    listed what it follows.
     """
 
     def __init__(
@@ -69,7 +78,9 @@ class Resync:
         self._missing = set(self._places)
         self._due: set[_Place] = set()
         self._any_due = asyncio.Event()
+        self._unwatched = set(self._places)
         self.filled = asyncio.Event()
+        self.watched = asyncio.Event()
 
     @property
     def missing(self) -> list[str]:
@@ -84,10 +95,34 @@ class Resync:
             self._wake(key)
             await self._pace()
 
+    async def catch_up(self, *, within_seconds: float = CATCH_UP_SECONDS) -> None:
+        """Lists everything once. Then the cache is as fresh as the moment of the call, or fresher.
+
+        Raises `NotCaughtUp` after that time, so that another replica may try.
+        """
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        missing = set(self._places)
+        logger.info("listing %d kinds, so that the cache is as fresh as the Lease", len({p.kind for p in missing}))
+        try:
+            async with asyncio.timeout(within_seconds):
+                await self._list(self._places, missing)
+        except TimeoutError:
+            kinds = ", ".join(sorted({place.kind for place in missing}))
+            raise NotCaughtUp(
+                f"not listed within {within_seconds:.0f} s of taking the Lease: {kinds}; "
+                "see `cannot list` in the log for what the API server said"
+            ) from None
+        logger.info("caught up in %.1f s", loop.time() - begun)
+
     def soon(self, kind: str, namespace: str | None) -> None:
         """The watch of that kind has just listed it: something may be gone that it will not tell about."""
-        self._due.add(_Place(kind, namespace))
+        place = _Place(kind, namespace)
+        self._due.add(place)
         self._any_due.set()
+        self._unwatched.discard(place)
+        if not self._unwatched:
+            self.watched.set()
 
     async def run(self) -> None:
         """Lists all again every period, and in between what it was asked to, until cancelled."""
@@ -133,24 +168,26 @@ class Resync:
             self._any_due.clear()
         return True
 
-    async def _list(self, places: Iterable[_Place]) -> None:
-        """Until every one of them has been listed."""
+    async def _list(self, places: Iterable[_Place], missing: set[_Place] | None = None) -> None:
+        """Until every one of them has been listed. missing: is emptied meanwhile."""
         todo, delay = [*places], _FIRST_RETRY_SECONDS
+        missing = set(todo) if missing is None else missing
         while True:
-            failed: list[_Place] = []
-            await self._run_all([functools.partial(self._try, place, failed) for place in todo])
-            if not failed:
+            await self._run_all([functools.partial(self._try, place, missing) for place in todo])
+            todo = [place for place in todo if place in missing]
+            if not todo:
                 return
             await asyncio.sleep(delay * self._rng.uniform(0.8, 1.2))
-            todo, delay = failed, min(2 * delay, _LAST_RETRY_SECONDS)
+            delay = min(2 * delay, _LAST_RETRY_SECONDS)
 
-    async def _try(self, place: _Place, failed: list[_Place]) -> None:
+    async def _try(self, place: _Place, missing: set[_Place]) -> None:
         try:
             await self.list_kind(*place)
         except Exception as error:
             where = f" in {place.namespace}" if place.namespace else ""
             logger.warning("cannot list %s%s: %s", place.kind, where, error or type(error).__name__)
-            failed.append(place)
+        else:
+            missing.discard(place)
 
     def _tell(self, keys: Sequence[Key]) -> None:
         for key in keys:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from steeltown.core.plan import Key, Obj, Target
-from steeltown.runtime.resync import Resync
+from steeltown.runtime.resync import NotCaughtUp, Resync
 from steeltown.runtime.store import Store
 
 MODEL = Key("MLModel", "team", "m")
@@ -173,3 +173,39 @@ async def test_watches_that_list_anew_all_the_time_do_not_put_off_the_list_of_ev
         await asyncio.sleep(1)
     assert [kind for kind, _ in bench.lists.calls].count("MLModel") == 1
     running.cancel()
+
+
+async def test_catching_up_lists_everything_again_and_so_answers_the_lists_of_watches(bench: Bench) -> None:
+    await bench.resync.fill()
+    bench.resync.soon("Pod", None)
+    bench.lists.calls.clear()
+    await bench.resync.catch_up()
+    assert [kind for kind, _ in bench.lists.calls] == ["MLModel", "Pod"]
+    assert not bench.resync._due
+
+
+@pytest.mark.looptime
+async def test_watch_that_lists_while_we_do_is_answered_by_another_list(bench: Bench) -> None:
+    running = asyncio.create_task(bench.resync.run())
+    bench.lists.between = lambda: bench.resync.soon("Pod", None) if len(bench.lists.calls) == 2 else None
+    await bench.resync.catch_up()
+    await asyncio.sleep(10)
+    assert [kind for kind, _ in bench.lists.calls] == ["MLModel", "Pod", "Pod"]
+    running.cancel()
+
+
+@pytest.mark.looptime
+async def test_kind_that_cannot_be_listed_in_time_is_named(bench: Bench) -> None:
+    bench.lists.failures["Pod"] = 10**6
+    started = asyncio.get_running_loop().time()
+    with pytest.raises(NotCaughtUp, match="not listed within 60 s of taking the Lease: Pod; see `cannot list`"):
+        await bench.resync.catch_up(within_seconds=60.0)
+    assert asyncio.get_running_loop().time() - started == pytest.approx(60.0)
+
+
+async def test_watched_is_said_once_every_watch_has_listed_what_it_follows(bench: Bench) -> None:
+    bench.resync.soon("Pod", None)
+    bench.resync.soon("Pod", None)
+    assert not bench.resync.watched.is_set()
+    bench.resync.soon("MLModel", None)
+    assert bench.resync.watched.is_set()

@@ -3,7 +3,7 @@
 After a write the cache usually holds the answer at once. Where it cannot (a conflict tells that a newer
 version exists, but not what it says), the root waits until the watch brings it. Its event wakes the root, so
 the wait costs nothing; the cap only keeps a broken watch from stopping work for good. The scheme is that of
-kube-controller-manager (KEP-5647).
+kube-controller-manager (KEP-5647), the name that of client-go's controllers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ class _Expected(NamedTuple):
     until: float
 
 
-class Gate:
+class Expectations:
+    """By root: which versions of which objects the cache must show before the next reconcile."""
+
     def __init__(self, *, store: Store, clock: Monotonic, cap_seconds: float = CAP_SECONDS) -> None:
         self._store = store
         self._clock = clock

@@ -19,7 +19,6 @@ from ..api.trainingrun import TrainingRunTemplate
 from .children import pods
 from .naming import run_name, short_hash
 from .observed.model import ObservedModel, Run
-from .observed.trust import controller_uid
 from .ownership import MODEL_LABEL
 from .plan import Create, Obj
 
@@ -70,14 +69,12 @@ def fingerprint(template: TrainingRunTemplate) -> str:
 
 def _of_template(world: ObservedModel, run: Run) -> bool:
     """Made from the template: it carries our annotation, or, where a hand took that away, our owner reference."""
-    annotations = run.obj["metadata"].get("annotations") or {}
-    return TEMPLATE_ANNOTATION in annotations or controller_uid(run.obj) == world.root["metadata"]["uid"]
+    return TEMPLATE_ANNOTATION in run.annotations or run.controller == world.root["metadata"]["uid"]
 
 
 def _made_from(run: Run) -> str:
     """Fingerprint of the template that the run was made from; from its spec itself where the annotation is gone."""
-    annotations = run.obj["metadata"].get("annotations") or {}
-    if noted := annotations.get(TEMPLATE_ANNOTATION):
+    if noted := run.annotations.get(TEMPLATE_ANNOTATION):
         return str(noted)
     try:
         return fingerprint(TrainingRunTemplate.model_validate(run.obj["spec"]))

@@ -7,7 +7,6 @@ may matter.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,34 +29,42 @@ from . import trust
 
 Order = tuple[str, int, str]
 
-_NUMBER = re.compile(r"(\d{1,9})$")
+_DIGITS = "0123456789"
 
 
 def order(run: str, created: str) -> Order:
     """Creation order of runs; within one second by the number that ends the name, then by name."""
-    number = _NUMBER.search(run)
-    return created, int(number[1]) if number else -1, run
+    digits = len(run) - len(run.rstrip(_DIGITS))
+    return created, int(run[-min(digits, 9) :]) if digits else -1, run
 
 
 class Run:
-    """A TrainingRun of the model, read without parsing all of it."""
+    """A TrainingRun of the model, read without parsing all of it, and each fact at most once."""
 
     def __init__(self, obj: Obj, policy: Policy) -> None:
         self.obj = obj
-        self._policy = policy
+        self.policy = policy
         self.name: str = obj["metadata"]["name"]
         self.status: dict[str, Any] = obj.get("status") or {}
 
-    @property
+    @cached_property
     def created(self) -> str:
         """When it was first created; a restore gives it another creationTimestamp."""
         return str(self.status.get("createdTime") or self.obj["metadata"].get("creationTimestamp", ""))
 
     @cached_property
+    def controller(self) -> str | None:
+        return trust.controller_uid(self.obj)
+
+    @cached_property
+    def annotations(self) -> Mapping[str, str]:
+        return self.obj["metadata"].get("annotations") or {}
+
+    @cached_property
     def order(self) -> Order:
         return order(self.name, self.created)
 
-    @property
+    @cached_property
     def finished(self) -> bool:
         return bool(self.status.get("completionTime"))
 
@@ -74,7 +81,7 @@ class Run:
     @cached_property
     def outcome(self) -> Outcome | None:
         """How the rollout of exactly this version ended, None also when a user has asked to retry it."""
-        found = record.outcome(self.obj, self._policy)
+        found = record.outcome(self.obj, self.policy)
         if found is None or self.version is None or found.digest != self.version.digest:
             return None
         return found if found.retry == self.retry else None
@@ -97,6 +104,23 @@ class Run:
                 make = false if finding.status == "False" else unknown
                 return make(finding.reason, f"{gate.value}: {finding.message}")
         return true(Reason.GATES_PASSED, f"{', '.join(g.value for g in RUN_GATES)} hold for {self.name}")
+
+
+_KNOWN: dict[str, Run] = {}
+_MOST_KNOWN = 100_000
+
+
+def run_of(obj: Obj, policy: Policy) -> Run:
+    """The run, read anew only if the object is another than last time: a model may have thousands, and one event
+    concerns one of them."""
+    uid = obj["metadata"].get("uid", "")
+    known = _KNOWN.get(uid)
+    if known is not None and known.obj is obj and known.policy is policy:
+        return known
+    if len(_KNOWN) >= _MOST_KNOWN:
+        _KNOWN.clear()
+    made = _KNOWN[uid] = Run(obj, policy)
+    return made
 
 
 def read_status(root: Obj) -> MLModelStatus:
@@ -136,7 +160,7 @@ class ObservedModel:
     ) -> ObservedModel:
         services = snapshot.of_kind("Service")
         service = services.get(snapshot.root["metadata"]["name"])
-        runs = {name: Run(obj, policy) for name, obj in snapshot.of_kind(TRAINING_RUN).items()}
+        runs = {name: run_of(obj, policy) for name, obj in snapshot.of_kind(TRAINING_RUN).items()}
         told = record.live_record(snapshot.root, service, status, policy)
         return cls(
             root=snapshot.root,

@@ -51,8 +51,9 @@ def _refused(s: Standing, verdict: VerdictStatus | None) -> Answer | None:
 
 def _abort_names_nobody(s: Standing, verdict: VerdictStatus | None) -> Answer | None:
     named = s.world.spec.abort
-    known = {*s.world.runs, *(h.run for h in s.world.status.history)}
-    if named is None or named in known or (s.rollout and s.rollout.run == named):
+    if named is None or named in s.world.runs or any(h.run == named for h in s.world.status.history):
+        return None
+    if s.rollout and s.rollout.run == named:
         return None
     message = f"spec.abort names {named}, and this model has no such TrainingRun: correct or remove it"
     return _stalled(Reason.UNKNOWN_RUN, message)

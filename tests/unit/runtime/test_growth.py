@@ -7,6 +7,7 @@ everything, and none more for an event. The same at full size, timed: benchmarks
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections.abc import AsyncIterator, Callable
 from types import FrameType
@@ -32,11 +33,13 @@ def instructions(work: Callable[[], object]) -> int:
         return trace
 
     before = sys.gettrace()
+    gc.disable()  # a collection runs whatever callbacks other tests' libraries have registered
     sys.settrace(trace)
     try:
         work()
     finally:
         sys.settrace(before)
+        gc.enable()
     return count
 
 

@@ -24,7 +24,7 @@ from steeltown.runtime.reconciler import Reconciler
 from steeltown.runtime.store import Store
 
 from . import records
-from .cluster import Applier, Cluster, Crash, Recorder, later
+from .cluster import Applier, Cluster, Crash, Recorder, controller_uid, later
 from .nature import REQUESTS_PER_TICK, Behaviour, Nature, is_ready, route_of
 
 MODEL = "m"
@@ -239,7 +239,7 @@ class Explorer:
             assert self.tick < end, f"no rest within {within} ticks; {self.told()}"
             self._user()
             self.resume()
-            moves = self.pending or (self.model is not None and (self.rollout or not self.settled()))
+            moves = self.pending or (self.model is not None and not self.settled())
             quiet = 0 if moves else quiet + 1
         return self._end()
 
@@ -378,10 +378,20 @@ class Explorer:
         current = self.status.observed_generation == (self.model or {"metadata": {}})["metadata"].get("generation")
         return ready is not None and current and (ready.status == "True" or stalled)
 
+    def _service(self) -> Obj | None:
+        """The one that users call, once it is this model's: of one that was deleted some may be left for a moment."""
+        service = self.cluster.get("Service", MODEL)
+        mine = service and self.model and controller_uid(service) == self.model["metadata"]["uid"]
+        return service if mine else None
+
     @property
     def promoted_digest(self) -> str:
         """Of the version that the record says is live by evidence, "" if none is."""
-        return records.promoted_digest(self.cluster.get("Service", MODEL))
+        digest = records.promoted_digest(self._service())
+        made = {
+            ((r.get("status") or {}).get("artifact") or {}).get("digest") for r in self.cluster.of_kind("TrainingRun")
+        }
+        return digest if digest in made | self.promoted else ""  # else a hand has bent it
 
     def final(self) -> dict[str, Any]:
         """The end state without what names moments: times, ids, resource versions."""
@@ -443,18 +453,19 @@ class Explorer:
         assert rollout.phase in (Phase.SHIFTING, Phase.PROMOTING), f"I2: weight {route.weight} in {rollout.phase}"
         assert route.weight <= rollout.weight, f"I2: weight {route.weight} > {rollout.weight}"
         assert route.canary_digest == rollout.digest, "I2: another digest"
-        ready, needed = len(self.nature.endpoints(f"{MODEL}-canary")), self.scenario.replicas * route.weight / 100
+        canary = self.nature.selected(f"{MODEL}-canary")
+        ready, needed = sum(map(self._there, canary)), self.scenario.replicas * route.weight / 100
         assert ready >= needed, f"I3: weight {route.weight} before its capacity: {ready} of {needed} replicas are ready"
 
     def _check_serving(self) -> None:
         """I1 and I3: who served goes on serving, with the capacity that the spec asks for. I11: out of a Deployment
         of that size. Pods that nature keeps from being ready are not missed: nobody took them away."""
-        selected = self.nature.selected(MODEL)
+        selected = self.nature.selected(MODEL) if self._service() else []
         if sum(map(is_ready, selected)) >= self.scenario.replicas:
             self.was_serving = True
         if not self.was_serving or self.tick <= self.graceful:
             return
-        there = sum(is_ready(p) or self.nature.excused(p) for p in selected)
+        there = sum(map(self._there, selected))
         assert there, f"I1: no ready endpoint; {self.cluster.log[-5:]}"
         assert there >= self.scenario.replicas, f"I3: {there} ready; {self.cluster.log[-5:]}"
         selector = self.selector.items()
@@ -464,6 +475,9 @@ class Explorer:
             if selector <= d["spec"]["template"]["metadata"]["labels"].items()
         ]
         assert sum(sizes) >= self.scenario.replicas, f"I11: {sizes} replicas asked for; {self.cluster.log[-5:]}"
+
+    def _there(self, pod: Obj) -> bool:
+        return is_ready(pod) or self.nature.excused(pod)
 
     def _check_rejections(self) -> None:
         """I13: who rejects a good version has been told nothing about it."""

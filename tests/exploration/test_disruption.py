@@ -1,0 +1,353 @@
+"""Platforms that fail: no node, no image, no quota, evicted and dying Pods, evidence that cannot be read.
+
+What says nothing about the model is never a Pass and never a rejection (I13): the rollout waits, says for what, and
+goes on when the platform is well. What does say something (a new version that dies in service while the old one is
+healthy) rolls back to a version that is still there.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+from explore.nature import QUOTA, Behaviour, Trouble, everything, of_component, of_run, trained_by
+from explore.scenarios import (
+    GOOD_A,
+    GOOD_B,
+    GOOD_C,
+    PHASES,
+    When,
+    begun,
+    create,
+    live_is,
+    model,
+    retrain,
+    template,
+)
+from explore.schedule import MODEL, Explorer, Step
+from steeltown.api.mlmodel import Phase
+from steeltown.core.plan import Obj, Target
+
+FAILING = Behaviour("failing", "b")
+HOLD = {"onInconclusive": "Hold", "progressDeadlineSeconds": 10}
+HARSH = {"onInconclusive": "Rollback", "progressDeadlineSeconds": 10}
+"""The model that forgives least: ten seconds for each phase, and what is inconclusive by then is rolled back."""
+OUTAGE_TICKS = 25
+"""Well past those ten seconds."""
+DEAD = (Trouble.UNSCHEDULABLE, Trouble.IMAGE_PULL)
+
+
+@cache
+def _at(phase: str, candidate: Behaviour, harsh: bool, replicas: int) -> Explorer:
+    steps = (create(GOOD_A, **(HARSH if harsh else HOLD)), retrain(candidate))
+    x = begun(*steps, replicas=replicas).until(live_is("m-v1"))
+    return x.until(lambda x: PHASES[phase](x) and x.rollout is not None and x.rollout["run"] == "m-v2")
+
+
+def at(phase: str, candidate: Behaviour = GOOD_B, *, harsh: bool = False, replicas: int = 2) -> Explorer:
+    """m-v1 is live, the rollout of m-v2 has come so far."""
+    return _at(phase, candidate, harsh, replicas).fork()
+
+
+def before_rollout(*, harsh: bool = False, candidate: Behaviour = GOOD_B) -> Explorer:
+    """m-v1 is live, and the next version begins to be trained."""
+    return begun(create(GOOD_A, **(HARSH if harsh else HOLD)), retrain(candidate)).until(live_is("m-v1"))
+
+
+def run(x: Explorer, name: str) -> Obj:
+    found = x.cluster.get("TrainingRun", name)
+    assert found is not None
+    return found
+
+
+def ended(name: str) -> When:
+    return lambda x: bool((x.cluster.get("TrainingRun", name) or {}).get("status", {}).get("completionTime"))
+
+
+def messages(x: Explorer, of: Obj | None = None) -> str:
+    conditions = ((of or x.model or {}).get("status") or {}).get("conditions") or ()
+    return " ".join(c["message"] for c in conditions)
+
+
+def in_production(x: Explorer, name: str, behaviour: Behaviour) -> None:
+    assert (x.live, x.promoted_digest) == (name, behaviour.model_digest)
+    assert x.outcome(name)[0] == "Promoted"
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def created(behaviour: Behaviour, **spec: object) -> Step:
+    """A model whose runs have a spec of their own."""
+
+    def act(x: Explorer) -> None:
+        obj = model(behaviour)
+        changed = {**obj["spec"], "training": {"template": {**template(behaviour), **spec}}}
+        meta = {**obj["metadata"], "namespace": x.cluster.namespace}
+        x.cluster.put({**obj, "metadata": meta, "spec": changed})
+
+    return Step(when=lambda x: True, act=act)
+
+
+@pytest.mark.parametrize("pending", [0, 5])
+def test_second_pod_of_a_run_has_a_start_deadline_of_its_own(pending: int) -> None:
+    """Fails when the age of the Job is counted: a drain after the deadline ends a run that only waits for its Pod."""
+    x = begun(created(GOOD_A, startDeadlineSeconds=10))
+    x.nature.trouble(Trouble.BUSY, trained_by("m-v1"))
+    x.go(20)
+    x.nature.evict(trained_by("m-v1"), pending=pending)
+    x.go(3 + pending)
+    x.nature.heal()
+    x.settle()
+    assert x.condition("Ready", of=run(x, "m-v1"))[:2] == ("True", "Succeeded")
+
+
+def test_run_whose_second_pod_cannot_be_made_for_a_while_waits_for_it() -> None:
+    """Fails when a Job without a Pod is taken for one that has never started."""
+    x = begun(created(GOOD_A, startDeadlineSeconds=10))
+    x.nature.trouble(Trouble.BUSY, trained_by("m-v1"))
+    x.go(20)
+    x.nature.trouble(Trouble.NO_PODS, trained_by("m-v1"), ticks=6)
+    x.nature.evict(trained_by("m-v1"))
+    x.go(6)
+    x.nature.heal()
+    x.settle()
+    assert x.condition("Ready", of=run(x, "m-v1"))[:2] == ("True", "Succeeded")
+
+
+def test_second_pod_that_finds_no_node_within_the_deadline_ends_the_run_with_the_cause() -> None:
+    """Fails when an attempt that never starts is waited for without an end."""
+    x = begun(created(GOOD_A, startDeadlineSeconds=10))
+    x.nature.trouble(Trouble.BUSY, trained_by("m-v1"))
+    x.go(20)
+    x.nature.evict(trained_by("m-v1"), pending=100)
+    x.until(ended("m-v1"), within=20)
+    assert x.condition("Ready", of=run(x, "m-v1"))[:2] == ("False", "Unschedulable")
+
+
+def test_job_that_can_make_no_pod_says_why_within_ten_seconds() -> None:
+    """Fails when the cause stands in the Job's Events alone, and the run is said to wait for images."""
+    x = begun(create(GOOD_A))
+    x.nature.trouble(Trouble.NO_PODS, trained_by("m-v1"))
+    x.go(12)
+    assert QUOTA in messages(x, run(x, "m-v1"))
+    x.nature.heal()
+    x.settle()
+    in_production(x, "m-v1", GOOD_A)
+
+
+@pytest.mark.parametrize("trouble", DEAD)
+def test_run_that_waits_for_the_platform_says_so_and_goes_on(trouble: Trouble) -> None:
+    """Fails when a Pod that cannot start yet ends the run before its deadline."""
+    x = begun(create(GOOD_A))
+    x.nature.trouble(trouble, trained_by("m-v1"))
+    x.go(20)
+    assert not ended("m-v1")(x)
+    x.nature.heal()
+    x.settle()
+    in_production(x, "m-v1", GOOD_A)
+
+
+# --- the rollout waits -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("harsh", [False, True], ids=["hold", "rollback"])
+@pytest.mark.parametrize("trouble", [*DEAD, Trouble.NO_PODS])
+@pytest.mark.parametrize("who", ["candidate", "baseline", "load check", "everybody"])
+def test_platform_that_starts_no_pod_rejects_nobody(who: str, trouble: Trouble, harsh: bool) -> None:
+    """Fails when a deadline that passes for want of a node, an image or quota is held against the version."""
+    x = before_rollout(harsh=harsh)
+    which = {
+        "candidate": of_run("m-v2"),
+        "baseline": of_run("m-v1", "baseline"),
+        "load check": of_component("loadcheck"),
+        "everybody": lambda obj: not trained_by("m-v2")(obj),
+    }[who]
+    x.nature.trouble(trouble, which, ticks=OUTAGE_TICKS)
+    x.go(OUTAGE_TICKS)
+    assert x.live == "m-v1"
+    assert x.outcome("m-v2")[0] != "RolledBack"
+    x.until(live_is("m-v2"), within=120).settle()
+    in_production(x, "m-v2", GOOD_B)
+
+
+@pytest.mark.parametrize("trouble", DEAD)
+def test_rollout_that_waits_for_the_platform_says_for_what(trouble: Trouble) -> None:
+    """Fails when all that is said is that it was not ready in time."""
+    x = before_rollout(harsh=True)
+    x.nature.trouble(trouble, of_run("m-v2"))
+    x.go(OUTAGE_TICKS)
+    reason = {Trouble.UNSCHEDULABLE: "Unschedulable", Trouble.IMAGE_PULL: "ImagePullFailed"}[trouble]
+    assert reason in {c.reason for c in x.status.conditions}
+    word = {Trouble.UNSCHEDULABLE: "Insufficient memory", Trouble.IMAGE_PULL: "registry unavailable"}[trouble]
+    assert word in messages(x)
+
+
+@pytest.mark.parametrize("harsh", [False, True], ids=["hold", "rollback"])
+@pytest.mark.parametrize("phase", ["first step", "second step"])
+def test_capacity_that_the_next_step_needs_may_come_late(phase: str, harsh: bool) -> None:
+    """Fails when a full node between two steps is held against the version."""
+    x = at(phase, harsh=harsh, replicas=4)
+    x.nature.trouble(Trouble.UNSCHEDULABLE, of_run("m-v2"), ticks=OUTAGE_TICKS)
+    x.go(OUTAGE_TICKS)
+    assert x.outcome("m-v2")[0] != "RolledBack"
+    x.until(live_is("m-v2"), within=120).settle()
+    in_production(x, "m-v2", GOOD_B)
+
+
+@pytest.mark.parametrize(
+    ("pending", "harsh"), [(0, False), (15, False), (15, True)], ids=["short", "long, hold", "long, rollback"]
+)
+@pytest.mark.parametrize("who", ["candidate", "live version", "baseline", "load check", "everybody"])
+@pytest.mark.parametrize("phase", PHASES)
+def test_drain_in_any_phase_rejects_nobody(phase: str, who: str, pending: int, harsh: bool) -> None:
+    """Fails when the loss of a node is taken for what a version has done."""
+    x = at(phase, harsh=harsh)
+    which = {
+        "candidate": of_run("m-v2"),
+        "live version": of_run("m-v1"),
+        "baseline": of_run("m-v1", "baseline"),
+        "load check": of_component("loadcheck"),
+        "everybody": everything,
+    }[who]
+    x.nature.evict(which, pending=pending)
+    x.until(live_is("m-v2"), within=150).settle()
+    in_production(x, "m-v2", GOOD_B)
+
+
+def test_load_check_that_is_evicted_again_and_again_rejects_nobody() -> None:
+    """Fails when lost load checks add up to a verdict."""
+    x = at("load checking", harsh=True)
+    for _ in range(5):
+        x.nature.evict(of_component("loadcheck"))
+        x.go(2)
+    x.until(live_is("m-v2"), within=150).settle()
+    in_production(x, "m-v2", GOOD_B)
+
+
+# --- refused writes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "Service", "Job", "TrainingRun"])
+@pytest.mark.parametrize("phase", PHASES)
+def test_refused_children_delay_a_rollout_and_do_not_change_its_end(phase: str, kind: str) -> None:
+    """Fails when a quota on one kind makes something of the rollout be skipped or rejected."""
+    x = at(phase)
+    x.cluster.refused = {kind: f"exceeded quota: count/{kind.lower()}s"}
+    x.go(15)
+    x.cluster.refused = {}
+    x.until(live_is("m-v2"), within=120).settle()
+    in_production(x, "m-v2", GOOD_B)
+
+
+@pytest.mark.parametrize("kind", ["TrainingRun", "Deployment", "Service"])
+def test_weight_goes_to_nothing_although_something_else_is_refused(kind: str) -> None:
+    """Fails when the first refusal ends the plan: the canary that fails keeps its share (I6)."""
+    x = at("first step", FAILING)
+    x.cluster.refused = {kind: "exceeded quota"}
+    retrain(GOOD_C).act(x)  # a TrainingRun to make, before anything of the rollback
+    live = next(d for d in x.cluster.of_kind("Deployment") if d["metadata"]["labels"].items() >= x.selector.items())
+    x.cluster.set_metadata(live, annotations={})  # and a Deployment to mend
+    x.until(lambda x: x.phase(Phase.ROLLING_BACK) or x.outcome("m-v2")[0] == "RolledBack", within=20)
+    x.go(x.abort_ticks)
+    assert not any(route.weight for route in x._routes().values())
+    x.cluster.refused = {}
+    x.settle()
+    assert x.live in ("m-v1", "m-v3")
+
+
+# --- what dies -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_live_pods_that_die_for_a_while_are_not_held_against_the_candidate(phase: str) -> None:
+    """Fails when trouble of the live version ends the rollout of the one that may mend it."""
+    x = at(phase, harsh=True)
+    x.nature.trouble(Trouble.CRASHING, of_run("m-v1"), ticks=4)
+    x.until(live_is("m-v2"), within=150).settle()
+    in_production(x, "m-v2", GOOD_B)
+
+
+@pytest.mark.parametrize("trouble", [Trouble.CRASHING, Trouble.UNREADY])
+def test_version_whose_pods_die_in_the_bake_goes_back_to_the_old_one_which_is_still_there(trouble: Trouble) -> None:
+    """Fails when the bake is a timer: it passes while every new Pod crashes, and the healthy old version is deleted."""
+    x = at("baking")
+    old = next(
+        d for d in x.cluster.of_kind("Deployment") if d["metadata"]["labels"].items() < _labels(x, "m-v1").items()
+    )
+    x.nature.trouble(trouble, of_run("m-v2"))
+    x.settle()
+    assert x.live == "m-v1"
+    assert x.outcome("m-v2")[0] == "RolledBack"
+    kept = x.cluster.objects.get(Target("Deployment", x.cluster.namespace, old["metadata"]["name"]))
+    assert kept is not None
+    assert kept["metadata"]["uid"] == old["metadata"]["uid"]
+    assert len(x.nature.endpoints(MODEL)) == x.scenario.replicas
+
+
+def _labels(x: Explorer, name: str) -> dict[str, str]:
+    labels: dict[str, str] = next(p for p in x.cluster.of_kind("Pod") if of_run(name)(p))["metadata"]["labels"]
+    return labels
+
+
+def test_version_that_dies_as_soon_as_it_serves_everybody_is_rolled_back() -> None:
+    """Fails when Pods that die under the whole traffic are out of sight: who is not ready says nothing bad."""
+    x = before_rollout(candidate=Behaviour("latecrashing", "b"))
+    x.until(lambda x: x.outcome("m-v2")[0] == "RolledBack", within=80).settle()
+    assert x.live == "m-v1"
+    assert len(x.nature.endpoints(MODEL)) == x.scenario.replicas
+
+
+@pytest.mark.parametrize("harsh", [False, True], ids=["hold", "rollback"])
+def test_bake_does_not_pass_while_its_evidence_cannot_be_read(harsh: bool) -> None:
+    """Fails when no news is good news: the old version is deleted without a look at the new one."""
+    x = at("baking", harsh=harsh)
+    x.nature.trouble(Trouble.MUTE)
+    x.go(20)
+    assert x.phase(Phase.BAKING)
+    assert any(of_run("m-v1")(p) for p in x.cluster.of_kind("Pod"))
+    x.nature.heal()
+    x.settle()
+    in_production(x, "m-v2", GOOD_B)
+
+
+def test_bake_of_a_version_that_fails_behind_unreadable_evidence_ends_in_a_rollback() -> None:
+    """Fails when the bake has passed before its evidence could be read."""
+    x = at("baking", Behaviour("latefailing", "b"))
+    x.nature.trouble(Trouble.MUTE, ticks=15)
+    x.until(lambda x: x.outcome("m-v2")[0] == "RolledBack", within=60).settle()
+    assert x.live == "m-v1"
+
+
+@pytest.mark.parametrize("trouble", [Trouble.MUTE, Trouble.STALE])
+@pytest.mark.parametrize("phase", ["first step", "second step"])
+def test_canary_whose_evidence_does_not_come_is_neither_passed_nor_rejected(phase: str, trouble: Trouble) -> None:
+    """Fails when evidence that cannot be read is inconclusive evidence, and so a rejection."""
+    x = at(phase, harsh=True)
+    x.go(1)
+    x.nature.trouble(trouble)
+    step = x.status.rollout.step if x.status.rollout else -1
+    x.go(OUTAGE_TICKS)
+    assert x.outcome("m-v2")[0] == ""
+    assert x.status.rollout is not None
+    assert x.status.rollout.step <= step + 1
+    x.nature.heal()
+    x.settle()
+    in_production(x, "m-v2", GOOD_B)
+
+
+# --- the fix of what is broken ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("harsh", [False, True], ids=["hold", "rollback"])
+@pytest.mark.parametrize("broken", ["its new Pods", "all of it"])
+def test_fix_of_a_live_version_that_is_broken_can_be_rolled_out(broken: str, harsh: bool) -> None:
+    """Fails when a baseline that cannot become ready blocks, or even rejects, the version that mends it."""
+    x = before_rollout(harsh=harsh)
+    x.nature.trouble(Trouble.CRASHING, of_run("m-v1", "baseline"))
+    if broken == "all of it":
+        x.nature.trouble(Trouble.CRASHING, of_run("m-v1"))
+    x.until(lambda x: x.live == "m-v2", within=100)
+    x.nature.heal()
+    x.settle()
+    in_production(x, "m-v2", GOOD_B)

@@ -3,7 +3,7 @@
 Evidence that a Pod answers, termination messages, annotations and status. The first byte of an input chooses the
 reader, the rest is the text. Whatever the text is, a reader makes a value of it or says no in its one documented way
 (None, or a short ValueError), within a second of computing; and what it made is within the limits that the planners
-count on, and can be written down and read again.
+count on, can be judged, and can be written down and read again.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
 from pydantic import ValidationError
 from steeltown.api.mlmodel import MLModelStatus
-from steeltown.api.objectives import RunObjectives
+from steeltown.api.objectives import RunObjectives, ServingObjective
 from steeltown.api.trainingrun import TrainingRunStatus
 from steeltown.contract import strict
 from steeltown.contract.checks import Check, Verdict
@@ -25,11 +25,13 @@ from steeltown.contract.evidence import EVIDENCE_BYTES, Counts, Evidence, Pairs,
 from steeltown.contract.histogram import Histogram
 from steeltown.contract.reports import LIMIT_BYTES, LoadReport, LoadSide, MetricComparison, StepReport
 from steeltown.core import seal
+from steeltown.core.judge.verdict import Looks, judge_canary, judge_load
 
 SECONDS: Final = 1.0
 MESSAGE_CHARACTERS: Final = 1000
 STATUS_BYTES: Final = 1 << 20
 
+LIMITS: Final = ServingObjective(error_rate="0.01", latency_milliseconds=50, slow_rate="0.01", max_slowdown="2.0")
 DIGEST: Final = "sha256:" + "0" * 64
 _KEY: Final = b"a key"
 _ABOUT: Final = ("live", "team", "m")
@@ -61,6 +63,7 @@ def _evidence(seen: Evidence) -> None:
     for counts in (seen.live, seen.canary):
         assert counts.errors + counts.latency.total == counts.requests <= strict.MAX_COUNT
         _histogram(counts.latency)
+    judge_canary(seen.canary, seen.live, LIMITS, Looks())
     assert seen.pairs.agreed <= seen.pairs.compared == seen.pairs.difference.total
     _histogram(seen.pairs.difference)
 
@@ -83,6 +86,8 @@ def _step_report(report: StepReport | None) -> None:
 
 
 def _load_report(report: LoadReport | None) -> None:
+    if report:
+        judge_load(report, LIMITS)
     for side in (report.candidate, report.baseline) if report else ():
         if side:
             assert side.over <= side.latency.total == side.sent - side.errors
@@ -124,6 +129,10 @@ _SEEN = Evidence(
     canary=_COUNTS,
     pairs=Pairs(compared=2, agreed=1, failed=1, difference=Histogram({0: 1, 99: 1})),
     route="0123456789abcdef",
+)
+_HUGE = Counts(requests=10**11, errors=10**10, latency=Histogram({5: 9 * 10**10}))
+_HUGE_SEEN = replace(
+    _SEEN, live=_HUGE, canary=replace(_HUGE, errors=10**10 + 10**6, latency=Histogram({5: 89_999_000_000}))
 )
 _SIDE = LoadSide(sent=3, errors=1, over=1, latency=Histogram({5: 2}), first_error="HTTP 500")
 _REPORT = StepReport(
@@ -177,7 +186,13 @@ _RUN_STATUS = {
 _OBJECTIVES = {"quality": [{"metric": "auc", "min": "0.5"}], "serving": {"latencyMilliseconds": 100}}
 
 READERS: Final = (
-    Reader("evidence", Evidence.from_bytes, (ValueError,), _evidence, (json.dumps(_SEEN.to_json()),)),
+    Reader(
+        "evidence",
+        Evidence.from_bytes,
+        (ValueError,),
+        _evidence,
+        tuple(json.dumps(e.to_json()) for e in (_SEEN, _HUGE_SEEN)),
+    ),
     Reader("step report", lambda d: StepReport.decode(_text(d)), (), _step_report, (_REPORT.encode(),)),
     Reader(
         "load report",

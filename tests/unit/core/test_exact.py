@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 from hypothesis import given
@@ -51,6 +52,47 @@ def test_fisher_is_the_hypergeometric_tail(x: int, n: int, y: int, m: int) -> No
     weights = {k: math.comb(n, k) * math.comb(m, t - k) for k in range(max(0, t - m), min(n, t) + 1)}
     expected = sum(w for k, w in weights.items() if k >= x) / sum(weights.values())
     assert fisher_greater(x, n, y, m) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("x", "n", "y", "m"),
+    [
+        (100_900, 10**6, 10**6, 10**7),
+        (101_000, 10**6, 100_000, 10**6),
+        (99_000, 10**6, 100_000, 10**6),
+        (5_300, 10**5, 5_000, 10**5),
+        (70_000, 10**5, 50_000, 10**5),
+        (300_000, 600_000, 2, 3),
+    ],
+)
+def test_fisher_of_large_counts_is_still_the_tail(x: int, n: int, y: int, m: int) -> None:
+    def log_choose(a: int, k: int) -> float:
+        return math.lgamma(a + 1) - math.lgamma(k + 1) - math.lgamma(a - k + 1)
+
+    all_log, top = log_choose(n + m, x + y), min(n, x + y)
+    every = (log_choose(n, k) + log_choose(m, x + y - k) - all_log for k in range(x, min(top, x + 100_000) + 1))
+    expected = math.fsum(math.exp(term) for term in every)
+    assert fisher_greater(x, n, y, m) == pytest.approx(expected, rel=2e-5, abs=1e-300)
+
+
+@pytest.mark.parametrize(
+    ("x", "n", "y", "m"),
+    [
+        (10, 2**53, 2**52, 2**53),
+        (2**52, 2**53, 0, 2**53),
+        (10, 10**12, 10**11, 10**12),
+        (10**11 + 10**6, 10**12, 10**11, 10**12),
+        (0, 2**70, 2**70, 2**70),
+        (2**53, 2**53, 1, 1),
+    ],
+)
+def test_counts_of_a_pod_that_lies_take_no_longer_than_others(x: int, n: int, y: int, m: int) -> None:
+    started = time.process_time()
+    assert 0.0 <= fisher_greater(x, n, y, m) <= 1.0
+    lower, upper = clopper_pearson_lower(x, n, 0.005), clopper_pearson_upper(x, n, 0.005)
+    assert 0.0 <= lower <= 1.0 and 0.0 <= upper <= 1.0
+    assert lower <= upper or n > 10**13  # more than any reader lets through
+    assert time.process_time() - started < 0.5
 
 
 def test_the_lady_tasting_tea() -> None:

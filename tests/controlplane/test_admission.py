@@ -44,7 +44,9 @@ CONTAINER = {
 
 
 def template(**metadata: Any) -> Obj:
-    return {"metadata": metadata, "spec": {"securityContext": SECURITY, "containers": [CONTAINER]}}
+    fetch = {**CONTAINER, "name": "fetch"}
+    spec = {"securityContext": SECURITY, "initContainers": [fetch], "containers": [CONTAINER]}
+    return {"metadata": metadata, "spec": spec}
 
 
 def obj(kind: str, name: str, spec: Obj, /, **metadata: Any) -> Obj:
@@ -345,6 +347,10 @@ FORGED: dict[str, tuple[Ask, str]] = {
     ),
     "another image in the ReplicaSet": (patch("replicaset", "REPLICASET", {"spec": {"template": IMAGE}}), TEMPLATE),
     "another image in a live Pod": (patch("pod", "POD", IMAGE), EVIDENCE),
+    "another image for what fetches the model": (
+        patch("pod", "POD", {"spec": {"initContainers": [{"name": "fetch", "image": "liar.invalid/server:1"}]}}),
+        EVIDENCE,
+    ),
     "another image in the Pod of a Job": (patch("pod", "JOBPOD", IMAGE), EVIDENCE),
     "a container beside the server": (
         command("debug", "POD", "--image=liar.invalid/a:1", "--profile=restricted", "--attach=false"),
@@ -414,7 +420,7 @@ EDITORS: dict[str, Ask] = {
         lambda p: run(ownerReferences=[{**owned_by("ReplicaSet", "w", "u")[0], "apiVersion": "argoproj.io/v1alpha1"}])
     ),
     "a run beside its record": annotate("trainingrun", "made", "note=seen"),
-    "a label on a run of the operator's": label("trainingrun", "made", "team=ops"),
+    "labels on a run of the operator's": label("trainingrun", "made", "team=ops", "steeltown.dev/model=n"),
     "retry": annotate("trainingrun", "made", "steeltown.dev/retry=2026-11-28"),
     "retry, the older way": annotate("trainingrun", "made", "steeltown.dev/outcome-"),
     "deletion of a run": command("delete", "trainingrun", "made", DRY),

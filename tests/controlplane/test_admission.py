@@ -249,6 +249,19 @@ def answer(who: Kubectl, place: Place, ask: Ask) -> tuple[bool, str]:
     return done.returncode == 0, done.stdout + done.stderr
 
 
+def exported(place: Place) -> Obj:
+    """What a backup tool creates from what it has saved: without owners, uids and status, under names that are free."""
+    names = (("trainingrun", "made"), ("service", "m"), ("deployment", "m-h1"))
+    saved = [place.admin.get(kind, name) for kind, name in names]
+    for each in saved:
+        each.pop("status", None)
+        meta = each["metadata"]
+        each["metadata"] = {"name": meta["name"] + "-2", "labels": meta["labels"], "annotations": meta["annotations"]}
+        for address in ("clusterIP", "clusterIPs"):
+            each["spec"].pop(address, None)
+    return {"apiVersion": "v1", "kind": "List", "items": saved}
+
+
 IMAGE = {"spec": {"containers": [{"name": "server", "image": "liar.invalid/server:1"}]}}
 RESULT = {"steeltown.dev/result": '{"phase":"Succeeded"}'}
 LURE = workload("StatefulSet", "lure-set", {"app": "lure"}, template(labels={**VERSION, "app": "lure"}))
@@ -269,11 +282,16 @@ FORGED: dict[str, tuple[Ask, str]] = {
         create(run(annotations={"steeltown.dev/outcome": '{"result":"Promoted"}'})),
         f"annotation steeltown.dev/outcome {RECORD}",
     ),
+    "what a backup tool would restore": (create(exported), RECORD),
     "a record that does not exist yet": (create(run(annotations={"steeltown.dev/next": "1"})), "steeltown.dev/next"),
     "a result for a run that is there": (annotate("trainingrun", "made", "steeltown.dev/result={}"), RECORD),
     "another outcome": (annotate("trainingrun", "made", 'steeltown.dev/outcome={"result":"Promoted"}'), RECORD),
     "another template": (annotate("trainingrun", "made", "steeltown.dev/template=h3"), RECORD),
     "a template taken away": (annotate("trainingrun", "made", "steeltown.dev/template-"), "steeltown.dev/template"),
+    "all records taken off a run": (
+        annotate("trainingrun", "made", "steeltown.dev/template-", "steeltown.dev/outcome-"),
+        f"annotation steeltown.dev/template {RECORD}",
+    ),
     "retry and result at once": (
         annotate("trainingrun", "made", "steeltown.dev/retry=1", "steeltown.dev/result={}"),
         f"annotation steeltown.dev/result {RECORD}",
@@ -487,6 +505,7 @@ def test_administrator_of_the_namespace_changes_models(place: Place, ask: Ask) -
 
 
 RESERVED: dict[str, Ask] = {
+    "what was exported": create(exported),
     "a run with its result": create(run(annotations=RESULT)),
     "a Service with its record": create(service("n", VERSION, labels=OURS, annotations={"steeltown.dev/live": LIVE})),
     "a Deployment": create(

@@ -112,8 +112,8 @@ def enforcing(kubeconfig: str) -> Iterator[dict[str, str]]:
     everywhere.run("apply", "--server-side", "-f", str(REPOSITORY / "manifests/base/user-roles.yaml"))
     labels = {"test-admission": uuid.uuid4().hex[:8]}
     made = _policies(everywhere, labels)
-    everywhere.apply(*made)
     try:
+        everywhere.apply(*made)
         with namespace(kubeconfig, "probe", labels=labels) as own:
             grant(own, "edit", "probe")
             asked = [json.dumps(each) for each in (pod(labels=OURS), service("a", {}, labels=OURS))]
@@ -123,7 +123,7 @@ def enforcing(kubeconfig: str) -> Iterator[dict[str, str]]:
         yield labels
     finally:
         gone = [f"{o['kind']}/{o['metadata']['name']}".lower() for o in made if o["kind"].startswith("Validating")]
-        everywhere.run("delete", *gone)
+        everywhere.run("delete", "--ignore-not-found", *gone)
 
 
 def _policies(everywhere: Kubectl, labels: dict[str, str]) -> list[Obj]:

@@ -44,7 +44,9 @@ CONTAINER = {
 
 
 def template(**metadata: Any) -> Obj:
-    return {"metadata": metadata, "spec": {"securityContext": SECURITY, "containers": [CONTAINER]}}
+    fetch = {**CONTAINER, "name": "fetch"}
+    spec = {"securityContext": SECURITY, "initContainers": [fetch], "containers": [CONTAINER]}
+    return {"metadata": metadata, "spec": spec}
 
 
 def obj(kind: str, name: str, spec: Obj, /, **metadata: Any) -> Obj:
@@ -110,8 +112,8 @@ def enforcing(kubeconfig: str) -> Iterator[dict[str, str]]:
     everywhere.run("apply", "--server-side", "-f", str(REPOSITORY / "manifests/base/user-roles.yaml"))
     labels = {"test-admission": uuid.uuid4().hex[:8]}
     made = _policies(everywhere, labels)
-    everywhere.apply(*made)
     try:
+        everywhere.apply(*made)
         with namespace(kubeconfig, "probe", labels=labels) as own:
             grant(own, "edit", "probe")
             asked = [json.dumps(each) for each in (pod(labels=OURS), service("a", {}, labels=OURS))]
@@ -121,7 +123,7 @@ def enforcing(kubeconfig: str) -> Iterator[dict[str, str]]:
         yield labels
     finally:
         gone = [f"{o['kind']}/{o['metadata']['name']}".lower() for o in made if o["kind"].startswith("Validating")]
-        everywhere.run("delete", *gone)
+        everywhere.run("delete", "--ignore-not-found", *gone)
 
 
 def _policies(everywhere: Kubectl, labels: dict[str, str]) -> list[Obj]:
@@ -247,6 +249,19 @@ def answer(who: Kubectl, place: Place, ask: Ask) -> tuple[bool, str]:
     return done.returncode == 0, done.stdout + done.stderr
 
 
+def exported(place: Place) -> Obj:
+    """What a backup tool creates from what it has saved: without owners, uids and status, under names that are free."""
+    names = (("trainingrun", "made"), ("service", "m"), ("deployment", "m-h1"))
+    saved = [place.admin.get(kind, name) for kind, name in names]
+    for each in saved:
+        each.pop("status", None)
+        meta = each["metadata"]
+        each["metadata"] = {"name": meta["name"] + "-2", "labels": meta["labels"], "annotations": meta["annotations"]}
+        for address in ("clusterIP", "clusterIPs"):
+            each["spec"].pop(address, None)
+    return {"apiVersion": "v1", "kind": "List", "items": saved}
+
+
 IMAGE = {"spec": {"containers": [{"name": "server", "image": "liar.invalid/server:1"}]}}
 RESULT = {"steeltown.dev/result": '{"phase":"Succeeded"}'}
 LURE = workload("StatefulSet", "lure-set", {"app": "lure"}, template(labels={**VERSION, "app": "lure"}))
@@ -267,11 +282,16 @@ FORGED: dict[str, tuple[Ask, str]] = {
         create(run(annotations={"steeltown.dev/outcome": '{"result":"Promoted"}'})),
         f"annotation steeltown.dev/outcome {RECORD}",
     ),
+    "what a backup tool would restore": (create(exported), RECORD),
     "a record that does not exist yet": (create(run(annotations={"steeltown.dev/next": "1"})), "steeltown.dev/next"),
     "a result for a run that is there": (annotate("trainingrun", "made", "steeltown.dev/result={}"), RECORD),
     "another outcome": (annotate("trainingrun", "made", 'steeltown.dev/outcome={"result":"Promoted"}'), RECORD),
     "another template": (annotate("trainingrun", "made", "steeltown.dev/template=h3"), RECORD),
     "a template taken away": (annotate("trainingrun", "made", "steeltown.dev/template-"), "steeltown.dev/template"),
+    "all records taken off a run": (
+        annotate("trainingrun", "made", "steeltown.dev/template-", "steeltown.dev/outcome-"),
+        f"annotation steeltown.dev/template {RECORD}",
+    ),
     "retry and result at once": (
         annotate("trainingrun", "made", "steeltown.dev/retry=1", "steeltown.dev/result={}"),
         f"annotation steeltown.dev/result {RECORD}",
@@ -345,6 +365,10 @@ FORGED: dict[str, tuple[Ask, str]] = {
     ),
     "another image in the ReplicaSet": (patch("replicaset", "REPLICASET", {"spec": {"template": IMAGE}}), TEMPLATE),
     "another image in a live Pod": (patch("pod", "POD", IMAGE), EVIDENCE),
+    "another image for what fetches the model": (
+        patch("pod", "POD", {"spec": {"initContainers": [{"name": "fetch", "image": "liar.invalid/server:1"}]}}),
+        EVIDENCE,
+    ),
     "another image in the Pod of a Job": (patch("pod", "JOBPOD", IMAGE), EVIDENCE),
     "a container beside the server": (
         command("debug", "POD", "--image=liar.invalid/a:1", "--profile=restricted", "--attach=false"),
@@ -414,7 +438,7 @@ EDITORS: dict[str, Ask] = {
         lambda p: run(ownerReferences=[{**owned_by("ReplicaSet", "w", "u")[0], "apiVersion": "argoproj.io/v1alpha1"}])
     ),
     "a run beside its record": annotate("trainingrun", "made", "note=seen"),
-    "a label on a run of the operator's": label("trainingrun", "made", "team=ops"),
+    "labels on a run of the operator's": label("trainingrun", "made", "team=ops", "steeltown.dev/model=n"),
     "retry": annotate("trainingrun", "made", "steeltown.dev/retry=2026-11-28"),
     "retry, the older way": annotate("trainingrun", "made", "steeltown.dev/outcome-"),
     "deletion of a run": command("delete", "trainingrun", "made", DRY),
@@ -481,6 +505,7 @@ def test_administrator_of_the_namespace_changes_models(place: Place, ask: Ask) -
 
 
 RESERVED: dict[str, Ask] = {
+    "what was exported": create(exported),
     "a run with its result": create(run(annotations=RESULT)),
     "a Service with its record": create(service("n", VERSION, labels=OURS, annotations={"steeltown.dev/live": LIVE})),
     "a Deployment": create(

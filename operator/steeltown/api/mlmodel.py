@@ -176,8 +176,8 @@ class RolloutStatus(Model):
     attempt: int = Field(0, description="Attempt of the load check.")
     started_time: str = Field(max_length=40, description="When the rollout began.")
     phase_time: str = Field(max_length=40, description="When this phase or step began.")
-    fail_look: int = Field(0, description="Looks for harm already taken in this step.")
-    pass_look: int = Field(0, description="Looks for a pass already taken in this step.")
+    fail_look: int = Field(0, ge=0, le=64, description="Looks for harm already taken in this step.")
+    pass_look: int = Field(0, ge=0, le=64, description="Looks for a pass already taken in this step.")
     restarts: int = Field(0, description="Times that the measurement of this step was started anew.")
     disturbed: bool = Field(
         False, description="Pods that the operator did not make answered under its labels: what was measured is void."

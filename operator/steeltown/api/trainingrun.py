@@ -188,6 +188,12 @@ class TrainingRunStatus(Model):
     completion_time: str | None = Field(None, max_length=40, description="When the run ended, for good.")
     rows: int | None = Field(None, description="Rows of the training data.")
     artifact: Artifact | None = Field(None, description="The model that came out.")
+    quality_basis: str | None = Field(
+        None,
+        max_length=16,
+        description="Whose objectives QualityAccepted is about: Model (and the run's where they are stricter), or Run "
+        "where the model enforces none; then the version is served but never eligible.",
+    )
     metrics: list[Metric] = Field(default_factory=list, max_length=16, description="Quality on the evaluation rows.")
     checks: list[CheckResult] = Field(
         default_factory=list, max_length=16, description="Checks that were made; the report in the store has all."

@@ -43,6 +43,7 @@ def run_job() -> Obj:
         FinalisePlan(run="r", store="s3://store"),
         secret="secret",
         objectives="{}",
+        basis="Model",
         policy=POLICY,
     )
 

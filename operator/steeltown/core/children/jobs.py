@@ -21,6 +21,8 @@ KEEP_SECONDS: Final = 86400
 OBJECTIVES_ANNOTATION: Final = "steeltown.dev/objectives"
 """The objectives that a run is measured against, as they were when its Job was made: a run never changes when
 its model does."""
+BASIS_ANNOTATION: Final = "steeltown.dev/quality-basis"
+"""Whose objectives those of the quality are: see `gates.objectives.basis`."""
 COMPARED_ANNOTATION: Final = "steeltown.dev/compared-with"
 """Digest of the version that was live when the Job was made; finalise measures it on the same rows."""
 
@@ -39,6 +41,7 @@ def training_job(
     *,
     secret: str,
     objectives: str,
+    basis: str,
     policy: Policy,
 ) -> Obj:
     """prepare -> train (unless imported) -> finalise, in one Pod, so that the Job ends by itself.
@@ -85,6 +88,7 @@ def training_job(
             labels,
             annotations={
                 OBJECTIVES_ANNOTATION: objectives,
+                BASIS_ANNOTATION: basis,
                 COMPARED_ANNOTATION: finalise.live.digest if finalise.live else "",
             },
         ),

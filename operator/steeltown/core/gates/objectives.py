@@ -12,18 +12,19 @@ from ...api.objectives import ColumnObjective, DataObjective, Mode, QualityObjec
 
 
 def effective(model: RunObjectives, run: RunObjectives | None) -> RunObjectives:
-    """The stricter of both, bound by bound."""
+    """The stricter of both, bound by bound. Where the model enforces no quality, the run's own are only its own."""
     if run is None:
         return RunObjectives(data=model.data, quality=model.quality)
     return RunObjectives(data=_data(model.data, run.data), quality=_quality(model.quality, run.quality))
 
 
+def basis(model: RunObjectives) -> str:
+    """Whose word the quality of a version is: "Model", or "Run" if the model enforces none (never eligible then)."""
+    return "Model" if any(o.mode is Mode.ENFORCE for o in model.quality) else "Run"
+
+
 def _quality(model: list[QualityObjective], run: list[QualityObjective]) -> list[QualityObjective]:
-    """A metric that only the run names is enforced beside the model's; alone it makes nothing eligible."""
-    if not any(o.mode is Mode.ENFORCE for o in model):
-        named = {o.metric for o in model}
-        observed = [o.model_copy(update={"mode": Mode.OBSERVE}) for o in run if o.metric not in named]
-        return [*model, *observed]
+    """A metric that only the run names is enforced beside the model's."""
     own = {o.metric: o for o in run}
     return [*(_stricter_metric(o, own.pop(o.metric, None)) for o in model), *own.values()]
 

@@ -103,6 +103,9 @@ class Run:
             if finding.status != "True":
                 make = false if finding.status == "False" else unknown
                 return make(finding.reason, f"{gate.value}: {finding.message}")
+        if self.status.get("qualityBasis") == "Run":
+            message = "the model enforced no quality objective when this run was made: add one and make a new run"
+            return unknown(Reason.NO_QUALITY_OBJECTIVE, message)
         return true(Reason.GATES_PASSED, f"{', '.join(g.value for g in RUN_GATES)} hold for {self.name}")
 
 

@@ -47,18 +47,29 @@ def _had_time(pod: Obj, now: datetime) -> bool:
     return controller_uid(pod) is None or podview.ready_seconds(pod, now) >= ARRIVAL_SECONDS
 
 
+_WHAT_RUNS: Final = ("image", "command", "args", "env", "envFrom", "volumeMounts")
+_WHERE_NAMES_LEAD: Final = ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace", "hostAliases", "dnsConfig")
+
+
 def runs(pod: Obj, template: Obj) -> bool:
-    """The Pod runs the containers of the template as they are. Others beside them (a mesh's sidecar) get none of our
-    volumes."""
+    """The Pod runs the containers of the template as they are, on its volumes, with its names resolved as everywhere.
+
+    An orphan with the right labels is adopted by a ReplicaSet, so a true chain alone does not say what a Pod runs.
+    Containers beside ours (a mesh's sidecar) get none of our volumes.
+    """
     spec = pod.get("spec") or {}
-    expected = _containers(template)
     found = {c["name"]: c for c in _containers(spec)}
-    for container in expected:
+    for container in _containers(template):
         actual = found.pop(container["name"], None)
-        if actual is None or any(actual.get(f) != container.get(f) for f in ("image", "command", "args", "env")):
+        if actual is None or any((actual.get(f) or None) != (container.get(f) or None) for f in _WHAT_RUNS):
             return False
-    volumes = {v["name"] for v in template.get("volumes") or ()}
-    return not any(m["name"] in volumes for c in found.values() for m in c.get("volumeMounts") or ())
+    expected = {v["name"]: v for v in template.get("volumes") or ()}
+    volumes = {v["name"]: v for v in spec.get("volumes") or ()}
+    if any(volumes.get(name) != volume for name, volume in expected.items()):
+        return False
+    if any(spec.get(f) for f in _WHERE_NAMES_LEAD if not template.get(f)):
+        return False
+    return not any(m["name"] in expected for c in found.values() for m in c.get("volumeMounts") or ())
 
 
 def _containers(spec: Obj) -> list[Obj]:

@@ -26,7 +26,7 @@ from ...api.objectives import QualityObjective, RunObjectives
 from ...api.trainingrun import Artifact, CheckResult, Metric, TrainingRunStatus
 from ...contract.reports import MetricComparison, StepReport
 from .. import record
-from ..children.jobs import COMPARED_ANNOTATION, OBJECTIVES_ANNOTATION
+from ..children.jobs import BASIS_ANNOTATION, COMPARED_ANNOTATION, OBJECTIVES_ANNOTATION
 from ..gates import Failure, RunFacts, gates
 from ..naming import training_job_name
 from ..observed import pods as podview
@@ -108,6 +108,7 @@ def succeeded(run: ObservedRun, report: StepReport, policy: Policy) -> Plan:
             "rows": prepared.rows if prepared else None,
             "artifact": Artifact(digest=report.digest, uri=report.uri, size_bytes=report.size_bytes),
             "metrics": [_metric(m) for m in report.metrics][:16],
+            "quality_basis": notes.get(BASIS_ANNOTATION),
             "checks": _checks(prepared, report),
         }
     )

@@ -17,7 +17,7 @@ from ...contract.files import MODEL_OBJECT, model_prefix
 from ...contract.plans import FinalisePlan, PreparePlan, Source, Task
 from ..children.jobs import training_job
 from ..gates import Failure
-from ..gates.objectives import effective
+from ..gates.objectives import basis, effective
 from ..observed import pods as podview
 from ..observed.run import ObservedRun
 from ..plan import Create, Obj, Plan, Refusal
@@ -86,6 +86,7 @@ def _job(run: ObservedRun, model: MLModelSpec, policy: Policy) -> Obj:
         ),
         secret=(model.storage.secret_name if model.storage else None) or policy.storage_secret,
         objectives=json.dumps(objectives.dump(), sort_keys=True, separators=(",", ":")),
+        basis=basis(model.objectives),
         policy=policy,
     )
 

@@ -7,6 +7,9 @@ healthy) rolls back to a version that is still there.
 
 from __future__ import annotations
 
+import os
+import random
+from collections.abc import Callable
 from functools import cache
 
 import pytest
@@ -29,6 +32,10 @@ from steeltown.api.mlmodel import Phase
 from steeltown.core.plan import Obj, Target
 
 FAILING = Behaviour("failing", "b")
+SEED = int(os.environ.get("STEELTOWN_EXPLORE_SEED", "20260101"))
+STORMS = int(os.environ.get("STEELTOWN_EXPLORE_STORMS", "12"))
+"""Schedules of random troubles."""
+
 HOLD = {"onInconclusive": "Hold", "progressDeadlineSeconds": 10}
 HARSH = {"onInconclusive": "Rollback", "progressDeadlineSeconds": 10}
 """The model that forgives least: ten seconds for each phase, and what is inconclusive by then is rolled back."""
@@ -334,6 +341,53 @@ def test_canary_whose_evidence_does_not_come_is_neither_passed_nor_rejected(phas
     x.nature.heal()
     x.settle()
     in_production(x, "m-v2", GOOD_B)
+
+
+# --- at random -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", range(STORMS))
+def test_random_troubles_of_the_platform_only_delay_what_is_good(number: int) -> None:
+    """Fails when troubles together do what no single one does. A failure prints what replays it."""
+    seed = f"{SEED} storm {number}"
+    generator = random.Random(seed)
+    x = before_rollout(harsh=generator.random() < 0.5)
+    done = []
+    try:
+        for _ in range(60):
+            if generator.random() < 0.1:
+                name = generator.choice(sorted(WEATHER))
+                ticks = generator.randrange(1, 15)
+                done.append(f"{x.tick}: {name} for {ticks}")
+                WEATHER[name](x, ticks)
+            x.go(1)
+            x.cluster.refused = {k: v for k, v in x.cluster.refused.items() if int(v.split()[-1]) > x.tick}
+        x.nature.heal()
+        x.cluster.refused = {}
+        x.until(live_is("m-v2"), within=200).settle()
+        in_production(x, "m-v2", GOOD_B)
+    except AssertionError as error:
+        acts = "\n".join(done)
+        pytest.fail(f"seed {seed!r}\n{acts}\n{error}")
+
+
+def _refuse(x: Explorer, kind: str, ticks: int) -> None:
+    x.cluster.refused = {**x.cluster.refused, kind: f"exceeded quota until tick {x.tick + ticks}"}
+
+
+WEATHER: dict[str, Callable[[Explorer, int], None]] = {
+    "no node": lambda x, ticks: x.nature.trouble(Trouble.UNSCHEDULABLE, ticks=ticks),
+    "no image": lambda x, ticks: x.nature.trouble(Trouble.IMAGE_PULL, ticks=ticks),
+    "no quota": lambda x, ticks: x.nature.trouble(Trouble.NO_PODS, ticks=ticks),
+    "no evidence": lambda x, ticks: x.nature.trouble(Trouble.MUTE, ticks=ticks),
+    "old evidence": lambda x, ticks: x.nature.trouble(Trouble.STALE, ticks=ticks),
+    "candidate drained": lambda x, ticks: x.nature.evict(of_run("m-v2"), pending=ticks),
+    "live version drained": lambda x, ticks: x.nature.evict(of_run("m-v1"), pending=ticks),
+    "load check drained": lambda x, ticks: x.nature.evict(of_component("loadcheck"), pending=ticks),
+    "Deployments refused": lambda x, ticks: _refuse(x, "Deployment", ticks),
+    "Services refused": lambda x, ticks: _refuse(x, "Service", ticks),
+    "Jobs refused": lambda x, ticks: _refuse(x, "Job", ticks),
+}
 
 
 # --- the fix of what is broken ---------------------------------------------------------------------------------------

@@ -229,6 +229,10 @@ class Server:
             return self.cluster.put(body)
         body = _canonical(body)
         meta = {**known["metadata"], "labels": body["metadata"]["labels"]}
+        if controller_uid(known) is None and "ownerReferences" in body["metadata"]:
+            meta["ownerReferences"] = body["metadata"][
+                "ownerReferences"
+            ]  # an orphan that is applied has an owner again
         before = meta.get("annotations") or {}
         foreign = {k: v for k, v in before.items() if not k.startswith(OURS)}
         meta["annotations"] = {**foreign, **body["metadata"].get("annotations", {})}

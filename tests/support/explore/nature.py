@@ -117,6 +117,8 @@ class Nature:
         self.restarts: dict[str, int] = {}
         self.replacing: frozenset[str] = frozenset()
         """Pods that take the place of lost ones and have not been ready yet."""
+        self.reached: dict[str, int] = {}
+        """By uid of a ReplicaSet: so many of its Pods were ready at once. What it has fewer by now was lost."""
         self.last_read: dict[str, Evidence] = {}
         self.worked: frozenset[str] = frozenset()
 
@@ -126,6 +128,7 @@ class Nature:
         other.requests_per_tick, other.ticks = self.requests_per_tick, self.ticks
         other.troubles, other.guilty, other.restarts = self.troubles, self.guilty, dict(self.restarts)
         other.replacing, other.last_read = self.replacing, dict(self.last_read)
+        other.reached = dict(self.reached)
         other.worked = self.worked
         return other
 
@@ -167,19 +170,28 @@ class Nature:
 
     def excused(self, pod: Obj) -> bool:
         """Not ready, and that is nothing that the operator has done."""
-        why = (Trouble.UNSCHEDULABLE, Trouble.IMAGE_PULL, Trouble.UNREADY, Trouble.CRASHING)
-        return pod["metadata"]["uid"] in self.replacing or self.suffers(pod, *why) or self._crashes(pod)
+        dies = self.suffers(pod, Trouble.UNREADY, Trouble.CRASHING) or self._crashes(pod)
+        return dies or pod["metadata"]["uid"] in self.replacing
+
+    def lost(self, service: str) -> int:
+        """Pods that it named, and that nothing has replaced yet."""
+        obj = self.cluster.get("Service", service)
+        if obj is None:
+            return 0
+        wanted = obj["spec"]["selector"].items()
+        sets = [r for r in self.cluster.of_kind("ReplicaSet") if wanted <= r["metadata"]["labels"].items()]
+        return sum(max(0, self._once(r) - len(self._pods_of_set(r))) for r in sets)
+
+    def _once(self, replica_set: Obj) -> int:
+        return min(int(replica_set["spec"]["replicas"]), self.reached.get(replica_set["metadata"]["uid"], 0))
 
     def evict(self, which: Which, *, pending: int = 0) -> None:
         """A drained node: the Pods go, what takes their place finds no node for so many ticks."""
         for pod in self.cluster.of_kind("Pod"):
             if which(pod) and "deletionTimestamp" not in pod["metadata"]:
                 self._evict(pod)
-        before = {p["metadata"]["uid"] for p in self.cluster.of_kind("Pod")}
         for replica_set in self.cluster.of_kind("ReplicaSet"):
             self._replicate(replica_set)
-        fresh = {p["metadata"]["uid"] for p in self.cluster.of_kind("Pod")} - before
-        self.replacing |= fresh
         if pending:
             self.trouble(Trouble.UNSCHEDULABLE, which, ticks=pending)
 
@@ -281,8 +293,10 @@ class Nature:
             if len(pods) < wanted:
                 self._event(replica_set, "FailedCreate", f"Error creating: pods are {QUOTA}")
         else:
-            for _ in range(len(pods), wanted):
-                self._pod(replica_set, replica_set["spec"]["template"])
+            for number in range(len(pods), wanted):
+                pod = self._pod(replica_set, replica_set["spec"]["template"])
+                if number < self._once(replica_set):
+                    self.replacing |= {pod["metadata"]["uid"]}
         for pod in sorted(pods, key=is_ready, reverse=True)[wanted:]:
             self.cluster.remove(_where(pod))
 
@@ -409,6 +423,9 @@ class Nature:
         sets = self.cluster.controlled("ReplicaSet", deployment)
         current = _set_of(deployment, sets)
         updated = self._pods_of_set(current) if current else []
+        if current:
+            uid = current["metadata"]["uid"]
+            self.reached[uid] = max(self.reached.get(uid, 0), sum(map(is_ready, updated)))
         pods = [*updated, *(p for r in sets if r is not current for p in self._pods_of_set(r))]
         self.cluster.set_status(
             deployment,

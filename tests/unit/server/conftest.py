@@ -45,6 +45,8 @@ V2_NAMES = {
     "object": "BYTES",
 }
 START_SECONDS = 30
+SOURCES = ("/operator", "/images/server", "/images/http2")
+"""Of the server's process, as in its image."""
 
 
 def info(name: str, kind: int, shape: list[Any]) -> onnx.ValueInfoProto:
@@ -258,7 +260,7 @@ def launch() -> Iterator[Callable[..., Server]]:
     def start(folder: Folder, **environment: Any) -> Server:
         env = {k: v for k, v in os.environ.items() if not k.startswith("STEELTOWN_")}
         env |= environment_of(folder, **environment)
-        env["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p.endswith(("/operator", "/images/server")))
+        env["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p.endswith(SOURCES))
         process = subprocess.Popen(
             [sys.executable, "-m", "steeltown_server"],
             env=env,

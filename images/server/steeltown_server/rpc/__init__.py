@@ -4,9 +4,10 @@ gRPC here is a skin over REST: a ModelInfer message becomes the JSON head and th
 to the same `Service` on the event loop, and the binary answer becomes the message that goes back. So what is valid,
 what errors say, the canary's share and the evidence are one code and cannot differ by protocol.
 
-From the wire inwards: `frames` knows bytes; `http2` connections, streams and what a client may make us hold; `calls`
-gRPC's messages, deadlines and status; `server` the methods; `messages` turns protobuf into REST and back; `health`
-tells who watches. The package is imported only where the port is on, for what protobuf costs in memory and start-up.
+From the wire inwards: the package `steeltown_http2` knows frames, streams and what a client may make us hold; `http2`
+puts it on sockets; `calls` knows gRPC's messages, deadlines and status; `server` the methods; `messages` turns protobuf
+into REST and back; `health` tells who watches. The package is imported only where the port is on, for what protobuf
+costs in memory and start-up.
 """
 
 from .server import GrpcServer

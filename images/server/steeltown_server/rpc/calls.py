@@ -16,11 +16,11 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from google.protobuf.message import DecodeError
+from steeltown_http2 import Head, block
 
 from .. import encoding
 from ..signature import BadRequest, TooLarge
-from .frames import Head, block
-from .http2 import Stream
+from .http2 import Exchange
 
 PREFIX: Final = struct.Struct(">BI")  # whether compressed, length
 TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])")
@@ -90,13 +90,13 @@ def plan(head: Head, methods: Mapping[bytes, Method]) -> Plan:
 class Call:
     """One call under way."""
 
-    __slots__ = ("_left", "_timer", "stream")
+    __slots__ = ("_left", "_timer", "exchange")
 
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
         self._timer: asyncio.TimerHandle | None = None
         self._left: Callable[[], Any] | None = None
-        stream.left = self._leave
+        exchange.left = self._leave
 
     def end_after(self, seconds: float, late: Callable[[Call, float], None], loop: asyncio.AbstractEventLoop) -> None:
         """late: called if there is no answer by then."""
@@ -119,11 +119,11 @@ class Call:
 
     def succeed(self, message: bytes, metadata: Metadata = ()) -> None:
         self._stop_timer()
-        self.stream.answer(HEAD, framed(message), _ok_trailers(metadata))
+        self.exchange.answer(HEAD, framed(message), _ok_trailers(metadata))
 
     def fail(self, code: Code, text: str, metadata: Metadata = ()) -> None:
         self._stop_timer()
-        self.stream.answer(b"", b"", failure(code, text, metadata))
+        self.exchange.answer(b"", b"", failure(code, text, metadata))
 
 
 def framed(message: bytes) -> bytes:

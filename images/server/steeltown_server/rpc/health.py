@@ -35,9 +35,9 @@ class Health:
     def watch(self, call: Call, request: Any) -> None:
         """Answers now and with every change, until the client leaves or the server ends."""
         call.endless(lambda: self._watches.pop(call, None))
-        call.stream.send(HEAD, self._said(request.service))
+        call.exchange.send(HEAD, self._said(request.service))
         if self._ended:
-            call.stream.answer(b"", b"", OK_TRAILERS)
+            call.exchange.answer(b"", b"", OK_TRAILERS)
         else:
             self._watches[call] = request.service
 
@@ -49,10 +49,10 @@ class Health:
         self._serving = False
         for call, service in self._watches.items():
             if service in self._services:
-                call.stream.send(b"", self._said(service))
+                call.exchange.send(b"", self._said(service))
 
     def end_watches(self) -> None:
         self._ended = True
         for call in tuple(self._watches):
-            call.stream.answer(b"", b"", OK_TRAILERS)
+            call.exchange.answer(b"", b"", OK_TRAILERS)
         self._watches.clear()

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
+from steeltown_http2 import Head, block
+
 from .. import log
 from ..http import Answer, Limits, Request, error_answer
 from ..listening import DRAIN_POLL_SECONDS, stop_listening
@@ -22,9 +24,8 @@ from ..signature import BadRequest, TooLarge
 from . import health, health_pb2, messages
 from . import inference_pb2 as pb
 from .calls import Call, Code, Metadata, Method, Plan, Refused, failure, message, parsed, plan
-from .frames import Head, block
 from .health import Health
-from .http2 import Http2Server, Stream
+from .http2 import Exchange, Http2Server
 
 SERVICE: Final = "inference.GRPCInferenceService"
 CODES: Final = {
@@ -94,7 +95,7 @@ class GrpcServer:
     @property
     def idle(self) -> bool:
         """No call is under way."""
-        return self._http2.streams == 0
+        return self._http2.load.streams == 0
 
     async def start(self) -> None:
         self._server = await self._loop.create_server(self._http2.connection, sock=self._listener)
@@ -121,17 +122,17 @@ class GrpcServer:
 
     # -- http2.Handler
 
-    def opened(self, stream: Stream) -> None:
+    def opened(self, exchange: Exchange) -> None:
         """A client that streams to a method that is not here need not go on."""
-        if _is_grpc(stream.head):
-            self._planned(stream)
+        if _is_grpc(exchange.head):
+            self._planned(exchange)
 
-    def handle(self, stream: Stream, body: bytes) -> None:
-        planned = self._planned(stream)
+    def handle(self, exchange: Exchange, body: bytes) -> None:
+        planned = self._planned(exchange)
         if planned is None:
             return
         method, seconds, packed = planned
-        call = Call(stream)
+        call = Call(exchange)
         call.end_after(self._timeout_seconds if seconds is None else seconds, self._late, self._loop)
         if len(body) > INLINE_BYTES:
             work = self._loop.run_in_executor(None, self._read, method, body, packed)
@@ -144,20 +145,20 @@ class GrpcServer:
             return
         self._do(call, method, request)
 
-    def refuse(self, stream: Stream, status: int, message: str) -> None:
+    def refuse(self, exchange: Exchange, status: int, message: str) -> None:
         self._service.counters.count_answer(status)
-        stream.answer(b"", b"", failure(CODES[status], message, self._digest))
+        exchange.answer(b"", b"", failure(CODES[status], message, self._digest))
 
     # -- calls
 
-    def _planned(self, stream: Stream) -> Plan | None:
+    def _planned(self, exchange: Exchange) -> Plan | None:
         """None: it is refused and answered."""
-        head = stream.head
+        head = exchange.head
         if head.plan is None:
             head.plan = self._plan(head)
         if isinstance(head.plan, Plan):
             return head.plan
-        stream.answer(*head.plan)
+        exchange.answer(*head.plan)
         return None
 
     def _plan(self, head: Head) -> Plan | tuple[bytes, bytes, bytes]:
@@ -181,7 +182,7 @@ class GrpcServer:
 
     def _begin(self, call: Call, method: Method, read: asyncio.Future[Any]) -> None:
         """Read beside the loop. Meanwhile the client may have gone, or its deadline."""
-        if call.stream.gone:
+        if call.exchange.gone:
             return
         try:
             request = read.result()

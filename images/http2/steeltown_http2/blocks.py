@@ -1,26 +1,21 @@
-"""HTTP/2's frames (RFC 9113) and header blocks, as bytes and as what they mean."""
+"""Header blocks (RFC 7541): what a client's mean, and ours.
+
+hpack decodes; a client repeats the same few blocks, so what one means is remembered for as long as the table that it
+refers to stays as it is. Ours are written without a table and mean the same on every connection.
+"""
 
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterable
-from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import hpack
 
-PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-FRAME_HEADER: Final = struct.Struct(">HBBBI")  # length (high, low), type, flags, stream
-HEADER_BYTES: Final = FRAME_HEADER.size
-SETTING: Final = struct.Struct(">HI")
-NUMBER: Final = struct.Struct(">I")
-FRAME_BYTES: Final = 16384  # the largest frame that either side may send unless told otherwise
-TABLE_BYTES: Final = 4096  # of header fields, unless told otherwise
-DEFAULT_WINDOW: Final = 65535
-LARGEST_WINDOW: Final = 2**31 - 1
-NO_STREAM: Final = 2**31 - 1  # the largest id: what GOAWAY names when none is the last
+from .frames import Error, Fault
 
+REMEMBERED_BLOCKS: Final = 16
+REMEMBERED_BYTES: Final = 512
 TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 VALUE: Final = re.compile(rb"[^\x00\r\n]*")
 CONNECTION_FIELDS: Final = frozenset(
@@ -29,48 +24,7 @@ CONNECTION_FIELDS: Final = frozenset(
 REQUEST_FIELDS: Final = frozenset((b":method", b":scheme", b":path", b":authority"))
 
 
-class Kind(IntEnum):
-    DATA = 0
-    HEADERS = 1
-    PRIORITY = 2
-    RST_STREAM = 3
-    SETTINGS = 4
-    PUSH_PROMISE = 5
-    PING = 6
-    GOAWAY = 7
-    WINDOW_UPDATE = 8
-    CONTINUATION = 9
-
-
-class Error(IntEnum):
-    NO_ERROR = 0
-    PROTOCOL_ERROR = 1
-    FLOW_CONTROL_ERROR = 3
-    STREAM_CLOSED = 5
-    FRAME_SIZE_ERROR = 6
-    REFUSED_STREAM = 7
-    CANCEL = 8
-    COMPRESSION_ERROR = 9
-    ENHANCE_YOUR_CALM = 11
-
-
-END_STREAM: Final = 0x1
-ACK: Final = 0x1
-END_HEADERS: Final = 0x4
-PADDED: Final = 0x8
-WITH_PRIORITY: Final = 0x20
-
-HEADER_TABLE_SIZE, ENABLE_PUSH, MAX_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE = range(1, 7)
-
 Fields = Iterable[tuple[bytes, bytes]]
-
-
-class Fault(Exception):
-    """What ends the connection."""
-
-    def __init__(self, error: Error, message: str) -> None:
-        super().__init__(message)
-        self.error = error
 
 
 class Head:
@@ -113,28 +67,42 @@ class Head:
         self.malformed = wrong
 
 
-def frame(kind: Kind, flags: int, stream_id: int, payload: bytes | memoryview) -> bytes:
-    length = len(payload)
-    return FRAME_HEADER.pack(length >> 8, length & 0xFF, kind, flags, stream_id) + payload
+class Blocks:
+    """The decoder of one connection. A Fault ends the connection, since the tables of both sides differ then."""
+
+    __slots__ = ("_decoder", "_heads", "_limit_bytes")
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._decoder = hpack.Decoder(max_header_list_size=limit_bytes)
+        self._limit_bytes = limit_bytes
+        self._heads: dict[bytes, Head] = {}
+
+    def head(self, block: bytes) -> Head:
+        return self._heads.get(block) or self._decoded(block)
+
+    def _decoded(self, block: bytes) -> Head:
+        first = self._newest_entry()
+        try:
+            head = Head(cast(Fields, self._decoder.decode(block, raw=True)))
+        except hpack.OversizedHeaderListError:
+            raise Fault(Error.ENHANCE_YOUR_CALM, f"headers larger than {self._limit_bytes} bytes") from None
+        except (hpack.HPACKError, IndexError):
+            raise Fault(Error.COMPRESSION_ERROR, "a header block cannot be decoded") from None
+        if self._newest_entry() is not first or len(self._heads) >= REMEMBERED_BLOCKS:
+            self._heads.clear()
+        elif len(block) <= REMEMBERED_BYTES:
+            self._heads[block] = head
+        return head
+
+    def _newest_entry(self) -> object:
+        """Of the table. Indices count from it, so they mean the same for as long as it is the newest."""
+        entries = self._decoder.header_table.dynamic_entries
+        return entries[0] if entries else None
 
 
 def block(*fields: tuple[str, str]) -> bytes:
     """A header block that uses no table, so that it means the same on every connection."""
     return hpack.Encoder().encode([(name, value, True) for name, value in fields], huffman=False)
-
-
-def window_update(stream_id: int, more: int) -> bytes:
-    return frame(Kind.WINDOW_UPDATE, 0, stream_id, NUMBER.pack(more))
-
-
-def goaway(last_id: int, error: Error, text: bytes) -> bytes:
-    return frame(Kind.GOAWAY, 0, 0, NUMBER.pack(last_id) + NUMBER.pack(error) + text)
-
-
-def unpadded(payload: bytes) -> bytes:
-    if not payload or payload[0] >= len(payload):
-        raise Fault(Error.PROTOCOL_ERROR, "padding longer than its frame")
-    return payload[1 : len(payload) - payload[0]]
 
 
 def _show(raw: bytes) -> str:

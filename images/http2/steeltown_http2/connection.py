@@ -1,0 +1,736 @@
+"""One connection of HTTP/2: from bytes to events, from answers to bytes.
+
+What a client can make us hold or do is bounded, as in HTTP/1.1: header block, body, streams, answers that nobody reads,
+time, and streams that are opened only to be reset. A fault of one stream resets it; a fault of the connection ends it,
+with a GOAWAY that says why.
+
+Flow control: what we take is granted again as soon as it is here, for the bodies are bounded by themselves; what we
+send waits for the client's windows, the connection's and the stream's, and answers of other streams pass it.
+
+A connection is left in two steps, so that no call is lost: first GOAWAY names no last stream and a PING goes out; what
+the client sent before it knew is still served; when the PING is back, GOAWAY names the last stream, and the connection
+ends with it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from .abuse import AbuseBudget
+from .blocks import Blocks, Head
+from .events import Complete, Event, Left, Opened, Refused
+from .frames import (
+    ACK,
+    DEFAULT_WINDOW,
+    ENABLE_PUSH,
+    END_HEADERS,
+    END_STREAM,
+    FRAME_BYTES,
+    FRAME_HEADER,
+    HEADER_BYTES,
+    HEADER_TABLE_SIZE,
+    INITIAL_WINDOW_SIZE,
+    LARGEST_WINDOW,
+    MAX_FRAME_SIZE,
+    MAX_HEADER_LIST_SIZE,
+    MAX_STREAMS,
+    NO_STREAM,
+    NUMBER,
+    PADDED,
+    PREFACE,
+    SETTING,
+    TABLE_BYTES,
+    WITH_PRIORITY,
+    Error,
+    Fault,
+    Kind,
+    frame,
+    goaway,
+    unpadded,
+    window_update,
+)
+
+WINDOW: Final = 1 << 20  # of each stream; the connection's is four of them
+STREAMS: Final = 256
+CONTINUATIONS: Final = 64
+REMEMBERED_STREAMS: Final = 256
+KEEPALIVE_SECONDS: Final = 60.0
+PONG_SECONDS: Final = 20.0
+LEAVING_SECONDS: Final = 2.0  # then the last stream is named though no PING has come back
+LEAVING: Final = b"leaving!"
+ALIVE: Final = b"alive???"
+NOTHING: Final = memoryview(b"")
+_DATA, _HEADERS = int(Kind.DATA), int(Kind.HEADERS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one client may make us hold or wait for.
+
+    header_bytes, body_bytes: of one request.
+    held_bytes: of all bodies and answers under way, over all connections that share a `Load`.
+    request_seconds: from a request's first byte to its last.
+    idle_seconds: of a connection on which nothing happens, and of an answer for which no window comes.
+    """
+
+    header_bytes: int
+    body_bytes: int
+    held_bytes: int
+    request_seconds: float
+    idle_seconds: float
+
+
+class Load:
+    """What connections that share a server have under way together."""
+
+    __slots__ = ("held_bytes", "streams")
+
+    def __init__(self) -> None:
+        self.held_bytes = 0
+        self.streams = 0
+
+
+class Stream:
+    """One request and its answer. The owner may derive a class of its own, for what it wants to remember with it.
+
+    gone: nothing that is sent will reach the client.
+    """
+
+    __slots__ = (
+        "answered",
+        "began",
+        "blocked_since",
+        "chunks",
+        "complete",
+        "gone",
+        "head",
+        "held_bytes",
+        "id",
+        "pending",
+        "received_bytes",
+        "trailers",
+        "window",
+        "window_in",
+    )
+
+    def __init__(self, id: int, head: Head, window: int, now: float) -> None:
+        self.id = id
+        self.head = head
+        self.window = window  # what we may send
+        self.window_in = WINDOW
+        self.began = now
+        self.chunks: list[bytes] = []
+        self.received_bytes = 0
+        self.held_bytes = 0
+        self.complete = False  # the request is
+        self.answered = False
+        self.gone = False
+        self.pending = NOTHING  # data of the answer for which there is no window
+        self.trailers: bytes | None = None  # of the answer, once known
+        self.blocked_since = 0.0
+
+
+class Connection:
+    """One client connection. Times are seconds of one clock that does not jump.
+
+    To be asked after each call: `output`, what is to be written; `ended`, then it is to be closed once that is written
+    and the client has read it; `dead`, then it is to be cut off at once.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        load: Load,
+        *,
+        now: float,
+        age_seconds: float,
+        stream: type[Stream] = Stream,
+    ) -> None:
+        """age_seconds: then the client is told to open another. stream: what requests are held in."""
+        self._new_stream = stream
+        self._limits = limits
+        self._load = load
+        self._now = now
+        self._out: list[bytes] = []
+        self._events: list[Event] = []
+        self.ended = False
+        self.dead = False
+        self._awaits_preface = True
+        self._rest = b""
+        self._settled = False  # the client's first SETTINGS are there
+        self._blocks = Blocks(limits.header_bytes)
+        self._budget = AbuseBudget()
+        self._fragments: list[bytes] = []
+        self._fragments_of = 0  # the stream of an unfinished header block
+        self._fragments_end_stream = False
+        self._fragment_bytes = 0
+        self._streams: dict[int, Stream] = {}
+        self._closed: OrderedDict[int, bool] = OrderedDict()  # lately; True: by us, and the client may not know yet
+        self._last_id = 0
+        self._final_id = NO_STREAM  # streams above are not served
+        self._leaving_since: float | None = None
+        self._window = DEFAULT_WINDOW  # what we may send
+        self._window_in = 4 * WINDOW
+        self._stream_window = DEFAULT_WINDOW
+        self._frame_bytes = FRAME_BYTES
+        self._blocked: dict[int, Stream] = {}
+        self._table_update = b""
+        self._partial_since: float | None = None
+        self._pinged = False
+        self._active = now
+        self._old = now + age_seconds
+        settings = (
+            (MAX_STREAMS, STREAMS),
+            (INITIAL_WINDOW_SIZE, WINDOW),
+            (MAX_HEADER_LIST_SIZE, limits.header_bytes),
+        )
+        self._write(frame(Kind.SETTINGS, 0, 0, b"".join(SETTING.pack(*s) for s in settings)))
+        self._write(window_update(0, 4 * WINDOW - DEFAULT_WINDOW))
+
+    # -- what happens
+
+    def receive(self, data: bytes, now: float) -> Iterator[Event]:
+        """Bytes of the client. Each event comes before the next frame is read, so that an answer to it counts there.
+
+        To be iterated to its end before anything else is asked.
+        """
+        if self.ended:
+            return
+        self._now = self._active = now
+        self._pinged = False
+        events = self._events
+        data = self._rest + data if self._rest else data
+        at, end = 0, len(data)
+        try:
+            if self._awaits_preface:
+                at = self._preface(data)
+                end = end if at else 0
+            while end - at >= HEADER_BYTES and not self.ended:
+                high, low, kind, flags, stream_id = FRAME_HEADER.unpack_from(data, at)
+                length = high << 8 | low
+                if length > FRAME_BYTES:
+                    raise Fault(Error.FRAME_SIZE_ERROR, f"a frame of {length} bytes, at most {FRAME_BYTES} are taken")
+                start = at + HEADER_BYTES
+                if end - start < length:
+                    break
+                at = start + length
+                if self._fragments_of and kind != Kind.CONTINUATION:
+                    raise Fault(Error.PROTOCOL_ERROR, "a header block is not finished")
+                if not self._settled:
+                    if kind != Kind.SETTINGS or flags & ACK:
+                        raise Fault(Error.PROTOCOL_ERROR, "the first frame must be SETTINGS")
+                    self._settled = True
+                handle = FRAMES.get(kind)
+                if handle is not None:  # frames of unknown types are ignored
+                    handle(self, flags, stream_id & NO_STREAM, data[start:at])
+                    if events:
+                        yield from events
+                        events.clear()
+        except Fault as fault:
+            self.end(fault.error, str(fault))
+            yield from self._told()
+            return
+        self._rest = data[at:]
+        if not self._rest and not self._fragments_of:
+            self._partial_since = None
+        elif self._partial_since is None:
+            self._partial_since = now
+
+    def pass_time(self, now: float) -> list[Event]:
+        """What time has ended; to be called every second or so."""
+        self._now = now
+        self._check()
+        return self._told()
+
+    def answer(self, stream: Stream, head: bytes, data: bytes, trailers: bytes) -> None:
+        """The whole of it, or its end; the first stands. head, trailers: from `block`, and b"" where there is none."""
+        if stream.answered or stream.gone:
+            return
+        stream.answered = True
+        self._release(stream)
+        if not stream.pending and len(data) <= min(self._window, stream.window, self._frame_bytes):
+            self._out.append(self._frames_of(stream, head, data, trailers))
+            self._finish(stream)
+        else:
+            self._wait(stream, head, data, trailers)
+
+    def send(self, stream: Stream, head: bytes, data: bytes) -> None:
+        """A part of an answer that goes on; head: b"" after the first."""
+        if stream.answered or stream.gone:
+            return
+        if not stream.pending and len(data) <= min(self._window, stream.window, self._frame_bytes):
+            self._out.append(self._frames_of(stream, head, data, None))
+        else:
+            self._wait(stream, head, data, None)
+
+    def lost(self) -> list[Event]:
+        """The transport is gone."""
+        self.ended = True
+        for stream in tuple(self._streams.values()):
+            self._drop(stream)
+        self._out.clear()
+        return self._told()
+
+    def output(self) -> bytes:
+        """What is to be written, once."""
+        out = self._out
+        if not out:
+            return b""
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        return data
+
+    def _told(self) -> list[Event]:
+        events = self._events.copy()
+        self._events.clear()
+        return events
+
+    def _write(self, data: bytes) -> None:
+        self._out.append(data)
+
+    # -- frames that come
+
+    def _preface(self, data: bytes) -> int:
+        """Its length, once it is all there."""
+        if data[: len(PREFACE)] != PREFACE[: len(data)]:
+            raise Fault(Error.PROTOCOL_ERROR, "this port speaks HTTP/2 with prior knowledge (gRPC) and nothing else")
+        if len(data) < len(PREFACE):
+            return 0
+        self._awaits_preface = False
+        return len(PREFACE)
+
+    def _data(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if stream_id == 0:
+            raise Fault(Error.PROTOCOL_ERROR, "DATA on stream 0")
+        size = len(payload)
+        self._window_in -= size
+        if self._window_in < 0:
+            raise Fault(Error.FLOW_CONTROL_ERROR, "more DATA than the connection's window")
+        if self._window_in < 2 * WINDOW:
+            self._write(window_update(0, 4 * WINDOW - self._window_in))
+            self._window_in = 4 * WINDOW
+        if flags & PADDED:
+            payload = unpadded(payload)
+        if not payload and not flags & END_STREAM:
+            self._budget.spend_empty_frame()
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.complete:
+            self._late_frame(stream_id)
+            return
+        stream.window_in -= size
+        if stream.window_in < 0:
+            self._reset_for_fault(stream, Error.FLOW_CONTROL_ERROR)
+            return
+        if payload and not stream.answered:
+            load, limits = self._load, self._limits
+            stream.chunks.append(payload)
+            stream.received_bytes += len(payload)
+            stream.held_bytes += len(payload)
+            load.held_bytes += len(payload)
+            if stream.received_bytes > limits.body_bytes:
+                text = f"the message is larger than the limit of {limits.body_bytes} bytes"
+                self._events.append(Refused(stream, 413, text))
+                return
+            if load.held_bytes > limits.held_bytes:
+                text = f"requests of more than {limits.held_bytes} bytes are under way, the limit"
+                self._events.append(Refused(stream, 503, f"the server is busy: {text}; try again"))
+                return
+        if flags & END_STREAM:
+            self._complete(stream)
+        elif stream.window_in < WINDOW // 2:
+            self._write(window_update(stream_id, WINDOW - stream.window_in))
+            stream.window_in = WINDOW
+
+    def _headers(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if stream_id % 2 == 0:
+            raise Fault(Error.PROTOCOL_ERROR, f"HEADERS on stream {stream_id}, which no client opens")
+        if flags & PADDED:
+            payload = unpadded(payload)
+        if flags & WITH_PRIORITY:
+            if len(payload) < 5:
+                raise Fault(Error.FRAME_SIZE_ERROR, "HEADERS too short for their priority")
+            depends_on = NUMBER.unpack_from(payload)[0] & NO_STREAM
+            payload = payload[5:]
+            if depends_on == stream_id:
+                raise Fault(Error.PROTOCOL_ERROR, "a stream depends on itself")
+        if flags & END_HEADERS:
+            self._block(stream_id, payload, bool(flags & END_STREAM))
+            return
+        self._fragments = [payload]
+        self._fragments_of = stream_id
+        self._fragments_end_stream = bool(flags & END_STREAM)
+        self._fragment_bytes = len(payload)
+
+    def _continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if stream_id == 0 or stream_id != self._fragments_of:
+            raise Fault(Error.PROTOCOL_ERROR, "CONTINUATION of nothing")
+        self._fragments.append(payload)
+        self._fragment_bytes += len(payload)
+        if len(self._fragments) > CONTINUATIONS or self._fragment_bytes > self._limits.header_bytes:
+            raise Fault(Error.ENHANCE_YOUR_CALM, f"headers larger than {self._limits.header_bytes} bytes")
+        if flags & END_HEADERS:
+            block = b"".join(self._fragments)
+            self._fragments, self._fragments_of = [], 0
+            self._block(stream_id, block, self._fragments_end_stream)
+
+    def _block(self, stream_id: int, block: bytes, end_stream: bool) -> None:
+        head = self._blocks.head(block)
+        stream = self._streams.get(stream_id)
+        if stream is not None and not stream.complete:
+            if end_stream and head.trailers:
+                self._complete(stream)
+            else:
+                self._reset_for_fault(stream, Error.PROTOCOL_ERROR)
+            return
+        if stream_id <= self._last_id:
+            if not self._closed.get(stream_id, False):
+                known = stream is not None or stream_id in self._closed
+                error = Error.STREAM_CLOSED if known else Error.PROTOCOL_ERROR
+                raise Fault(error, f"HEADERS on stream {stream_id}, which has ended")
+            return
+        self._last_id = stream_id
+        if stream_id > self._final_id:  # the client may not know yet
+            self._rst(stream_id, Error.REFUSED_STREAM)
+            return
+        if len(self._streams) >= STREAMS:
+            self._budget.spend_reset()
+            self._rst(stream_id, Error.REFUSED_STREAM)
+            return
+        if head.malformed:
+            self._budget.spend_reset()
+            self._rst(stream_id, Error.PROTOCOL_ERROR)
+            return
+        stream = self._new_stream(stream_id, head, self._stream_window, self._now)
+        self._streams[stream_id] = stream
+        self._load.streams += 1
+        if end_stream:
+            self._complete(stream)
+        else:
+            self._events.append(Opened(stream))
+
+    def _complete(self, stream: Stream) -> None:
+        stream.complete = True
+        expected = stream.head.content_length
+        if expected is not None and expected != stream.received_bytes:
+            self._reset_for_fault(stream, Error.PROTOCOL_ERROR)
+            return
+        chunks, stream.chunks = stream.chunks, []
+        if not stream.answered:
+            self._events.append(Complete(stream, chunks[0] if len(chunks) == 1 else b"".join(chunks)))
+
+    def _late_frame(self, stream_id: int) -> None:
+        """DATA on a stream that takes none."""
+        if stream_id > self._last_id or (stream_id % 2 == 0):
+            raise Fault(Error.PROTOCOL_ERROR, f"DATA on stream {stream_id}, which is not open")
+        if self._closed.get(stream_id, False):
+            return  # we have ended it, and the client did not know
+        if stream_id in self._streams:
+            self._reset_for_fault(self._streams[stream_id], Error.STREAM_CLOSED)
+        else:
+            self._budget.spend_reset()
+            self._rst(stream_id, Error.STREAM_CLOSED)
+
+    def _priority(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if stream_id == 0:
+            raise Fault(Error.PROTOCOL_ERROR, "PRIORITY on stream 0")
+        if len(payload) != 5:
+            raise Fault(Error.FRAME_SIZE_ERROR, "PRIORITY has 5 bytes")
+        if NUMBER.unpack_from(payload)[0] & NO_STREAM == stream_id:
+            raise Fault(Error.PROTOCOL_ERROR, "a stream depends on itself")
+
+    def _rst_stream(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise Fault(Error.FRAME_SIZE_ERROR, "RST_STREAM has 4 bytes")
+        if stream_id == 0 or stream_id > self._last_id:
+            raise Fault(Error.PROTOCOL_ERROR, f"RST_STREAM on stream {stream_id}, which is not open")
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            if not stream.answered:
+                self._budget.spend_reset()
+            self._forget(stream, by_us=False)
+            self._drop(stream)
+            self._close_if_left()
+
+    def _settings(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if stream_id != 0:
+            raise Fault(Error.PROTOCOL_ERROR, "SETTINGS on a stream")
+        if len(payload) % SETTING.size or (flags & ACK and payload):
+            raise Fault(Error.FRAME_SIZE_ERROR, "SETTINGS of a wrong length")
+        if flags & ACK:
+            return
+        for name, value in SETTING.iter_unpack(payload):
+            self._setting(name, value)
+        self._write(frame(Kind.SETTINGS, ACK, 0, b""))
+        self._pump_all()
+
+    def _setting(self, name: int, value: int) -> None:
+        if name == HEADER_TABLE_SIZE and value < TABLE_BYTES:
+            self._table_update = b"\x20"  # we use no table, and say so (RFC 7541, 4.2)
+        elif name == ENABLE_PUSH and value > 1:
+            raise Fault(Error.PROTOCOL_ERROR, "ENABLE_PUSH is 0 or 1")
+        elif name == MAX_FRAME_SIZE:
+            if not FRAME_BYTES <= value < 1 << 24:
+                raise Fault(Error.PROTOCOL_ERROR, f"MAX_FRAME_SIZE cannot be {value}")
+            self._frame_bytes = value
+        elif name == INITIAL_WINDOW_SIZE:
+            if value > LARGEST_WINDOW:
+                raise Fault(Error.FLOW_CONTROL_ERROR, f"INITIAL_WINDOW_SIZE cannot be {value}")
+            for stream in self._streams.values():
+                stream.window += value - self._stream_window
+                if stream.window > LARGEST_WINDOW:
+                    raise Fault(Error.FLOW_CONTROL_ERROR, "a window too large")
+            self._stream_window = value
+
+    def _push_promise(self, flags: int, stream_id: int, payload: bytes) -> None:
+        raise Fault(Error.PROTOCOL_ERROR, "a client does not push")
+
+    def _ping(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if stream_id != 0:
+            raise Fault(Error.PROTOCOL_ERROR, "PING on a stream")
+        if len(payload) != 8:
+            raise Fault(Error.FRAME_SIZE_ERROR, "PING has 8 bytes")
+        if not flags & ACK:
+            self._write(frame(Kind.PING, ACK, 0, payload))
+        elif payload == LEAVING and self._leaving_since is not None:
+            self._name_last_stream()
+
+    def _goaway(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if stream_id != 0:
+            raise Fault(Error.PROTOCOL_ERROR, "GOAWAY on a stream")
+        if len(payload) < 8:
+            raise Fault(Error.FRAME_SIZE_ERROR, "GOAWAY has at least 8 bytes")
+        self._leaving_since = self._now
+        self._name_last_stream()
+
+    def _window_update(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise Fault(Error.FRAME_SIZE_ERROR, "WINDOW_UPDATE has 4 bytes")
+        more = NUMBER.unpack(payload)[0] & LARGEST_WINDOW
+        if stream_id == 0:
+            if more == 0:
+                raise Fault(Error.PROTOCOL_ERROR, "WINDOW_UPDATE by 0")
+            self._window += more
+            if self._window > LARGEST_WINDOW:
+                raise Fault(Error.FLOW_CONTROL_ERROR, "the connection's window is too large")
+            self._pump_all()
+            return
+        if stream_id > self._last_id:
+            raise Fault(Error.PROTOCOL_ERROR, f"WINDOW_UPDATE on stream {stream_id}, which is not open")
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return
+        stream.window += more
+        if more == 0 or stream.window > LARGEST_WINDOW:
+            self._reset_for_fault(stream, Error.PROTOCOL_ERROR if more == 0 else Error.FLOW_CONTROL_ERROR)
+        elif stream.id in self._blocked:
+            self._pump(stream)
+
+    # -- frames that go
+
+    def _wait(self, stream: Stream, head: bytes, data: bytes, trailers: bytes | None) -> None:
+        """For windows. trailers: None if the answer goes on."""
+        if head:
+            self._write(self._header_frames(stream.id, head, 0))
+        if not stream.pending:
+            stream.blocked_since = self._now
+        stream.pending = memoryview(b"".join((stream.pending, data)) if stream.pending else data)
+        stream.trailers = trailers
+        stream.held_bytes += len(data)
+        self._load.held_bytes += len(data)
+        self._blocked[stream.id] = stream
+        self._pump(stream)
+
+    def _frames_of(self, stream: Stream, head: bytes, data: bytes, trailers: bytes | None) -> bytes:
+        """All that fits into the windows and one frame of DATA."""
+        if head and data and trailers and not self._table_update and len(head) + len(trailers) <= FRAME_BYTES:
+            return self._usual_frames(stream, head, data, trailers)
+        parts: list[bytes] = []
+        end = END_STREAM if trailers == b"" else 0
+        if head:
+            parts.append(self._header_frames(stream.id, head, 0 if data else end))
+        if data:
+            self._window -= len(data)
+            stream.window -= len(data)
+            parts.append(frame(Kind.DATA, end, stream.id, data))
+        if trailers:
+            parts.append(self._header_frames(stream.id, trailers, END_STREAM))
+        return b"".join(parts)
+
+    def _usual_frames(self, stream: Stream, head: bytes, data: bytes, trailers: bytes) -> bytes:
+        """As `_frames_of`, for what nearly every answer is, and therefore without detours."""
+        first, size, last = len(head), len(data), len(trailers)
+        self._window -= size
+        stream.window -= size
+        start, id = FRAME_HEADER.pack, stream.id
+        return b"".join(
+            (
+                start(first >> 8, first & 0xFF, _HEADERS, END_HEADERS, id),
+                head,
+                start(size >> 8, size & 0xFF, _DATA, 0, id),
+                data,
+                start(last >> 8, last & 0xFF, _HEADERS, END_HEADERS | END_STREAM, id),
+                trailers,
+            )
+        )
+
+    def _header_frames(self, stream_id: int, fields: bytes, flags: int) -> bytes:
+        if self._table_update:
+            fields, self._table_update = self._table_update + fields, b""
+        if len(fields) <= FRAME_BYTES:
+            return frame(Kind.HEADERS, flags | END_HEADERS, stream_id, fields)
+        parts = [fields[i : i + FRAME_BYTES] for i in range(0, len(fields), FRAME_BYTES)]
+        first = frame(Kind.HEADERS, flags, stream_id, parts[0])
+        middle = [frame(Kind.CONTINUATION, 0, stream_id, part) for part in parts[1:-1]]
+        return b"".join((first, *middle, frame(Kind.CONTINUATION, END_HEADERS, stream_id, parts[-1])))
+
+    def _pump_all(self) -> None:
+        for stream in tuple(self._blocked.values()):
+            self._pump(stream)
+
+    def _pump(self, stream: Stream) -> None:
+        """Sends what the windows allow of an answer that did not fit into them."""
+        pending = stream.pending
+        sent = 0
+        parts: list[bytes] = []
+        while sent < len(pending):
+            size = min(len(pending) - sent, self._window, stream.window, self._frame_bytes)
+            if size <= 0:
+                break
+            end = END_STREAM if stream.trailers == b"" and sent + size == len(pending) else 0
+            parts.append(frame(Kind.DATA, end, stream.id, pending[sent : sent + size]))
+            sent += size
+            self._window -= size
+            stream.window -= size
+        if parts:
+            self._write(b"".join(parts))
+            stream.pending = pending[sent:]
+            stream.held_bytes -= sent
+            self._load.held_bytes -= sent
+            stream.blocked_since = self._now
+        if not stream.pending:
+            self._blocked.pop(stream.id, None)
+            if stream.trailers is not None:
+                if stream.trailers:
+                    self._write(self._header_frames(stream.id, stream.trailers, END_STREAM))
+                self._finish(stream)
+
+    def _finish(self, stream: Stream) -> None:
+        """The answer is sent."""
+        if not stream.complete:
+            self._rst(stream.id, Error.NO_ERROR)  # RFC 9113, 8.1: we need no more of the request
+        self._budget.earn_reset()
+        self._forget(stream, by_us=not stream.complete)
+        self._close_if_left()
+
+    def _reset_for_fault(self, stream: Stream, error: Error) -> None:
+        self._budget.spend_reset()
+        self._reset(stream, error)
+
+    def _reset(self, stream: Stream, error: Error) -> None:
+        self._rst(stream.id, error)
+        self._forget(stream, by_us=True)
+        self._drop(stream)
+        self._close_if_left()
+
+    def _rst(self, stream_id: int, error: Error) -> None:
+        self._write(frame(Kind.RST_STREAM, 0, stream_id, NUMBER.pack(error)))
+        self._remember(stream_id, True)
+
+    # -- the end of streams
+
+    def _remember(self, stream_id: int, by_us: bool) -> None:
+        self._closed[stream_id] = by_us
+        if len(self._closed) > REMEMBERED_STREAMS:
+            self._closed.popitem(last=False)
+
+    def _forget(self, stream: Stream, *, by_us: bool) -> None:
+        if self._streams.pop(stream.id, None) is not None:
+            self._load.streams -= 1
+        self._blocked.pop(stream.id, None)
+        self._remember(stream.id, by_us)
+        stream.pending = NOTHING
+        stream.gone = True
+        self._release(stream)
+
+    def _release(self, stream: Stream) -> None:
+        """Of what it holds, all but the answer that waits."""
+        self._load.held_bytes -= stream.held_bytes - len(stream.pending)
+        stream.held_bytes = len(stream.pending)
+        stream.chunks = []
+
+    def _drop(self, stream: Stream) -> None:
+        """Nobody waits for it any more."""
+        self._forget(stream, by_us=self._closed.get(stream.id, False))
+        if not stream.answered:
+            self._events.append(Left(stream))
+
+    # -- the end of the connection
+
+    def leave(self, now: float) -> None:
+        """Ends when what is under way is answered; what the client sends before it knows counts as under way."""
+        if self._leaving_since is None and not self.ended:
+            self._leaving_since = now
+            self._write(goaway(NO_STREAM, Error.NO_ERROR, b"") + frame(Kind.PING, 0, 0, LEAVING))
+
+    def end(self, error: Error, message: str) -> None:
+        """At once, and says why."""
+        if self.ended:
+            return
+        self.ended = True
+        self._write(goaway(min(self._last_id, self._final_id), error, message.encode()))
+        for stream in tuple(self._streams.values()):
+            self._drop(stream)
+
+    def _name_last_stream(self) -> None:
+        if self._final_id == NO_STREAM and not self.ended:
+            self._final_id = self._last_id
+            self._write(goaway(self._last_id, Error.NO_ERROR, b""))
+        self._close_if_left()
+
+    def _close_if_left(self) -> None:
+        if self._final_id != NO_STREAM and not self._streams:
+            self.ended = True
+
+    def _check(self) -> None:
+        if self.ended:
+            return
+        now, limits = self._now, self._limits
+        quiet = now - self._active
+        if self._partial_since is not None and now - self._partial_since > limits.request_seconds:
+            self.end(Error.ENHANCE_YOUR_CALM, "a frame did not arrive in time")
+            return
+        for stream in tuple(self._streams.values()):
+            if stream.pending and now - stream.blocked_since > limits.idle_seconds:
+                self._reset(stream, Error.CANCEL)
+            elif not stream.complete and not stream.answered and now - stream.began > limits.request_seconds:
+                self._events.append(Refused(stream, 408, "the request did not arrive in time"))
+        if not self._streams:
+            if quiet > limits.idle_seconds:
+                self._leaving_since = now
+                self._name_last_stream()
+        elif quiet > KEEPALIVE_SECONDS + PONG_SECONDS:
+            self.ended = self.dead = True
+        elif quiet > KEEPALIVE_SECONDS and not self._pinged:
+            self._pinged = True
+            self._write(frame(Kind.PING, 0, 0, ALIVE))
+        if self._leaving_since is not None and now - self._leaving_since > LEAVING_SECONDS:
+            self._name_last_stream()
+        if now > self._old:
+            self.leave(now)
+
+
+FRAMES: Final[Mapping[int, Callable[[Connection, int, int, bytes], None]]] = {
+    int(Kind.DATA): Connection._data,
+    int(Kind.HEADERS): Connection._headers,
+    int(Kind.PRIORITY): Connection._priority,
+    int(Kind.RST_STREAM): Connection._rst_stream,
+    int(Kind.SETTINGS): Connection._settings,
+    int(Kind.PUSH_PROMISE): Connection._push_promise,
+    int(Kind.PING): Connection._ping,
+    int(Kind.GOAWAY): Connection._goaway,
+    int(Kind.WINDOW_UPDATE): Connection._window_update,
+    int(Kind.CONTINUATION): Connection._continuation,
+}

@@ -9,11 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import fcntl
-import json
-import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -21,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +27,7 @@ sys.path[:0] = [str(HERE), str(REPOSITORY / "operator")]
 import report  # noqa: E402
 import rounds  # noqa: E402
 from argo_rollouts import ArgoRollouts  # noqa: E402
+from machine import load, machine, versions, write_result  # noqa: E402
 from plane_client import Plane  # noqa: E402
 from subjects import Serving, Subject, Training  # noqa: E402
 
@@ -55,7 +51,7 @@ def main() -> None:
             sys.exit("another run of this benchmark is under way")
         result = asyncio.run(_measure(chosen, options))
     result["seconds"] = round(time.monotonic() - began)
-    path = _write(result, Path(options.out) if options.out else RESULTS)
+    path = write_result(result, Path(options.out) if options.out else RESULTS)
     print(f"\n{path}\n\n{report.table_of([result])}")
 
 
@@ -65,8 +61,8 @@ async def _measure(subjects: Mapping[str, Subject], options: argparse.Namespace)
         server = await plane.request("GET", "/version")
         result: dict[str, Any] = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": _machine(),
-            "versions": {"kubernetes": server["gitVersion"]} | _versions(),
+            "machine": machine(),
+            "versions": {"kubernetes": server["gitVersion"]} | versions(),
             "subjects": {},
         }
         with tempfile.TemporaryDirectory(prefix="bench-controller-") as folder:
@@ -88,7 +84,7 @@ async def _measure(subjects: Mapping[str, Subject], options: argparse.Namespace)
                         print(f"  {_short(figures)}", file=sys.stderr)
                         if options.keep_log:
                             shutil.copy(how.folder / "subject.log", options.keep_log)
-        result["machine"]["load_after"] = _load()
+        result["machine"]["load_after"] = load()
         return result
     finally:
         await plane.close()
@@ -132,45 +128,6 @@ def _cluster(what: str) -> str:
     path = done.stdout.strip()
     if done.returncode or not Path(path).exists():
         sys.exit("there is no control plane: run `python3 tests/cluster up --control-plane`")
-    return path
-
-
-def _machine() -> dict[str, Any]:
-    found = {"cores": os.cpu_count(), "architecture": platform.machine(), "kernel": platform.release()}
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        found["cpu"] = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return {**found, "load_before": _load()}
-
-
-def _load() -> list[float]:
-    return [round(load, 2) for load in os.getloadavg()]
-
-
-def _versions() -> dict[str, str]:
-    packages = {"kopf": "kopf", "kubernetes client": "kubernetes", "aiohttp": "aiohttp", "pydantic": "pydantic"}
-    return {
-        "python": platform.python_version(),
-        **{name: version(package) for name, package in packages.items()},
-        "commit": _commit(),
-    }
-
-
-def _commit() -> str:
-    git = ["git", "-C", str(REPOSITORY)]
-    done = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
-    if done.returncode:
-        return "unknown"
-    changed = subprocess.run([*git, "status", "--porcelain", "operator/steeltown"], capture_output=True, text=True)
-    return done.stdout.strip() + (" and changes" if changed.stdout.strip() else "")
-
-
-def _write(result: Mapping[str, Any], folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    day = str(result["at"])[:10]
-    number = 1 + max((int(p.stem.rpartition("-")[2]) for p in folder.glob(f"{day}-*.json")), default=0)
-    path = folder / f"{day}-{number}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
     return path
 
 

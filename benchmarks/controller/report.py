@@ -16,7 +16,7 @@ CPU_MS, P50_MS, P99_MS, KIB = 10.0, 25.0, 75.0, 60.0
 
 def table(folder: Path) -> str:
     """The newest figures of each subject."""
-    results = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"), key=_order)]
+    results = [json.loads(path.read_text()) for path in sorted(folder.glob("2*.json"), key=_order)]
     return table_of(results) if results else f"no results in {folder}"
 
 
@@ -55,7 +55,7 @@ def _subject(subject: Mapping[str, Any], result: Result) -> str:
     requests = "\n".join(
         f"N = {size}, writes: " + ", ".join(f"{n} {what}" for what, n in _writes(rounds, size)) for size in sizes
     )
-    return f"{head}\n\n{_markdown(rows)}\n\n{requests}"
+    return f"{head}\n\n{markdown(rows)}\n\n{requests}"
 
 
 def kib_per_object(rounds: Rounds) -> float:
@@ -126,7 +126,7 @@ def _versions(result: Result) -> str:
     return ", ".join(f"{name} {versions[name]}" for name in ("kubernetes", "python", "commit"))
 
 
-def _markdown(rows: Sequence[tuple[str, ...]]) -> str:
+def markdown(rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows

@@ -50,6 +50,7 @@ from ..runtime.resync import Resync
 from ..runtime.store import Store
 from ..runtime.worker import Workers
 from .http import HttpServer
+from .memory import SetAside, take_over_full_collections
 from .settings import Settings
 from .watches import watch
 
@@ -99,7 +100,7 @@ class Operator:
         self._policy = policy
         self._resources = resources
         self.registry = registry or CollectorRegistry()
-        self.store = Store()
+        self.store = Store(on_stored=SetAside().stored)
         self.port = 0
         self.metrics = Metrics(self.registry, lease_name=settings.lease_name)
         self.queue: WorkQueue[Key] = WorkQueue(clock=time.monotonic, hooks=QueueMetrics(self.registry))
@@ -251,6 +252,7 @@ async def serve(
     settings: Settings, *, planners: Planners, policy: MakePolicy | None, resources: Resources = WATCHED
 ) -> None:
     """Runs an operator until SIGTERM or SIGINT."""
+    take_over_full_collections()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

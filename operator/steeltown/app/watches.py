@@ -36,7 +36,7 @@ Which objects were deleted before that list, nobody tells.
 """
 
 _BOOKMARK: Final = "BOOKMARK"
-_PAGE_SIZE: Final = 250  # a page is decoded in one go, in which nothing else runs
+_PAGE_SIZE: Final = 100  # a page is decoded in one go, in which nothing else runs
 
 
 class WatchFailed(Exception):

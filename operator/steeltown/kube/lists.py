@@ -9,7 +9,7 @@ from ..core.plan import Obj
 from .client import Client
 from .resources import WATCHED, Resources
 
-PAGE_SIZE: Final = 250  # a page is decoded in one go, in which nothing else runs
+PAGE_SIZE: Final = 100  # a page is decoded in one go, in which nothing else runs
 _LIST_TIMEOUT_SECONDS: Final = 30.0
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -92,9 +92,10 @@ _Named = dict[str, Obj] | MappingProxyType[str, Obj]
 
 
 class Store:
-    """Not thread-safe: all calls from one event loop."""
+    """Not thread-safe: all calls from one event loop. on_stored: called for each object that is taken over."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, on_stored: Callable[[], None] = lambda: None) -> None:
+        self._on_stored = on_stored
         self._objects: dict[str, dict[str, dict[str, Obj]]] = {}  # kind -> namespace -> name
         self._members: dict[Key, dict[str, _Named]] = {}
         self._unfinished: dict[Key, dict[Key, None]] = {}  # model -> its runs
@@ -170,6 +171,7 @@ class Store:
             concerned |= dict.fromkeys(left)
         self._objects.setdefault(target.kind, {}).setdefault(target.namespace, {})[target.name] = obj
         self._link(target, obj, keys)
+        self._on_stored()
         return [*concerned, *self._unfinished_runs(target)]
 
     def _deleted(self, target: Target, uid: str, version: int) -> list[Key]:

@@ -2,20 +2,30 @@
 
 Who may create runs is not always who may change a model, and a promotion is the model's affair. So for every bound the
 stricter of the two counts, and Observe in a run makes nothing of the model's less than enforced.
+
+Which of two is stricter is told by the name of the field: of `min...` the larger, of `max...` and `...margin` the
+smaller. Of any other field the model's counts where it has one. So an objective that is added needs nothing here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Final, TypeVar
 
-from ...api.objectives import ColumnObjective, DataObjective, Mode, QualityObjective, Rows, RunObjectives
+from pydantic.fields import FieldInfo
+
+from ...api.base import Model
+from ...api.objectives import Mode, RunObjectives
+
+M = TypeVar("M", bound=Model)
+
+_MAP_KEYS: Final = "x-kubernetes-list-map-keys"
 
 
 def effective(model: RunObjectives, run: RunObjectives | None) -> RunObjectives:
-    """The stricter of both, bound by bound. Where the model enforces no quality, the run's own are only its own."""
-    if run is None:
-        return RunObjectives(data=model.data, quality=model.quality)
-    return RunObjectives(data=_data(model.data, run.data), quality=_quality(model.quality, run.quality))
+    """The stricter of both, bound by bound. For a model that enforces no quality see `basis`."""
+    own = RunObjectives.model_validate({name: getattr(model, name) for name in RunObjectives.model_fields})
+    return own if run is None else stricter(own, run)
 
 
 def basis(model: RunObjectives) -> str:
@@ -23,63 +33,40 @@ def basis(model: RunObjectives) -> str:
     return "Model" if any(o.mode is Mode.ENFORCE for o in model.quality) else "Run"
 
 
-def _quality(model: list[QualityObjective], run: list[QualityObjective]) -> list[QualityObjective]:
-    """A metric that only the run names is enforced beside the model's."""
-    own = {o.metric: o for o in run}
-    return [*(_stricter_metric(o, own.pop(o.metric, None)) for o in model), *own.values()]
+def stricter(model: M, run: M) -> M:
+    """Field by field."""
+    fields = type(model).model_fields.items()
+    return model.model_copy(update={n: _both(n, f, getattr(model, n), getattr(run, n)) for n, f in fields})
 
 
-def _stricter_metric(model: QualityObjective, run: QualityObjective | None) -> QualityObjective:
-    if run is None:
-        return model
-    return QualityObjective(
-        metric=model.metric,
-        min=_pick(max, model.min, run.min),
-        max=_pick(min, model.max, run.max),
-        non_inferiority_margin=_pick(min, model.non_inferiority_margin, run.non_inferiority_margin),
-        mode=_mode(model.mode, run.mode),
-    )
-
-
-def _data(model: DataObjective | None, run: DataObjective | None) -> DataObjective | None:
+def _both(name: str, field: FieldInfo, model: Any, run: Any) -> Any:
     if model is None or run is None:
+        return run if model is None else model
+    if isinstance(model, Model):
+        return stricter(model, run)
+    if isinstance(model, list):
+        return _joined(_key(field), model, run)
+    if isinstance(model, Mode):
+        return Mode.ENFORCE if Mode.ENFORCE in (model, run) else Mode.OBSERVE
+    if name.startswith("min"):
+        return max(model, run, key=Decimal)
+    if name.startswith("max") or name.endswith("margin"):
+        return min(model, run, key=Decimal)
+    return model
+
+
+def _joined(key: str | None, model: list[Any], run: list[Any]) -> list[Any]:
+    """Members that name the same thing become one, the others stand beside each other. Of a list without a key the
+    model's counts."""
+    if key is None:
         return model or run
-    own = {c.name: c for c in run.columns}
-    columns = [_stricter_column(c, own.pop(c.name, None)) for c in model.columns]
-    return model.model_copy(update={"rows": _rows(model.rows, run.rows), "columns": [*columns, *own.values()]})
+    own = {getattr(o, key): o for o in run}
+    both = [stricter(o, other) if (other := own.pop(getattr(o, key), None)) else o for o in model]
+    return [*both, *own.values()]
 
 
-def _rows(model: Rows | None, run: Rows | None) -> Rows | None:
-    if model is None or run is None:
-        return model or run
-    return model.model_copy(
-        update={
-            "min": max((v for v in (model.min, run.min) if v is not None), default=None),
-            "max": min((v for v in (model.max, run.max) if v is not None), default=None),
-            "min_ratio_to_live": _pick(max, model.min_ratio_to_live, run.min_ratio_to_live),
-            "mode": _mode(model.mode, run.mode),
-        }
-    )
-
-
-def _stricter_column(model: ColumnObjective, run: ColumnObjective | None) -> ColumnObjective:
-    """The model's type counts where both name one: two types that differ cannot both be met."""
-    if run is None:
-        return model
-    return model.model_copy(
-        update={
-            "type": model.type or run.type,
-            "max_null_fraction": _pick(min, model.max_null_fraction, run.max_null_fraction),
-            "mode": _mode(model.mode, run.mode),
-        }
-    )
-
-
-def _mode(model: Mode, run: Mode) -> Mode:
-    return Mode.ENFORCE if Mode.ENFORCE in (model, run) else Mode.OBSERVE
-
-
-def _pick(choose: Callable[..., str], model: str | None, run: str | None) -> str | None:
-    """Of two decimals written as text the one that `choose` takes; the other's absence leaves it."""
-    given = [v for v in (model, run) if v is not None]
-    return choose(given, key=float) if given else None
+def _key(field: FieldInfo) -> str | None:
+    """The field that names a member of the list, as the schema has it."""
+    extra = field.json_schema_extra
+    keys = extra.get(_MAP_KEYS) if isinstance(extra, dict) else None
+    return str(keys[0]) if isinstance(keys, list) and keys else None

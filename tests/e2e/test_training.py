@@ -106,6 +106,26 @@ def test_import_goes_through_the_same_checks(team: Kubectl, store: Bucket) -> No
     assert run["status"]["artifact"]["digest"] == source["digest"]
 
 
+def test_job_that_can_make_no_pod_says_why_within_seconds_and_goes_on_when_it_can(
+    own_team: Kubectl, data: dict[str, str]
+) -> None:
+    """The cause stands in an Event of the Job alone."""
+    model = {"apiVersion": API, "kind": "MLModel", "metadata": {"name": "m"}, "spec": {"serving": {"replicas": 0}}}
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+    own_team.apply(quota)
+    eventually(lambda: own_team.get("resourcequota", "none"), until=lambda q: "hard" in q.get("status", {}), seconds=10)
+    own_team.apply(model)
+    own_team.apply(training_run("blocked", task=tables.TASK, train={"data": data, "params": {"estimator": "Linear"}}))
+    told = eventually(
+        lambda: condition(own_team.get("trainingrun", "blocked"), "Ready"),
+        until=lambda c: c is not None and c["reason"] == "JobBlocked",
+        seconds=15,
+    )
+    assert "exceeded quota" in told["message"]
+    own_team.run("delete", "resourcequota", "none")
+    assert finished(own_team, "blocked")["status"]["phase"] == "Succeeded"
+
+
 def python(script: str, **more: Any) -> dict[str, Any]:
     return {"image": images()["trainer"], "command": ["python3", "-c", script], **more}
 

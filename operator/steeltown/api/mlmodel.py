@@ -174,6 +174,7 @@ class RolloutStatus(Model):
     weight: int = Field(0, description="Percent that the step asks for.")
     observed_weight: int | None = Field(None, description="Percent that the live Pods say they apply.")
     attempt: int = Field(0, description="Attempt of the load check.")
+    retry: str | None = Field(None, max_length=63, description="steeltown.dev/retry of the run as last seen.")
     started_time: str = Field(max_length=40, description="When the rollout began.")
     phase_time: str = Field(max_length=40, description="When this phase or step began.")
     fail_look: int = Field(0, ge=0, le=64, description="Looks for harm already taken in this step.")

@@ -63,7 +63,7 @@ class _Planner:
         if rollout is None:
             candidate = self.world.candidate if self.world.production else None
             if candidate and candidate.version and not self.world.spec.frozen and not self._refused_by_router:
-                return self._record(To(rollout=rollouts.begin(candidate.version, self.now)))
+                return self._record(To(rollout=rollouts.begin(candidate.version, self.now, retry=candidate.retry)))
             return self._carry_out(None, self._settle(), Stay())
         context = self._context(rollout)
         decision = rollouts.decide(context)

@@ -49,6 +49,7 @@ class Operator:
         self.queue: dict[Key, None] = {}
         self.due: dict[Key, datetime] = {}
         self.seen: dict[Any, str] = {}
+        self.started = cluster.operator_now, cluster.monotonic
         self.reconciler = Reconciler(
             store=self.store,
             planners=PLANNERS,
@@ -57,9 +58,14 @@ class Operator:
             recorder=Recorder(),
             fence=applier.fence,
             wake=self._add,
-            now=lambda: cluster.operator_now,
+            now=self._now,
             clock=lambda: cluster.monotonic.timestamp(),
         )
+
+    def _now(self) -> datetime:
+        """As `app.main.SteadyClock`: the wall clock at the start of the process, and the time since."""
+        wall, monotonic = self.started
+        return wall + (self.cluster.monotonic - monotonic)
 
     def _add(self, key: Key) -> None:
         self.queue[key] = None
@@ -87,10 +93,18 @@ class Operator:
             if evidence and self.store.put_evidence(wanted.uid, evidence):
                 self._add(key)
 
+    def explain(self) -> None:
+        """As `runtime.explainer`: the newest Warning about what a plan asks to have explained."""
+        for key, what in self.store.explained():
+            told = [e["message"] for e in self.cluster.of_kind("Event") if e["involvedObject"]["uid"] == what.uid]
+            if told and self.store.put_cause(what.uid, told[-1]):
+                self._add(key)
+
     def run(self) -> None:
         """Reconcile until nothing is left to do now."""
         self.watch()
         self.observe()
+        self.explain()
         for key in [k for k, moment in self.due.items() if moment <= self.cluster.monotonic]:
             del self.due[key]
             self._add(key)
@@ -254,8 +268,8 @@ class Explorer:
         self.graceful = self.tick + ticks
 
     def take_over(self) -> None:
-        """A standby leads: what it knows is what its watches have brought it."""
-        self.operator = Operator(self.cluster, self.nature, self.applier, listed=False)
+        """A standby leads. Its watches may be behind, but it lists every kind before it decides (`runtime.leadership`)."""
+        self.operator = Operator(self.cluster, self.nature, self.applier)
 
     def absence(self, seconds: int, *, stride: int = 3600) -> None:
         """So long no operator runs; then one starts from nothing."""

@@ -47,13 +47,14 @@ PHASES: Final = {p.name: p for p in (LOADING, LOAD_CHECKING, SHIFTING, PROMOTING
 """In order."""
 
 
-def begin(candidate: Version, now: datetime) -> RolloutStatus:
+def begin(candidate: Version, now: datetime, *, retry: str = "") -> RolloutStatus:
     stamp = rfc3339(now)
     return RolloutStatus(
         id=short_hash(candidate.run, candidate.digest, stamp),
         run=candidate.run,
         digest=candidate.digest,
         phase=next(iter(PHASES)),
+        retry=retry or None,
         started_time=stamp,
         phase_time=stamp,
     )
@@ -65,6 +66,8 @@ def wanted(c: Context) -> Wanted:
 
 def decide(c: Context) -> Stay | To | Done:
     """What comes next, after interruptions, the policy for missing evidence, and the brake."""
+    if c.ahead_of_the_clock:
+        return To(rollout=c.rollout.model_copy(update={"phase_time": rfc3339(c.now)}), forward=False)
     phase = PHASES[c.rollout.phase]
     decision = next((d for i in _INTERRUPTIONS if (d := i(c, phase))), None) or phase.decide(c)
     if isinstance(decision, Inconclusive):

@@ -1,7 +1,8 @@
 """LoadChecking: open-loop load on a fresh Pod of the candidate beside a fresh Pod of the live version.
 
-A Job measures, the judge looks once. A check that cannot tell is made again a few times, then a person is told and
-it is tried once in a while: what it lacks (a quiet node, a Pod that lived) says nothing about the model.
+A Job measures, the judge looks once. A check that cannot tell is made again a few times, then a person is told; where
+it measured nothing at all (its Pod was evicted) it is tried again once in a while, else when `steeltown.dev/retry` of
+the run is set anew.
 """
 
 from __future__ import annotations
@@ -37,10 +38,11 @@ from .shifting import LIVE_IS_BROKEN, first_step
 
 LOAD_CHECK_ATTEMPTS: Final = 3
 AGAIN_SECONDS: Final = 600.0
-"""A check that could not tell is made again after so long: the platform may be well by then."""
+"""A check that the platform kept from measuring anything is made again after so long: it may be well by then."""
 
 _ALONE = "there is no other version to share traffic with; the load check is the evidence"
-_PLATFORM = (Reason.LOAD_CHECK_FAILED, Reason.GENERATOR_SATURATED)
+_PLATFORM = (Reason.LOAD_CHECK_FAILED, Reason.GENERATOR_SATURATED, Reason.JOB_NOT_OURS, Reason.FOREIGN_PODS)
+_PASSES_BY_ITSELF = (Reason.LOAD_CHECK_FAILED, Reason.JOB_NOT_OURS, Reason.FOREIGN_PODS)
 
 
 def _wanted(c: Context) -> Wanted:
@@ -89,10 +91,12 @@ def _judged(c: Context) -> Finding | None:
 
 
 def _held(c: Context, judged: Finding) -> Decision:
-    if c.seconds >= AGAIN_SECONDS and not c.world.spec.frozen:
+    passes = judged.reason in _PASSES_BY_ITSELF
+    if c.retried or (passes and c.seconds >= AGAIN_SECONDS and not c.world.spec.frozen):
         told = unknown(Reason.COLLECTING_EVIDENCE, f"attempt again: {judged.message}")
-        return _record(c, told, attempt=c.rollout.attempt + 1)
-    left = max(0.5, AGAIN_SECONDS - c.seconds)
+        run = c.world.runs.get(c.rollout.run)
+        return _record(c, told, attempt=c.rollout.attempt + 1, retry=(run.retry or None) if run else None)
+    left = max(0.5, AGAIN_SECONDS - c.seconds) if passes else None
     platform = judged.reason in _PLATFORM
     return Inconclusive(reason=judged.reason, message=judged.message, platform=platform, requeue_after=left)
 

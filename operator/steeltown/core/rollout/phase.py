@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from typing import Final
 
 from ...api.conditions import ConditionType, Finding, Reason, parse_time, rfc3339
 from ...api.mlmodel import Phase, RolloutFinding, RolloutStatus
@@ -26,6 +27,9 @@ from ..plan import WATCH_SECONDS, Action, EventNote, Obj
 from ..policy import Policy
 from ..record import Version
 from ..routing.router import Router, Share
+
+CLOCK_SKEW_SECONDS: Final = 30.0
+"""By how much the clocks of two replicas may differ without a meaning."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +68,17 @@ class Context:
     def seconds(self) -> float:
         """Since this phase or step began. A wall clock that jumped back makes none of it negative."""
         return max(0.0, (self.now - parse_time(self.rollout.phase_time)).total_seconds())
+
+    @property
+    def ahead_of_the_clock(self) -> bool:
+        """The phase began in the future: the wall clock was set back since, and the phase is timed anew from now."""
+        return (parse_time(self.rollout.phase_time) - self.now).total_seconds() > CLOCK_SKEW_SECONDS
+
+    @property
+    def retried(self) -> bool:
+        """A user has set another `steeltown.dev/retry` on the run since this rollout, or its last attempt, began."""
+        run = self.world.runs.get(self.rollout.run)
+        return run is not None and run.retry != (self.rollout.retry or "")
 
     @property
     def deadline_seconds(self) -> int:

@@ -136,7 +136,8 @@ def _not_full(s: Standing, verdict: VerdictStatus | None) -> Answer | None:
 def _settled(s: Standing, verdict: VerdictStatus | None) -> Answer | None:
     assert s.live is not None
     if s.world.production:
-        return Answer(beside=None, reason=Reason.PROMOTED, message=f"{s.live.run} is in production")
+        late = " (spec.abort names it, too late: its rollout is over)" if s.world.spec.abort == s.live.run else ""
+        return Answer(beside=None, reason=Reason.PROMOTED, message=f"{s.live.run} is in production{late}")
     if s.subject and s.subject.eligible.status == "True" and not s.world.withdrawn(s.subject):
         message = f"{s.live.run} is eligible: set spec.stage: Production to promote it"
         return Answer(beside=None, reason=Reason.AWAITING_PROMOTION, message=message)

@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+IMAGES := ../images/checker:../images/http2:../images/server:../images/tensors:../images/trainer
 SOURCES := operator/steeltown images tests benchmarks examples
 
 .PHONY: help demo test test-fast test-server test-controlplane test-e2e lint crds images cluster-up cluster-down cluster-status \
@@ -28,6 +29,7 @@ lint: $(VENV)/.installed ## style, types, layers, generated files
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	cd operator && ../$(BIN)/lint-imports --config ../pyproject.toml --no-cache
+	cd operator && PYTHONPATH=$(IMAGES) ../$(BIN)/lint-imports --config ../images/imports.toml --no-cache
 	PYTHONPATH=operator $(BIN)/python -m steeltown.api --check crds
 
 test-fast: $(VENV)/.installed ## the tests that need neither a cluster nor the model server as a process (under a minute)

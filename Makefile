@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 TARGET ?= operator
 MINUTES ?= 10
+IMAGES := ../images/checker:../images/http2:../images/server:../images/tensors:../images/trainer
 SOURCES := operator/steeltown images tests benchmarks examples
 
 .PHONY: help demo test test-fast test-server test-controlplane test-e2e lint crds contract images cluster-up cluster-down cluster-status \
@@ -30,6 +31,7 @@ lint: $(VENV)/.installed ## style, types, layers, generated files
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	cd operator && ../$(BIN)/lint-imports --config ../pyproject.toml --no-cache
+	cd operator && PYTHONPATH=$(IMAGES) ../$(BIN)/lint-imports --config ../images/imports.toml --no-cache
 	PYTHONPATH=operator $(BIN)/python -m steeltown.api --check crds
 	PYTHONPATH=operator $(BIN)/python -m steeltown.contract --check docs/contract
 

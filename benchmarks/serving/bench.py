@@ -156,7 +156,13 @@ def _commit() -> str:
     done = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
     if done.returncode:
         return "unknown"
-    sources = ("images/server", "images/http2", "operator/steeltown/contract", "benchmarks/serving/*.py")
+    sources = (
+        "images/server",
+        "images/http2",
+        "images/tensors",
+        "operator/steeltown/contract",
+        "benchmarks/serving/*.py",
+    )
     changed = subprocess.run([*git, "status", "--porcelain", *sources], capture_output=True, text=True)
     return done.stdout.strip() + (" and changes" if changed.stdout.strip() else "")
 

@@ -1,7 +1,7 @@
 """Our server's HTTP skin with nothing behind it: every request is read and answered with the same 11 bytes.
 
 What remains of a request's cost here is HTTP itself, on this stack: the limit that the benchmark holds servers
-against. Usage: echo_server.py PORT, with images/server, images/http2 and operator on PYTHONPATH.
+against. Usage: echo_server.py PORT, with images/server, http2 and tensors, and operator on PYTHONPATH.
 """
 
 from __future__ import annotations

@@ -98,5 +98,7 @@ def _environment(model: str, path: Path) -> Mapping[str, str]:
         "HEADER_LIMIT_BYTES": HEADER_LIMIT_BYTES,
         "WORKERS": variable("WORKERS", "1"),
     }
-    sources = os.pathsep.join(str(REPOSITORY / part) for part in ("operator", "images/server", "images/http2"))
+    sources = os.pathsep.join(
+        str(REPOSITORY / part) for part in ("operator", "images/server", "images/http2", "images/tensors")
+    )
     return own | {f"STEELTOWN_{k}": str(v) for k, v in ours.items()} | {"PYTHONPATH": sources}

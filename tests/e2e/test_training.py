@@ -118,7 +118,7 @@ def test_job_that_can_make_no_pod_says_why_within_seconds_and_goes_on_when_it_ca
     own_team.apply(training_run("blocked", task=tables.TASK, train={"data": data, "params": {"estimator": "Linear"}}))
     told = eventually(
         lambda: condition(own_team.get("trainingrun", "blocked"), "Ready"),
-        until=lambda c: c is not None and c["reason"] == "JobBlocked",
+        until=lambda c: c.get("reason") == "JobBlocked",
         seconds=15,
     )
     assert "exceeded quota" in told["message"]

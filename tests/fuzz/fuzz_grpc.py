@@ -53,7 +53,7 @@ from steeltown_server.rpc.calls import Code
 from steeltown_server.rpc.http2 import Connection
 from steeltown_server.rpc.server import GrpcServer
 from steeltown_server.settings import Settings
-from steeltown_server.signature import Array
+from steeltown_tensors import Array
 
 Fields = list[tuple[bytes, bytes]]
 Outputs = dict[str, tuple[str, list[int], bytes]]

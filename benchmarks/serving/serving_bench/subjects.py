@@ -21,7 +21,9 @@ from .environments import PEERS, REPOSITORY, SERVING, programs
 ONE_THREAD: Final = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ORT_NUM_THREADS"), "1"
 )
-SOURCES: Final = os.pathsep.join(str(REPOSITORY / each) for each in ("operator", "images/server", "images/http2"))
+SOURCES: Final = os.pathsep.join(
+    str(REPOSITORY / each) for each in ("operator", "images/server", "images/http2", "images/tensors")
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from steeltown_tensors import Array
 
-from .model import Array, Model, Port
+from .model import Model, Port
 from .reasons import Reason, StepFailed
 
 

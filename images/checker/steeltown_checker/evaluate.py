@@ -15,11 +15,12 @@ import numpy.typing as npt
 import polars as pl
 from steeltown.contract.files import ExitCode
 from steeltown.contract.plans import Task, TaskType
+from steeltown_tensors import Array
 
 from . import metrics, table
 from .binding import Binding
 from .metrics import Metric
-from .model import Array, Model, Port
+from .model import Model, Port
 from .reasons import Reason, StepFailed
 
 MAX_ROWS: Final = 50_000

@@ -13,10 +13,11 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 from steeltown.contract.golden import Golden
+from steeltown_tensors import BY_NAME, Array, Tolerance, from_json, to_json, worst
 
 from .binding import Binding
 from .evaluate import require_finite
-from .model import Array, Model, Port
+from .model import Model, Port
 
 GOLDEN_ROWS: Final = 16
 INVARIANCE_ROWS: Final = 32
@@ -33,8 +34,8 @@ def make(model: Model, binding: Binding, rows: pl.DataFrame | None) -> Golden:
     outputs = model.run(feed)
     require_finite(model.outputs, outputs)
     return Golden(
-        inputs=[tensor(p, feed[p.name]) for p in model.inputs],
-        outputs=[tensor(p, outputs[p.name]) for p in model.outputs],
+        inputs=[to_json(p.name, p.datatype, feed[p.name]) for p in model.inputs],
+        outputs=[to_json(p.name, p.datatype, outputs[p.name]) for p in model.outputs],
     )
 
 
@@ -53,7 +54,8 @@ def violation(model: Model, golden: Golden) -> tuple[float, str]:
     """
     got = answers(model, golden)
     ports = {p.name: p for p in model.outputs}
-    worst, where = 0.0, ""
+    tolerance = Tolerance(golden.atol, golden.rtol)
+    largest, where = 0.0, ""
     compared = 0
     for expected in golden.outputs:
         name = str(expected.get("name"))
@@ -62,14 +64,14 @@ def violation(model: Model, golden: Golden) -> tuple[float, str]:
         wanted = array(expected, ports[name])
         if wanted.size != got[name].size:
             raise ValueError(f"output {name!r} has {got[name].size} values, {wanted.size} are expected")
-        size, index = _largest(got[name].reshape(-1), wanted.reshape(-1), golden, exact=not ports[name].is_float)
+        size, index = worst(got[name].reshape(-1), wanted.reshape(-1), tolerance)
         compared += 1
-        if size > worst:
-            worst = size
+        if size > largest:
+            largest = size
             where = f"{name}[{index}] is {_shown(got[name], index)}, expected {_shown(wanted, index)}"
     if not compared:
         raise ValueError("it has no outputs")
-    return worst, where
+    return largest, where
 
 
 def batch_variance(model: Model, binding: Binding, rows: pl.DataFrame, golden: Golden) -> tuple[float, str]:
@@ -77,15 +79,16 @@ def batch_variance(model: Model, binding: Binding, rows: pl.DataFrame, golden: G
     some = rows.head(INVARIANCE_ROWS)
     together = model.run(binding.feed(some))
     alone = [model.run(binding.feed(row)) for row in some.iter_slices(1)]
-    worst, where = 0.0, ""
+    tolerance = Tolerance(golden.atol, golden.rtol)
+    largest, where = 0.0, ""
     for port in model.outputs:
         one_by_one = np.concatenate([a[port.name] for a in alone])
         if one_by_one.size != together[port.name].size:
             return float("inf"), f"{port.name} has another shape"
-        size, index = _largest(one_by_one.reshape(-1), together[port.name].reshape(-1), golden, exact=not port.is_float)
-        if size > worst:
-            worst, where = size, f"{port.name}[{index}]"
-    return worst, where
+        size, index = worst(one_by_one.reshape(-1), together[port.name].reshape(-1), tolerance)
+        if size > largest:
+            largest, where = size, f"{port.name}[{index}]"
+    return largest, where
 
 
 def all_alike(golden: Golden) -> bool:
@@ -98,41 +101,16 @@ def all_alike(golden: Golden) -> bool:
     return True
 
 
-def tensor(port: Port, values: Array) -> dict[str, Any]:
-    """JSON form of the Open Inference Protocol."""
-    return {"name": port.name, "shape": list(values.shape), "datatype": port.datatype, "data": values.ravel().tolist()}
-
-
 def array(raw: dict[str, Any], port: Port) -> Array:
     """The tensor in the port's type; null in a float tensor is NaN. ValueError says what does not fit."""
-    data = raw.get("data")
-    if not isinstance(data, list):
-        raise ValueError(f"tensor {port.name!r} has no list of data")
-    if port.is_float:
-        data = [float("nan") if v is None else v for v in data]
-    elif port.is_text:
-        data = [str(v) for v in data]
     try:
-        return np.array(data, dtype=port.dtype).reshape([int(d) for d in raw["shape"]])
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"tensor {port.name!r} is not {port.datatype} of its shape: {error}") from error
+        return from_json(raw, BY_NAME[port.datatype])
+    except ValueError as error:
+        raise ValueError(f"tensor {port.name!r}: {error}") from None
 
 
 def encode(golden: Golden) -> bytes:
     return json.dumps(golden.to_json(), separators=(",", ":"), allow_nan=False).encode()
-
-
-def _largest(got: Array, expected: Array, golden: Golden, *, exact: bool) -> tuple[float, int]:
-    if not got.size:
-        return 0.0, 0
-    if exact:
-        unequal = got != expected
-        return (float("inf"), int(np.argmax(unequal))) if unequal.any() else (0.0, 0)
-    y, e = got.astype(np.float64), expected.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        size = np.abs(y - e) / (golden.atol + golden.rtol * np.abs(e))
-    size = np.where((y == e) | (np.isnan(y) & np.isnan(e)), 0.0, np.where(np.isnan(size), np.inf, size))
-    return float(size.max()), int(np.argmax(size))
 
 
 def _shown(values: Array, index: int) -> str:

@@ -13,31 +13,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime
+from steeltown_tensors import BY_NAME, BY_ONNX, Array
 
 from .reasons import Reason, StepFailed
 
-Array = npt.NDArray[Any]
 MAX_MODEL_BYTES: Final = (1 << 31) - 1  # of a protobuf message
 KNOWN_DOMAINS: Final = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
-# ONNX Runtime's type -> (numpy dtype, datatype of the Open Inference Protocol)
-TYPES: Final[dict[str, tuple[Any, str]]] = {
-    "tensor(float)": (np.float32, "FP32"),
-    "tensor(double)": (np.float64, "FP64"),
-    "tensor(float16)": (np.float16, "FP16"),
-    "tensor(int64)": (np.int64, "INT64"),
-    "tensor(int32)": (np.int32, "INT32"),
-    "tensor(int16)": (np.int16, "INT16"),
-    "tensor(int8)": (np.int8, "INT8"),
-    "tensor(uint64)": (np.uint64, "UINT64"),
-    "tensor(uint32)": (np.uint32, "UINT32"),
-    "tensor(uint16)": (np.uint16, "UINT16"),
-    "tensor(uint8)": (np.uint8, "UINT8"),
-    "tensor(bool)": (np.bool_, "BOOL"),
-    "tensor(string)": (np.object_, "BYTES"),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +34,11 @@ class Port:
 
     @property
     def is_text(self) -> bool:
-        return self.datatype == "BYTES"
+        return BY_NAME[self.datatype].is_bytes
 
     @property
     def is_float(self) -> bool:
-        return self.datatype in ("FP16", "FP32", "FP64")
+        return BY_NAME[self.datatype].is_float
 
     def to_json(self) -> dict[str, Any]:
         return {"name": self.name, "datatype": self.datatype, "shape": [-1 if d is None else d for d in self.shape]}
@@ -158,15 +141,15 @@ def _classes(proto: onnx.ModelProto) -> tuple[str, ...]:
 
 
 def _port(raw: Any, what: str) -> Port:
-    if raw.type not in TYPES:
+    if raw.type not in BY_ONNX:
         raise StepFailed(
             Reason.SIGNATURE_MISMATCH,
             f"{what} {raw.name!r} is {raw.type}, must be a tensor"
             + (": export with zipmap=False" if "map" in raw.type else ""),
         )
-    dtype, datatype = TYPES[raw.type]
+    datatype = BY_ONNX[raw.type]
     shape = tuple(d if isinstance(d, int) and d > 0 else None for d in raw.shape)
-    return Port(name=raw.name, dtype=dtype, datatype=datatype, shape=shape)
+    return Port(name=raw.name, dtype=datatype.dtype, datatype=datatype.name, shape=shape)
 
 
 def _options() -> Any:

@@ -22,13 +22,13 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from steeltown.contract.histogram import bucket
+from steeltown_tensors import Array
 
 from . import log
 from .counters import added
 from .model import Model
 from .request import Call
 from .response import all_finite
-from .signature import Array
 
 INLINE_SECONDS: Final = 0.001
 SMOOTHING: Final = 0.1

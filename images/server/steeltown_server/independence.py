@@ -18,10 +18,10 @@ from typing import Final
 
 import numpy as np
 from steeltown.contract.golden import Golden
+from steeltown_tensors import Array
 
 from .comparison import first_difference
 from .model import Model
-from .signature import Array
 
 PROOF_ROWS: Final = range(4, 17)
 """Rows that are tried, fewest and most; more show little, and a slow model gets fewer."""

@@ -16,8 +16,9 @@ from typing import Any, Final
 import numpy as np
 import onnxruntime
 from steeltown.contract.files import MODEL_OBJECT
+from steeltown_tensors import Array
 
-from .signature import Array, Signature, TensorSpec, UnservableModel
+from .signature import Signature, TensorSpec, UnservableModel
 
 CGROUP: Final = Path("/sys/fs/cgroup")
 

@@ -10,13 +10,14 @@ from typing import Any, Final
 
 import numpy as np
 import orjson
+from steeltown.contract.golden import Golden
+from steeltown_tensors import BY_NAME, Array, Tolerance, excess
 
 from .counters import Pairing
-from .signature import BY_NAME, Array
 
-ABSOLUTE: Final = 1e-4
-RELATIVE: Final = 1e-3
-"""The tolerance of golden rows: what two machines may make of one model."""
+_USUAL = Golden(inputs=[], outputs=[])
+TOLERANCE: Final = Tolerance(_USUAL.atol, _USUAL.rtol)
+"""What two machines may make of one model is what two models may make of one request, and agree."""
 
 UNLIKE: Final = 1.0
 
@@ -90,13 +91,16 @@ def compare(live: dict[str, Array], canary: dict[str, Array]) -> tuple[float, bo
             same = bool((a == b).all())
             worst, agreed = (worst, agreed) if same else (max(worst, UNLIKE), False)
             continue
-        x, y = a.astype(np.float64), b.astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            apart = np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, np.abs(x - y))
-            scale = np.maximum(np.abs(x), np.abs(y))
-            within = (apart == 0) | (apart <= ABSOLUTE + RELATIVE * scale)
-            relative = np.where(apart == 0, 0.0, apart / np.maximum(1.0, scale))
-        finite = np.where(np.isfinite(relative), relative, UNLIKE)
-        worst = max(worst, float(finite.max()))
-        agreed = agreed and bool(within.all()) and bool(np.isfinite(apart).all())
+        within = np.minimum(excess(a, b, TOLERANCE), excess(b, a, TOLERANCE)) <= 1
+        agreed = agreed and bool(within.all())
+        worst = max(worst, float(_difference(a, b).max()))
     return worst, agreed
+
+
+def _difference(a: Array, b: Array) -> Array:
+    """Per element |a - b| / max(1, |a|, |b|); 0 where both are equal, UNLIKE where they cannot be compared."""
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        relative = np.abs(x - y) / np.maximum(1.0, np.maximum(np.abs(x), np.abs(y)))
+    relative = np.where(np.isfinite(relative), relative, UNLIKE)
+    return np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, relative)

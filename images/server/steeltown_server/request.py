@@ -19,8 +19,9 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 import simdjson
+from steeltown_tensors import Array, Datatype
 
-from .signature import VARIABLE, Array, BadRequest, Datatype, Signature, TensorSpec, TooLarge
+from .signature import VARIABLE, BadRequest, Signature, TensorSpec, TooLarge
 
 NULL: Final = b"null"
 PACKED: Final = {

@@ -14,9 +14,10 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import orjson
+from steeltown_tensors import Array
 
 from .request import Call
-from .signature import Array, Signature
+from .signature import Signature
 
 LENGTH: Final = struct.Struct("<I")
 

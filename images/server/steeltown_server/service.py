@@ -21,6 +21,7 @@ import msgspec
 import orjson
 from steeltown.contract.evidence import EVIDENCE_PATH
 from steeltown.contract.histogram import bucket
+from steeltown_tensors import Array
 
 from . import __version__, log
 from .canary import CanaryAnswer
@@ -34,7 +35,7 @@ from .pairs import Pair
 from .request import Call, RequestDecoder
 from .response import ResponseEncoder, non_finite
 from .router import DIGEST_HEADER, NON_FINITE_HEADER, Router
-from .signature import Array, BadRequest, Signature, TooLarge
+from .signature import BadRequest, Signature, TooLarge
 from .workers import Siblings
 
 Endpoint = Callable[[Answering, Request], None]

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from steeltown.contract.files import GOLDEN_OBJECT
 from steeltown.contract.golden import Golden
+from steeltown_tensors import Array, from_json
 
 from .comparison import first_difference
 from .independence import independence
 from .model import Model, StartFailure
-from .signature import Array, TensorSpec
+from .signature import TensorSpec
 
 TIMED_RUNS: Final = 5
 
@@ -93,17 +93,11 @@ def _feed(model: Model, golden: Golden) -> dict[str, Array]:
 
 
 def _array(spec: TensorSpec, tensor: Mapping[str, Any]) -> Array:
-    """A golden file may hold what a request may not: FP16 as numbers, and NaN (as NaN or null) for a missing value."""
     if tensor.get("datatype") != spec.datatype.name:
         raise _differ(f"{spec.name!r}: the golden rows have {tensor.get('datatype')}, the model {spec.datatype.name}")
     try:
-        data = list(tensor["data"])
-        if spec.datatype.is_float:
-            data = [float("nan") if v is None else float(v) for v in data]
-        array = np.empty(len(data), spec.datatype.dtype)
-        array[:] = data
-        return array.reshape(tensor["shape"])
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        return from_json(tensor, spec.datatype)
+    except ValueError as error:
         raise _differ(f"{spec.name!r}: the golden rows are not a tensor: {error}") from None
 
 

@@ -55,7 +55,9 @@ class Workspace:
 
     def process(self, module: str, *arguments: str, plan: Any = None, **env: str) -> int:
         """The real entry point in a process of its own; its exit code."""
-        path = os.pathsep.join(p for p in sys.path if p.endswith(("/operator", "/images/checker", "/images/trainer")))
+        path = os.pathsep.join(
+            p for p in sys.path if p.endswith(("/operator", "/images/checker", "/images/tensors", "/images/trainer"))
+        )
         full = {**os.environ, "PYTHONPATH": path, **self.env, "STEELTOWN_PLAN": plan.to_json() if plan else "", **env}
         return subprocess.run([sys.executable, "-m", module, *arguments], env=full, check=False).returncode
 

@@ -62,8 +62,17 @@ def build() -> ModuleType:
     return module
 
 
-def test_change_of_a_shared_package_is_a_new_name_of_the_images_that_hold_it(build: ModuleType) -> None:
-    shared = "images/http2/steeltown_http2/connection.py"
+@pytest.mark.parametrize(
+    ("shared", "roles"),
+    [
+        ("images/http2/steeltown_http2/connection.py", {"server"}),
+        ("images/tensors/steeltown_tensors/datatypes.py", {"checker", "server"}),
+        ("operator/steeltown/contract/golden.py", {"operator", "checker", "server", "trainer"}),
+    ],
+)
+def test_change_of_a_shared_package_is_a_new_name_of_the_images_that_hold_it(
+    build: ModuleType, shared: str, roles: set[str]
+) -> None:
     held_by = set()
     for role in build._roles(REPOSITORY / "images", []):
         files = role.staged()
@@ -71,4 +80,4 @@ def test_change_of_a_shared_package_is_a_new_name_of_the_images_that_hold_it(bui
         if shared in files:
             held_by.add(role.name)
             assert build._hash(files | {shared: REPOSITORY / "README.md"}, "base") != name
-    assert held_by == {"server"}
+    assert held_by == roles

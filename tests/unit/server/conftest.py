@@ -45,7 +45,7 @@ V2_NAMES = {
     "object": "BYTES",
 }
 START_SECONDS = 30
-SOURCES = ("/operator", "/images/server", "/images/http2")
+SOURCES = ("/operator", "/images/server", "/images/http2", "/images/tensors")
 """Of the server's process, as in its image."""
 
 

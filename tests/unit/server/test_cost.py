@@ -105,7 +105,12 @@ def cpu_nanoseconds(pid: int) -> int:
 def echo() -> Iterator[tuple[int, int]]:
     """(pid, port)"""
     root = Path(__file__).parents[3]
-    environment = {**os.environ, "PYTHONPATH": f"{root / 'operator'}:{root / 'images/server'}:{root / 'images/http2'}"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": ":".join(
+            str(root / place) for place in ("operator", "images/server", "images/http2", "images/tensors")
+        ),
+    }
     process = subprocess.Popen([sys.executable, "-c", ECHO], env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     yield process.pid, int(process.stdout.readline())

@@ -18,10 +18,11 @@ from urllib.parse import quote
 import msgspec
 import numpy as np
 import orjson
+from steeltown_tensors import BY_NAME
 
 from ..http import OCTETS, Answer, Request
 from ..request import LENGTH
-from ..signature import DATATYPES, BadRequest, TooLarge
+from ..signature import BadRequest, TooLarge
 from . import inference_pb2 as pb
 
 FIELDS: Final = {
@@ -38,7 +39,6 @@ FIELDS: Final = {
     "FP64": "fp64_contents",
     "BYTES": "bytes_contents",
 }
-DTYPES: Final = {d.name: d.dtype for d in DATATYPES}
 SHARED_FIELDS: Final = frozenset(("int_contents", "uint_contents"))
 REMEMBERED_CHARACTERS: Final = 256
 CHUNK: Final = 16384
@@ -148,7 +148,7 @@ def _raw(tensor: Any, left: int, limit_bytes: int) -> bytes:
     shape = list(tensor.shape)
     if min(shape, default=0) >= 0 and len(values) != prod(shape):
         raise BadRequest(f"input {name!r}: expected {prod(shape)} elements for shape {shape}, got {len(values)}")
-    dtype = DTYPES[datatype]
+    dtype = BY_NAME[datatype].dtype
     size = LENGTH.size if datatype == "BYTES" else dtype.itemsize
     if len(values) * size > left:
         raise TooLarge(f"input {name!r}: the values are larger than the limit of {limit_bytes} bytes")

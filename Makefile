@@ -45,9 +45,10 @@ test-e2e: $(VENV)/.installed ## the tests on a whole cluster
 	$(BIN)/python tests/support/environment.py
 	$(PYTEST) -q tests/e2e
 
-bench-controller: $(VENV)/.installed ## what the operator costs, on a control plane without nodes (10 to 14 minutes)
+bench-controller: $(VENV)/.installed ## what the operator costs, with many objects and on a control plane without nodes (20 to 30 minutes)
 	$(PYTHON) tests/cluster up --control-plane
 	$(BIN)/python benchmarks/controller/bench.py
+	$(BIN)/python benchmarks/controller/scale.py
 
 bench-serving: $(VENV)/.installed ## our model server beside MLServer, KServe and FastAPI (25 to 30 minutes)
 	$(BIN)/python benchmarks/serving/bench.py

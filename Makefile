@@ -54,9 +54,10 @@ fuzz: $(VENV)/.installed ## ten minutes of fuzzing; TARGET=operator, http or grp
 	env -u PIP_FIND_LINKS $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r tests/fuzz/requirements.txt
 	$(BIN)/python tests/fuzz/fuzz.py --target $(TARGET) --minutes $(MINUTES)
 
-bench-controller: $(VENV)/.installed ## what the operator costs, on a control plane without nodes (10 to 14 minutes)
+bench-controller: $(VENV)/.installed ## what the operator costs, with many objects and on a control plane without nodes (20 to 30 minutes)
 	$(PYTHON) tests/cluster up --control-plane
 	$(BIN)/python benchmarks/controller/bench.py
+	$(BIN)/python benchmarks/controller/scale.py
 
 bench-serving: $(VENV)/.installed ## our model server beside MLServer, KServe and FastAPI (25 to 30 minutes)
 	$(BIN)/python benchmarks/serving/bench.py

@@ -29,7 +29,7 @@ import rounds  # noqa: E402
 from argo_rollouts import ArgoRollouts  # noqa: E402
 from machine import load, machine, versions, write_result  # noqa: E402
 from plane_client import Plane  # noqa: E402
-from subjects import Serving, Subject, Training  # noqa: E402
+from subjects import Serving, ServingFloor, Subject, Training, TrainingFloor  # noqa: E402
 
 RESULTS = HERE / "results"
 
@@ -39,7 +39,12 @@ def main() -> None:
     if options.report:
         print(report.table(RESULTS))
         return
-    subjects: dict[str, Subject] = {"serving": Serving(), "training": Training()}
+    subjects: dict[str, Subject] = {
+        "serving-floor": ServingFloor(),
+        "serving": Serving(),
+        "training-floor": TrainingFloor(),
+        "training": Training(),
+    }
     if options.argo_rollouts:
         subjects["argo-rollouts"] = ArgoRollouts(Path(options.argo_rollouts))
     chosen = {name: subject for name, subject in subjects.items() if name in (options.subjects or subjects)}
@@ -70,6 +75,8 @@ async def _measure(subjects: Mapping[str, Subject], options: argparse.Namespace)
                 result["subjects"][name] = {"title": subject.title, "children": subject.children, "rounds": []}
                 if subject.budget:
                     result["subjects"][name]["budget"] = subject.budget
+                if subject.floor:
+                    result["subjects"][name]["floor"] = subject.floor
                 async with rounds.installed(plane, subject):
                     for count, edits, idle in _plan(subject, options):
                         print(f"{name}: {count} objects", file=sys.stderr)
@@ -104,7 +111,7 @@ def _plan(subject: Subject, options: argparse.Namespace) -> list[tuple[int, int,
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measures the operator on a control plane without nodes.")
     parser.add_argument("--report", action="store_true", help="print the newest results and measure nothing")
-    parser.add_argument("--subjects", type=lambda text: text.split(","), help="serving,training; default: all")
+    parser.add_argument("--subjects", type=lambda text: text.split(","), help="names, with commas; default: all")
     parser.add_argument("--sizes", type=lambda text: [int(n) for n in text.split(",")], default=[100, 300])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--edits", type=int, default=200)

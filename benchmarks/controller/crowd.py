@@ -27,7 +27,7 @@ from steeltown.runtime.store import Store
 
 POLICY = Policy(trainer_image="steeltown/trainer", checker_image="steeltown/checker", server_image="steeltown/server")
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
-STAMP = "2026-01-01T00:00:00Z"
+STAMP = "2026-01-02T00:00:00Z"
 CONDITIONS = ("DataValidated", "TrainingHealthy", "ResourcesWithinBudget", "QualityAccepted", "Ready")
 
 
@@ -80,7 +80,9 @@ class Plain:
         known = self.objects[target(action)]
         if isinstance(action, Annotate):
             annotations = {**(known["metadata"].get("annotations") or {}), **action.annotations}
-            return Answer(result="done", obj=self.put({**known, "metadata": {"annotations": annotations}}))
+            return Answer(
+                result="done", obj=self.put({**known, "metadata": {**known["metadata"], "annotations": annotations}})
+            )
         del self.objects[target(action)]
         return Answer(result="done")
 
@@ -120,6 +122,13 @@ def file_name(kind: str, namespace: str | None) -> str:
 
 def settle(name: str, namespace: str, runs: int, versions: Iterator[int]) -> list[Obj]:
     """A model, its finished runs and its children, at rest."""
+    made = [_model(name, namespace), *(_run(name, namespace, number) for number in range(runs))]
+    settled = come_to_rest(made, versions)
+    return [*settled, *(_replica_set(obj, versions) for obj in settled if obj["kind"] == "Deployment")]
+
+
+def come_to_rest(made: list[Obj], versions: Iterator[int]) -> list[Obj]:
+    """The objects, and those that the operator's planners have added to them until nothing is left to do."""
     applier, store = Plain(versions), Store()
     keys: dict[Key, None] = {}
     reconciler = Reconciler(
@@ -133,7 +142,6 @@ def settle(name: str, namespace: str, runs: int, versions: Iterator[int]) -> lis
         now=lambda: NOW,
         clock=lambda: 0.0,
     )
-    made = [_model(name, namespace), *(_run(name, namespace, number) for number in range(runs))]
     for obj in made:
         for key in store.apply_event("ADDED", applier.put(obj)):
             keys[key] = None
@@ -141,8 +149,6 @@ def settle(name: str, namespace: str, runs: int, versions: Iterator[int]) -> lis
         key = next(iter(keys))
         del keys[key]
         drive(reconciler.reconcile(key))
-    for deployment in [obj for where, obj in applier.objects.items() if where.kind == "Deployment"]:
-        applier.put(_replica_set(deployment))
     return [*applier.objects.values()]
 
 
@@ -193,7 +199,7 @@ def _run(model: str, namespace: str, number: int) -> Obj:
     }
 
 
-def _replica_set(deployment: Obj) -> Obj:
+def _replica_set(deployment: Obj, versions: Iterator[int]) -> Obj:
     metadata, template = deployment["metadata"], deployment["spec"]["template"]
     owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": metadata["name"], "uid": metadata["uid"]}
     own = {
@@ -203,7 +209,8 @@ def _replica_set(deployment: Obj) -> Obj:
         "ownerReferences": [{**owner, "controller": True, "blockOwnerDeletion": True}],
     }
     spec = {"replicas": 0, "selector": deployment["spec"]["selector"], "template": template}
-    return {"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": own, "spec": spec, "status": {"replicas": 0}}
+    made = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": own, "spec": spec, "status": {"replicas": 0}}
+    return Plain(versions).put(made)
 
 
 def _as_stored(obj: Obj) -> Obj:

@@ -12,6 +12,8 @@ Result = Mapping[str, Any]
 Rounds = Sequence[Mapping[str, Any]]
 
 CPU_MS, P50_MS, P99_MS, KIB = 10.0, 25.0, 75.0, 60.0
+CPU_RATIO = 2.0
+"""Machines differ by a factor of two: where a floor was measured in the same run, it is the measure of CPU."""
 
 
 def table(folder: Path) -> str:
@@ -44,7 +46,11 @@ def _subject(subject: Mapping[str, Any], result: Result) -> str:
     row("writes per object", "writes_per_object", f"<= {budget}", 2)
     row("uncached reads per object", "reads_per_object", "0", 2)
     row("lists and watches begun meanwhile", "begun", "0", 0)
-    row("CPU per object, ms", "cpu_ms_per_object", f"<= {CPU_MS:.0f}")
+    floor = result["subjects"].get(subject.get("floor"))
+    row("CPU per object, ms", "cpu_ms_per_object", "" if floor else f"<= {CPU_MS:.0f}")
+    if floor:
+        ratios = (f"{cpu_ratio(rounds, floor['rounds'], size):.2f}" for size in sizes)
+        rows.append(("CPU per object, times the floor of the same run", *ratios, f"<= {CPU_RATIO:.0f}"))
     row("all converged, s", "converge_seconds")
     memory = ["-"] * (len(sizes) - 1) + [f"{kib_per_object(rounds):.0f}"]
     rows.append((f"memory per object, KiB (N = {sizes[-1]} - N = 0)", *memory, f"<= {KIB:.0f}" if budget else ""))
@@ -56,6 +62,15 @@ def _subject(subject: Mapping[str, Any], result: Result) -> str:
         f"N = {size}, writes: " + ", ".join(f"{n} {what}" for what, n in _writes(rounds, size)) for size in sizes
     )
     return f"{head}\n\n{markdown(rows)}\n\n{requests}"
+
+
+def cpu_ratio(rounds: Rounds, floor: Rounds, size: int) -> float:
+    """Median CPU per object over that of the floor, which is measured with the most objects only."""
+
+    def median(of: Rounds, count: int) -> float:
+        return statistics.median(figures["cpu_ms_per_object"] for figures in of if figures["objects"] == count)
+
+    return median(rounds, size) / median(floor, max(figures["objects"] for figures in floor))
 
 
 def kib_per_object(rounds: Rounds) -> float:

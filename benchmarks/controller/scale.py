@@ -116,7 +116,7 @@ class Bench:
             kinds=tuple(WATCHED),
             namespaces=crowd.served(),
             wake=lambda key: self.queue.add(key, LOW),
-            run_all=at_once(4),
+            run_all=at_once(2),
         )
         reconciler = Reconciler(
             store=self.store,

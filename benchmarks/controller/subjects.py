@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+import kopf_floor
 import yaml
 from plane_client import NAMESPACES, Obj, Plane, in_parallel
 
@@ -36,6 +38,8 @@ class Subject(ABC):
     settle_seconds: ClassVar[float] = 5.0
     whole: ClassVar[bool] = False
     """All sizes, edits, idling; otherwise only the largest size, created."""
+    floor: ClassVar[str] = ""
+    """Name of the subject that writes the same objects and does nothing else."""
     prepares: ClassVar[bool] = False
     """Whether objects exist before the controller starts: then its memory at the start is not that of an empty one."""
 
@@ -123,6 +127,7 @@ class Serving(Steeltown):
 
     title = "Steeltown: MLModel of a finished run -> Deployment, Service, Ready"
     prefix = "bench-controller-serving-"
+    floor = "serving-floor"
     children = 2
     budget = 4  # children, one status, at most one Event
     whole = True
@@ -132,11 +137,9 @@ class Serving(Steeltown):
         runs = f"{GROUP}/namespaces/{self.namespace}/trainingruns"
 
         async def make(number: int) -> None:
-            name, digest = f"{self.name(number)}-v1", f"sha256:{hashlib.sha256(str(number).encode()).hexdigest()}"
-            source = {"uri": "s3://bench/model.onnx", "digest": digest}
-            spec = {"modelRef": {"name": self.name(number)}, "import": source}
-            await plane.create(runs, {**_head("TrainingRun", name), "spec": spec})
-            await plane.merge(f"{runs}/{name}/status", {"status": _finished(digest)})
+            run = _finished_run(self.name(number))
+            await plane.create(runs, {key: value for key, value in run.items() if key != "status"})
+            await plane.merge(f"{runs}/{run['metadata']['name']}/status", {"status": run["status"]})
 
         await in_parallel(count, make)
 
@@ -174,6 +177,7 @@ class Training(Steeltown):
 
     title = "Steeltown: MLModel with a template -> TrainingRun -> Job"
     prefix = "bench-controller-training-"
+    floor = "training-floor"
     children = 2
     budget = 4  # children and the status of MLModel and TrainingRun
 
@@ -208,6 +212,48 @@ class Training(Steeltown):
         return verdict.get("run") == run["metadata"]["name"] and "jobName" in run["status"]
 
 
+class ServingFloor(Serving):
+    """The same objects, written by a bare kopf handler."""
+
+    title = "Floor: a bare kopf handler that writes what the serving row writes"
+    prefix = "bench-controller-floor-serving-"
+    floor = ""
+    budget = 0
+    whole = False
+
+    def command(self, kubeconfig: str, port: int) -> tuple[list[str], dict[str, str]]:
+        made = [self.body(0), _finished_run(self.name(0))]
+        return _floor(kubeconfig, self.namespace, made, self.name(0))
+
+
+class TrainingFloor(Training):
+    """The same objects, written by a bare kopf handler."""
+
+    title = "Floor: a bare kopf handler that writes what the training row writes"
+    prefix = "bench-controller-floor-training-"
+    floor = ""
+    budget = 0
+
+    def command(self, kubeconfig: str, port: int) -> tuple[list[str], dict[str, str]]:
+        return _floor(kubeconfig, self.namespace, [self.body(0)], self.name(0))
+
+
+def _floor(kubeconfig: str, namespace: str, made: list[Obj], model: str) -> tuple[list[str], dict[str, str]]:
+    file = Path(kubeconfig).with_name("floor-writes")
+    file.write_text("\n".join(floor_writes(made, model)))
+    command = [sys.executable, kopf_floor.__file__, namespace, str(file)]
+    return command, {"PYTHONPATH": str(REPOSITORY / "operator"), "KUBECONFIG": kubeconfig}
+
+
+def floor_writes(made: list[Obj], model: str) -> list[str]:
+    """What the operator would write for `model`, which stands among `made`."""
+    text = json.dumps(made).replace(model, kopf_floor.NAME)
+    objects = json.loads(text)
+    return kopf_floor.writes(
+        [{**obj, "metadata": {**obj["metadata"], "namespace": kopf_floor.NAMESPACE}} for obj in objects]
+    )
+
+
 def _head(kind: str, name: str) -> Obj:
     return {"apiVersion": "steeltown.dev/v1alpha1", "kind": kind, "metadata": {"name": name}}
 
@@ -215,6 +261,12 @@ def _head(kind: str, name: str) -> Obj:
 def _is_ready(obj: Obj) -> bool:
     conditions = {c["type"]: c["status"] for c in obj["status"].get("conditions") or ()}
     return conditions.get("Ready") == "True"
+
+
+def _finished_run(model: str) -> Obj:
+    digest = f"sha256:{hashlib.sha256(model.encode()).hexdigest()}"
+    spec = {"modelRef": {"name": model}, "import": {"uri": "s3://bench/model.onnx", "digest": digest}}
+    return {**_head("TrainingRun", f"{model}-v1"), "spec": spec, "status": _finished(digest)}
 
 
 def _finished(digest: str) -> Obj:

@@ -59,7 +59,7 @@ logger = logging.getLogger(__name__)
 _FEED_RETRY_SECONDS: Final = (1.0, 30.0)
 _FEED_HEALTHY_SECONDS: Final = 60.0
 _WRITES_AT_ONCE: Final = 16  # of one reconcile
-_LISTS_AT_ONCE: Final = 4
+_LISTS_AT_ONCE: Final = 2  # each page is decoded in one go
 
 
 MakePolicy = Callable[[bytes], Any]

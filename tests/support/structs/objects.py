@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from steeltown.api.base import Resources
 from steeltown.api.conditions import RUN_GATES, Reason, rfc3339
@@ -174,10 +174,19 @@ def counts(requests: int, errors: int = 0, slow: int = 0) -> Counts:
     return Counts(requests=requests, errors=errors, latency=latency)
 
 
-def told(route: Route, *, live: Counts | None = None, canary: Counts | None = None, **change: Any) -> Evidence:
-    """What a server under this route answers. change: fields of the evidence that are otherwise."""
-    fields = {"window": route.window, "weight": route.weight, "route": route.fingerprint, **change}
-    return Evidence(instance="i", digest="", live=live or Counts(), canary=canary or Counts(), **fields)
+def told(
+    route: Route, *, live: Counts | None = None, canary: Counts | None = None, fingerprint: str | None = None
+) -> Evidence:
+    """What a server under this route answers. fingerprint: of the route, if the server tells another one."""
+    return Evidence(
+        instance="i",
+        digest="",
+        window=route.window,
+        weight=route.weight,
+        live=live or Counts(),
+        canary=canary or Counts(),
+        route=route.fingerprint if fingerprint is None else fingerprint,
+    )
 
 
 # --- Jobs and runs ---------------------------------------------------------------------------------------------------

@@ -36,6 +36,8 @@ def in_words(decision: Decision) -> str:
 
 def case(value: Any) -> str:
     """Names a case of a table by what it situates; for `ids`."""
+    if isinstance(value, Mapping) and "metadata" in value:
+        return str(value["metadata"]["name"])
     if isinstance(value, Mapping):
         return ",".join(f"{k}={case(v)}" for k, v in value.items())
     match value:

@@ -62,7 +62,7 @@ def _decide(c: Context) -> Decision:
         message = f"no Pod of {c.rollout.run} is ready, and the version before it is"
         return Fail(reason=Reason.CAPACITY_MISSING, message=message, ending="Superseded")
     if looks.fail != c.rollout.fail_look:
-        return To(rollout=c.rollout.model_copy(update={"fail_look": looks.fail}))
+        return To(rollout=c.rollout.model_copy(update={"fail_look": looks.fail}), forward=False)
     left = c.world.spec.rollout.bake_seconds - c.seconds
     if left > 0:
         return Stay(requeue_after=max(0.5, left))

@@ -12,7 +12,7 @@ which phase comes after which.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 
@@ -159,7 +159,11 @@ class Stay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class To:
-    """Record `rollout` and go on from there. forward: it moves the rollout on, so the brake holds it back."""
+    """Record `rollout` and go on from there.
+
+    forward: it moves the rollout on, so the brake holds it back. A look that was taken, or a measurement that is void,
+    is recorded also while the brake is on: forgotten, the one would be taken again, the other be believed.
+    """
 
     rollout: RolloutStatus
     forward: bool = True
@@ -235,3 +239,8 @@ def enter(c: Context, phase: Phase, rollout: RolloutStatus | None = None, **upda
         "disturbed": False,
     }
     return To(rollout=(rollout or c.rollout).model_copy(update={**start, **update}))
+
+
+def enter_disturbed(c: Context) -> To:
+    """Pods that are not ours took part: whatever is measured until they are gone is void."""
+    return replace(enter(c, c.rollout.phase, disturbed=True, restarts=c.rollout.restarts), forward=False)

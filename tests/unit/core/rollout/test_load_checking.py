@@ -93,8 +93,8 @@ COLLECTING: dict[str, Finding] = {"ServingPerformance": unknown(Reason.COLLECTIN
             "inconclusive Inconclusive",
         ),  # it has been looked at
         # Pods that are not ours void what is measured
-        ({**checked(GOOD), "pods": [LURE]}, "to LoadChecking"),
-        ({**checked(BAD), "pods": [LURE]}, "to LoadChecking"),
+        ({**checked(GOOD), "pods": [LURE]}, "record LoadChecking"),
+        ({**checked(BAD), "pods": [LURE]}, "record LoadChecking"),
     ],
     ids=case,
 )

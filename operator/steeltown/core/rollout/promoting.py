@@ -50,9 +50,12 @@ def _decide(c: Context) -> Decision:
 
 
 def record_outcome(c: Context, result: str) -> tuple[Action, ...]:
-    """Write how the rollout ends onto the candidate's TrainingRun, unless it stands there or the run is gone."""
+    """Write how the rollout ends onto the candidate's TrainingRun, unless it stands there or the run is gone.
+
+    A run that was made again under the same name is another version: what was shown is not about it.
+    """
     run = c.world.runs.get(c.rollout.run)
-    if run is None:
+    if run is None or run.version != c.candidate:
         return ()
     shown = finding_of(c.rollout, ConditionType.CANARY_PASSED)
     outcome = Outcome(

@@ -56,6 +56,8 @@ OTHER = replace(NEW, digest="sha256:" + "3" * 64)
         ({**SWITCHED, **known(told())}, "to Baking"),
         ({**SWITCHED, **known(told()), "new": "unready"}, "to Baking"),
         ({**SWITCHED, **GONE}, "to Baking"),
+        ({**SWITCHED, "runs": [run(OTHER, created=ago(60))]}, "to Baking"),  # its name is that of another version now
+        ({**SWITCHED, "runs": [run(NEW, created=ago(60), finished=False)]}, "to Baking"),
         ({**SWITCHED, **LATE}, "stay"),
         ({**IN_PLACE, **known(told("RolledBack"))}, "stay"),  # live as an experiment: not yet by evidence
         ({**IN_PLACE, "promoted": True, **known(told())}, "to Baking"),
@@ -93,6 +95,7 @@ TOLD = ["Annotate TrainingRun/m-v2"]
         ({"new": "ready ready", "replicas": 2}, replace(BEFORE, candidate=2, live=NEW, grants=True), TOLD),
         (known(told()), replace(BEFORE, live=NEW, grants=True), []),
         (GONE, replace(BEFORE, live=NEW, grants=True), []),
+        ({"runs": [run(OTHER, created=ago(60))]}, replace(BEFORE, live=NEW, grants=True), []),
         # after the switch the old one is kept, and no share of it is left
         (SWITCHED, Wanted(candidate=1, keep=(OLD,), live=NEW, grants=True), TOLD),
         ({**SWITCHED, "new": "unready"}, Wanted(candidate=1, keep=(OLD,), live=NEW, grants=True), TOLD),

@@ -64,6 +64,7 @@ _STATES: Final[dict[str, tuple[str, Obj]]] = {
     "crashing": ("server", _BACK_OFF | _ended(1, "panic", restarts=2)),
     "out-of-memory": ("server", _BACK_OFF | _ended(137, restarts=1, reason="OOMKilled")),
     "once-crashed": ("server", _RUNNING | _ended(1, "panic", restarts=3, ago_seconds=7200)),
+    "busy": ("server", _RUNNING | _ended(1, "panic", restarts=3, ago_seconds=7200)),  # crashed long ago, unready now
     "just-crashed": ("server", _RUNNING | _ended(1, "panic", restarts=3)),
     "not-loadable": ("server", _BACK_OFF | _ended(int(ExitCode.DATA), _NO_MODEL)),
     "not-fetched": ("fetch", _BACK_OFF | _ended(int(ExitCode.DATA), _NO_MODEL)),

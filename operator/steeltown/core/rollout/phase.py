@@ -92,8 +92,9 @@ class Context:
 
     @property
     def candidate_failure(self) -> tuple[str, str] | None:
-        """(reason, message) of a fault of the model itself."""
-        return next((f for p in self.candidate_pods if (f := podview.load_failure(p))), None)
+        """(reason, message) of a fault of the model itself. A Pod that is ready has got over its own."""
+        pods = (p for p in self.candidate_pods if not podview.is_ready(p))
+        return next((f for p in pods if (f := podview.load_failure(p))), None)
 
     @cached_property
     def baseline_ready(self) -> bool:
@@ -102,11 +103,17 @@ class Context:
 
     @cached_property
     def live_is_broken(self) -> bool:
-        """No Pod of the live version answers, and it is the version's own fault: it must not block its fix."""
+        """No Pod of the live version answers, and it is the version's own fault: it must not block its fix.
+
+        One that runs may only be busy, however often it has crashed in its life.
+        """
         if self.live is None or self.in_place or self.world.ready(self.live):
             return False
-        pods = [*self.world.pods_of(self.live), *self.world.pods_of(self.live, "baseline")]
-        return any(podview.load_failure(p) for p in pods)
+        serving = self.world.pods_of(self.live)
+        if any(podview.is_ready(p) for p in serving):
+            return False
+        pods = [*serving, *self.world.pods_of(self.live, "baseline")]
+        return any(podview.load_failure(p) for p in pods if not podview.is_running(p, "server"))
 
     def obstacle(self) -> podview.Obstacle | None:
         """What the platform lacks for the candidate's Pods; it says nothing about the model (I13)."""
@@ -120,7 +127,7 @@ class Context:
     def _why_no_pod(self) -> str:
         if self.candidate_pods:
             return "the container of the server has not started"
-        deployment = self.world.deployment(self.candidate)
+        deployment = self.world.baseline if self.in_place else self.world.deployment(self.candidate)
         conditions = ((deployment or {}).get("status") or {}).get("conditions") or ()
         told = next((c.get("message") for c in conditions if c["type"] == "ReplicaFailure"), None)
         return str(told or "there is no Pod of it")

@@ -34,6 +34,7 @@ LATE: dict[str, Any] = {"seconds": 600}
         ({"old": "unready", "fresh": "not-loadable"}, "to LoadChecking"),
         ({"old": "ready", "fresh": "crashing"}, "stay"),
         ({"old": "unready", "fresh": "pulling"}, "stay"),
+        ({"old": "busy", "fresh": "starting"}, "stay"),
         # the model's own fault
         ({"new": "not-loadable"}, "fail Loadable DigestMismatch"),
         ({"new": "not-fetched"}, "fail Loadable DigestMismatch"),
@@ -118,6 +119,7 @@ def test_what_was_shown_is_recorded_and_the_next_phase_begins_anew() -> None:
     ("situated", "words"),
     [
         ({"new": fleet(NEW, "", replicas=1, refused="exceeded quota: pods")}, "exceeded quota: pods"),
+        ({**IN_PLACE, "fresh": fleet(NEW, "", fresh=True, refused="exceeded quota: pods")}, "exceeded quota: pods"),
         ({"new": None}, "there is no Pod of it"),
         ({"new": "starting"}, "the container of the server has not started"),
         ({"new": "unschedulable"}, "0/3 nodes are available"),

@@ -74,6 +74,7 @@ def seen(requests: int = 0, errors: int = 0, *, live_errors: int = 0, step: int 
         ({"new": "unready", **LATE}, "inconclusive CapacityMissing (platform)"),
         ({"new": "crashing", **LATE}, "fail CanaryPassed Crashing"),
         ({"new": "crashing"}, "stay"),
+        ({"new": "once-crashed unschedulable", "replicas": 4, **LAST, **LATE}, "inconclusive Unschedulable (platform)"),
         ({"new": "crashing", **seen(10), **LATE}, "inconclusive Inconclusive"),  # in force: its requests judge it
         # a live version that answers nobody does not block its fix
         ({"old": "crashing"}, "to Promoting"),
@@ -83,6 +84,9 @@ def seen(requests: int = 0, errors: int = 0, *, live_errors: int = 0, step: int 
         ({"old": "unready", **LATE}, "inconclusive EvidenceUnreadable (platform)"),
         ({"old": "pulling"}, "stay"),
         ({"old": "crashing ready"}, "stay"),
+        ({"old": "busy"}, "stay"),
+        ({"old": fleet(OLD, "once-crashed", observed=False)}, "stay"),  # a hand's edit that no controller has seen
+        ({"old": "pulling crashing"}, "to Promoting"),
         ({"old": None, "live": None}, "fail Superseded (Superseded)"),
         # Pods that are not ours
         ({**seen(400), "pods": [LURE]}, "record Shifting 0"),

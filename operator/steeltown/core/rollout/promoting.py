@@ -38,7 +38,7 @@ def _decide(c: Context) -> Decision:
         note = EventNote(type="Normal", reason=Reason.PROMOTED, message=f"{c.rollout.run} {c.rollout.digest} is live")
         baking = enter(c, Phase.BAKING)
         return To(rollout=baking.rollout, events=(note,))
-    if not c.late or _switched(c):
+    if not c.late or _switched(c) or c.world.full(c.candidate):
         return Stay(requeue_after=c.until_deadline)
     message = f"{c.replicas} replicas of the candidate were not ready in time"
     if failure := c.candidate_failure:

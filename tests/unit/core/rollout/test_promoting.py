@@ -70,6 +70,8 @@ OTHER = replace(NEW, digest="sha256:" + "3" * 64)
         ({"new": "ready pulling", "replicas": 2, **LATE}, "inconclusive ImagePullFailed (platform)"),
         ({"new": "ready", "replicas": 2, **LATE}, "inconclusive CapacityMissing (platform)"),
         ({"new": "", **LATE}, "inconclusive CapacityMissing (platform)"),
+        ({"new": "once-crashed unschedulable", "replicas": 2, **LATE}, "inconclusive Unschedulable (platform)"),
+        ({**LATE}, "stay"),  # all are ready: it is the switch that is under way
         # the model's own fault
         ({"new": "ready crashing", "replicas": 2, **LATE}, "fail CanaryPassed Crashing"),
         ({"new": "ready crashing", "replicas": 2}, "stay"),

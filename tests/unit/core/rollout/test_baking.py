@@ -49,6 +49,11 @@ def seen(requests: int = 10, errors: int = 0, **more: Any) -> dict[str, Any]:
         (seen(new="ready crashing", replicas=2), "fail CanaryPassed Crashing"),
         (seen(new="ready crashing", replicas=2, **OVER), "fail CanaryPassed Crashing"),
         (seen(new="ready out-of-memory", replicas=2, old="unready"), "fail CanaryPassed Crashing"),
+        (seen(new="just-crashed"), "fail CanaryPassed Crashing"),  # ready between two crashes
+        (seen(new="crashing", seconds=0), "fail CanaryPassed Crashing"),
+        (seen(new="once-crashed"), "stay"),  # before the bake, and it got over that
+        (seen(new="once-crashed", **OVER), "done Promoted"),
+        (seen(new="ready busy", replicas=2), "stay"),
         # nobody answers, although the old version could
         (seen(new="unready"), "fail CapacityMissing (Superseded)"),
         (seen(new="unready", **OVER), "fail CapacityMissing (Superseded)"),
@@ -61,6 +66,9 @@ def seen(requests: int = 10, errors: int = 0, **more: Any) -> dict[str, Any]:
         (seen(new="unready", old="unready"), "stay"),
         (seen(new="unready", old=None), "stay"),
         (seen(new="", replicas=0), "stay"),
+        (seen(new=fleet(NEW, "ready", observed=False)), "stay"),  # an edit that no controller has seen
+        (seen(new=fleet(NEW, "", ready=1)), "stay"),  # Pods of the template before answer while it is replaced
+        (seen(new=fleet(NEW, "unready", ready=0)), "fail CapacityMissing (Superseded)"),
         # it passes only if it stands
         (seen(new="ready unready", replicas=2, **OVER), "stay"),
         (seen(new="ready pulling", replicas=2, seconds=659), "stay"),

@@ -11,6 +11,7 @@ from ...api.mlmodel import Phase
 from ...contract.evidence import Counts
 from ..judge.verdict import Looks, Result, judge_canary
 from ..observed import pods as podview
+from ..plan import Obj
 from ..record import PROMOTED, Version
 from ..routing.router import Share
 from .phase import Context, Decision, Done, Fail, Inconclusive, RolloutPhase, Stay, To, Wanted
@@ -55,23 +56,42 @@ def _decide(c: Context) -> Decision:
     if judgement.result is Result.FAIL:
         message = f"during the bake {judgement.message}"
         return Fail(failed=ConditionType.CANARY_PASSED, reason=judgement.reason, message=message)
-    if crash := next((f for p in c.world.pods_of(c.candidate) if (f := podview.load_failure(p))), None):
-        message = f"during the bake {crash[1]}"
+    if crash := _crash(c):
+        message = f"during the bake {crash}"
         return Fail(failed=ConditionType.CANARY_PASSED, reason=Reason.CRASHING, message=message)
     if _nobody_answers(c):
         message = f"no Pod of {c.rollout.run} is ready, and the version before it is"
         return Fail(reason=Reason.CAPACITY_MISSING, message=message, ending="Superseded")
     if looks.fail != c.rollout.fail_look:
-        return To(rollout=c.rollout.model_copy(update={"fail_look": looks.fail}))
+        return To(rollout=c.rollout.model_copy(update={"fail_look": looks.fail}), forward=False)
     left = c.world.spec.rollout.bake_seconds - c.seconds
     if left > 0:
         return Stay(requeue_after=max(0.5, left))
     return _at_the_end(c, measured.complete)
 
 
+def _crash(c: Context) -> str | None:
+    """What a Pod dies of, now or since the bake began. What it had got over by then, earlier phases have judged."""
+    for pod in c.world.pods_of(c.candidate):
+        failure = podview.load_failure(pod)
+        if failure and (not podview.is_running(pod, "server") or _ended_since(pod, c.rollout.phase_time)):
+            return failure[1]
+    return None
+
+
+def _ended_since(pod: Obj, moment: str) -> bool:
+    ends = ((s.get("lastState") or {}).get("terminated") for s in podview.statuses(pod))
+    return any(str(e.get("finishedAt") or moment) >= moment for e in ends if e)
+
+
 def _nobody_answers(c: Context) -> bool:
-    """Users get no answer although the old version could give one. Whose fault it is does not matter now (I1)."""
-    if not c.replicas or c.world.ready(c.candidate) or not c.world.ready(_old(c)):
+    """Users get no answer although the old version could give one. Whose fault it is does not matter now (I1).
+
+    Pods of the template before, while they are replaced, answer as well as any.
+    """
+    deployment = c.world.deployment(c.candidate)
+    answering = int(((deployment or {}).get("status") or {}).get("readyReplicas") or 0)
+    if not c.replicas or answering or not c.world.ready(_old(c)):
         return False
     return all(podview.ready_seconds(p, c.now) >= _UNREADY_SECONDS for p in c.world.pods_of(c.candidate))
 

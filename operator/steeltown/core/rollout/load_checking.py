@@ -31,6 +31,7 @@ from .phase import (
     Stay,
     Wanted,
     enter,
+    enter_disturbed,
     finding_of,
     found,
 )
@@ -99,11 +100,6 @@ def _held(c: Context, judged: Finding) -> Decision:
     left = max(0.5, AGAIN_SECONDS - c.seconds) if passes else None
     platform = judged.reason in _PLATFORM
     return Inconclusive(reason=judged.reason, message=judged.message, platform=platform, requeue_after=left)
-
-
-def enter_disturbed(c: Context) -> Decision:
-    """Pods that are not ours took part: whatever is measured until they are gone is void."""
-    return enter(c, c.rollout.phase, disturbed=True, restarts=c.rollout.restarts)
 
 
 def _passed(c: Context, judgement: Judgement) -> Decision:

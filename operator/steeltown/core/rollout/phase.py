@@ -12,7 +12,7 @@ which phase comes after which.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Final
@@ -107,8 +107,9 @@ class Context:
 
     @property
     def candidate_failure(self) -> tuple[str, str] | None:
-        """(reason, message) of a fault of the model itself."""
-        return next((f for p in self.candidate_pods if (f := podview.load_failure(p))), None)
+        """(reason, message) of a fault of the model itself. A Pod that is ready has got over its own."""
+        pods = (p for p in self.candidate_pods if not podview.is_ready(p))
+        return next((f for p in pods if (f := podview.load_failure(p))), None)
 
     @cached_property
     def baseline_ready(self) -> bool:
@@ -117,11 +118,17 @@ class Context:
 
     @cached_property
     def live_is_broken(self) -> bool:
-        """No Pod of the live version answers, and it is the version's own fault: it must not block its fix."""
+        """No Pod of the live version answers, and it is the version's own fault: it must not block its fix.
+
+        One that runs may only be busy, however often it has crashed in its life.
+        """
         if self.live is None or self.in_place or self.world.ready(self.live):
             return False
-        pods = [*self.world.pods_of(self.live), *self.world.pods_of(self.live, "baseline")]
-        return any(podview.load_failure(p) for p in pods)
+        serving = self.world.pods_of(self.live)
+        if any(podview.is_ready(p) for p in serving):
+            return False
+        pods = [*serving, *self.world.pods_of(self.live, "baseline")]
+        return any(podview.load_failure(p) for p in pods if not podview.is_running(p, "server"))
 
     def obstacle(self) -> podview.Obstacle | None:
         """What the platform lacks for the candidate's Pods; it says nothing about the model (I13)."""
@@ -135,7 +142,7 @@ class Context:
     def _why_no_pod(self) -> str:
         if self.candidate_pods:
             return "the container of the server has not started"
-        deployment = self.world.deployment(self.candidate)
+        deployment = self.world.baseline if self.in_place else self.world.deployment(self.candidate)
         conditions = ((deployment or {}).get("status") or {}).get("conditions") or ()
         told = next((c.get("message") for c in conditions if c["type"] == "ReplicaFailure"), None)
         return str(told or "there is no Pod of it")
@@ -174,7 +181,11 @@ class Stay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class To:
-    """Record `rollout` and go on from there. forward: it moves the rollout on, so the brake holds it back."""
+    """Record `rollout` and go on from there.
+
+    forward: it moves the rollout on, so the brake holds it back. A look that was taken, or a measurement that is void,
+    is recorded also while the brake is on: forgotten, the one would be taken again, the other be believed.
+    """
 
     rollout: RolloutStatus
     forward: bool = True
@@ -250,3 +261,8 @@ def enter(c: Context, phase: Phase, rollout: RolloutStatus | None = None, **upda
         "disturbed": False,
     }
     return To(rollout=(rollout or c.rollout).model_copy(update={**start, **update}))
+
+
+def enter_disturbed(c: Context) -> To:
+    """Pods that are not ours took part: whatever is measured until they are gone is void."""
+    return replace(enter(c, c.rollout.phase, disturbed=True, restarts=c.rollout.restarts), forward=False)

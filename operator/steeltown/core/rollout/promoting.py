@@ -38,7 +38,7 @@ def _decide(c: Context) -> Decision:
         note = EventNote(type="Normal", reason=Reason.PROMOTED, message=f"{c.rollout.run} {c.rollout.digest} is live")
         baking = enter(c, Phase.BAKING)
         return To(rollout=baking.rollout, events=(note,))
-    if not c.late or _switched(c):
+    if not c.late or _switched(c) or c.world.full(c.candidate):
         return Stay(requeue_after=c.until_deadline)
     message = f"{c.replicas} replicas of the candidate were not ready in time"
     if failure := c.candidate_failure:
@@ -50,9 +50,12 @@ def _decide(c: Context) -> Decision:
 
 
 def record_outcome(c: Context, result: str) -> tuple[Action, ...]:
-    """Write how the rollout ends onto the candidate's TrainingRun, unless it stands there or the run is gone."""
+    """Write how the rollout ends onto the candidate's TrainingRun, unless it stands there or the run is gone.
+
+    A run that was made again under the same name is another version: what was shown is not about it.
+    """
     run = c.world.runs.get(c.rollout.run)
-    if run is None:
+    if run is None or run.version != c.candidate:
         return ()
     shown = finding_of(c.rollout, ConditionType.CANARY_PASSED)
     outcome = Outcome(

@@ -15,7 +15,7 @@ from ...api.conditions import ConditionType, Reason, true, unknown
 from ...api.mlmodel import Phase, RolloutStatus
 from ..judge.verdict import Looks, Result, judge_canary, needed_requests
 from ..routing.router import Measured, Share
-from .phase import Context, Decision, Fail, Inconclusive, RolloutPhase, Stay, To, Wanted, enter, found
+from .phase import Context, Decision, Fail, Inconclusive, RolloutPhase, Stay, To, Wanted, enter, enter_disturbed, found
 
 LIVE_IS_BROKEN: Final = "the live version answers nobody, so no requests can be shared; the load check is the evidence"
 
@@ -89,7 +89,7 @@ def _decide(c: Context) -> Decision:
 
 def _disturbed(c: Context) -> Decision:
     if not c.rollout.disturbed:
-        return enter(c, Phase.SHIFTING, disturbed=True, restarts=c.rollout.restarts)
+        return enter_disturbed(c)
     names = ", ".join(p["metadata"]["name"] for p in c.world.foreign[:3])
     message = f"Pods that the operator did not make carry its labels and answer requests: delete {names}"
     return Stay(requeue_after=c.until_deadline, held=(Reason.FOREIGN_PODS, message))
@@ -104,7 +104,8 @@ def _judged(c: Context, measured: Measured) -> Decision:
         return _next(c, f"{c.rollout.weight}%: {judgement.message}")
     if looks != before:  # also while held: a look that is not recorded would be taken again
         told = found(c.rollout, ConditionType.CANARY_PASSED, unknown(judgement.reason, judgement.message))
-        return To(rollout=told.model_copy(update={"fail_look": looks.fail, "pass_look": looks.passed}))
+        looked = told.model_copy(update={"fail_look": looks.fail, "pass_look": looks.passed})
+        return To(rollout=looked, forward=False)
     if not c.late:
         return Stay(requeue_after=c.until_deadline)
     return _overdue(c, measured, judgement.message, looks)

@@ -1,0 +1,238 @@
+"""LoadChecking: a Job that measures, a judge that looks once, and what happens when neither can tell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from steeltown.api.conditions import Finding, Reason, unknown
+from steeltown.api.mlmodel import Phase
+from steeltown.contract.histogram import Histogram
+from steeltown.contract.plans import LoadCheckPlan
+from steeltown.contract.reports import LoadReport, LoadSide, StepReport
+from steeltown.core.plan import Create
+from steeltown.core.record import made_here
+from steeltown.core.rollout import PHASES, Wanted, decide
+from steeltown.core.rollout.load_checking import LOAD_CHECKING
+from steeltown.core.rollout.phase import Inconclusive, Stay, To
+from structs import ID, NEW, OLD, POLICY, ROOT, case, fleet, in_words, load_check, of_actions, situation, stray
+
+ALONE: dict[str, Any] = {"live": None, "old": None}
+IN_PLACE: dict[str, Any] = {"live": NEW, "promoted": False, "old": None, "fresh": "ready"}
+LURE = stray(fleet(NEW, "ready").deployment)
+
+
+def side(sent: int, errors: int = 0) -> LoadSide:
+    latency = Histogram()
+    latency.add(2_000, sent - errors)
+    return LoadSide(sent=sent, errors=errors, over=0, latency=latency)
+
+
+GOOD = LoadReport(candidate=side(400), baseline=side(400))
+BAD = LoadReport(candidate=side(400, errors=200), baseline=side(400))
+FEW = LoadReport(candidate=side(50))
+SATURATED = LoadReport(candidate=side(400), saturated=True)
+CRASH = StepReport(reason="StepFailed", message="the store does not answer")
+
+
+def checked(says: Any = None, **more: Any) -> dict[str, Any]:
+    attempt = more.get("attempt", 0)
+    return {"jobs": [load_check(ID, says=says, **more)], "rollout": {"attempt": attempt}}
+
+
+def held(reason: str = Reason.INCONCLUSIVE, attempt: int = 2, **more: Any) -> dict[str, Any]:
+    """The last attempt could not tell, which stands recorded."""
+    return {"findings": {"ServingPerformance": unknown(reason, "why")}, "rollout": {"attempt": attempt}, **more}
+
+
+COLLECTING: dict[str, Finding] = {"ServingPerformance": unknown(Reason.COLLECTING_EVIDENCE, "attempt again")}
+
+
+@pytest.mark.parametrize(
+    ("situated", "expected"),
+    [
+        # while it is made, and while it runs
+        ({}, "stay"),
+        ({"seconds": 600}, "inconclusive LoadCheckFailed (platform)"),
+        ({"seconds": 7200, "watched": 59}, "stay"),
+        ({"seconds": 7200, "frozen": True}, "stay"),
+        ({"seconds": -3600}, "stay"),
+        (checked(over=""), "stay"),
+        ({**checked(over=""), "seconds": 7200}, "stay"),  # the Job has a deadline of its own
+        # the watch of Pods is behind that of Jobs
+        (checked(pod_seen=False, seconds=29), "stay"),
+        (checked(over="Failed", pod_seen=False, seconds=29), "stay"),
+        (checked(pod_seen=False, seconds=30), "to LoadChecking"),
+        # measured
+        (checked(GOOD), "to Shifting 0"),
+        ({**checked(GOOD), "old": "crashing"}, "to Promoting"),
+        ({**checked(GOOD), "old": "unready"}, "to Shifting 0"),
+        ({**checked(GOOD), **ALONE}, "to Promoting"),
+        ({**checked(GOOD), **IN_PLACE}, "to Promoting"),
+        (checked(BAD), "fail ServingPerformance ErrorRateTooHigh"),
+        ({**checked(BAD), "frozen": True}, "fail ServingPerformance ErrorRateTooHigh"),
+        # not measured: again, and again, and then a person is told
+        (checked(FEW), "to LoadChecking"),
+        (checked(SATURATED), "to LoadChecking"),
+        (checked(CRASH, over="Failed"), "to LoadChecking"),
+        (checked("Traceback", over="Failed"), "to LoadChecking"),
+        (checked(GOOD, forged=True), "to LoadChecking"),
+        (checked(FEW, attempt=1), "to LoadChecking"),
+        (checked(FEW, attempt=2), "to LoadChecking"),
+        ({**checked(GOOD, attempt=2), "findings": COLLECTING}, "to Shifting 0"),
+        # held
+        (held(), "inconclusive Inconclusive"),
+        (held(seconds=599), "inconclusive Inconclusive"),
+        (held(seconds=600), "to LoadChecking"),
+        (held(seconds=600, frozen=True), "inconclusive Inconclusive"),
+        (held(attempt=7, seconds=600), "to LoadChecking"),
+        (held(Reason.LOAD_CHECK_FAILED), "inconclusive LoadCheckFailed (platform)"),
+        (held(Reason.GENERATOR_SATURATED), "inconclusive GeneratorSaturated (platform)"),
+        (
+            held() | {"jobs": [load_check(ID, attempt=2, says=BAD)]},
+            "inconclusive Inconclusive",
+        ),  # it has been looked at
+        # Pods that are not ours void what is measured
+        ({**checked(GOOD), "pods": [LURE]}, "record LoadChecking"),
+        ({**checked(BAD), "pods": [LURE]}, "record LoadChecking"),
+    ],
+    ids=case,
+)
+def test_decision(situated: dict[str, Any], expected: str) -> None:
+    assert in_words(LOAD_CHECKING.decide(situation(Phase.LOAD_CHECKING, **situated))) == expected
+
+
+@pytest.mark.parametrize(
+    ("situated", "attempt", "status", "reason"),
+    [
+        (checked(FEW), 1, "Unknown", "CollectingEvidence"),
+        (checked(FEW, attempt=1), 2, "Unknown", "CollectingEvidence"),
+        (checked(FEW, attempt=2), 2, "Unknown", "Inconclusive"),
+        (checked(CRASH, over="Failed", attempt=2), 2, "Unknown", "LoadCheckFailed"),
+        (checked(GOOD, forged=True, attempt=2), 2, "Unknown", "JobNotOurs"),
+        ({**checked(FEW, attempt=3), "findings": COLLECTING}, 3, "Unknown", "Inconclusive"),
+        (held(seconds=600), 3, "Unknown", "CollectingEvidence"),
+        (checked(GOOD), 0, "True", "WithinObjectives"),
+    ],
+    ids=case,
+)
+def test_what_is_recorded(situated: dict[str, Any], attempt: int, status: str, reason: str) -> None:
+    decision = LOAD_CHECKING.decide(situation(Phase.LOAD_CHECKING, **situated))
+    assert isinstance(decision, To)
+    (finding,) = (f for f in decision.rollout.findings if f.type == "ServingPerformance")
+    assert (decision.rollout.attempt, finding.status, finding.reason) == (attempt, status, reason)
+    assert decision.rollout.phase_time == "2026-03-01T12:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("says", "words"),
+    [
+        (CRASH, "the store does not answer"),
+        ("Traceback", "left no report"),
+        (LoadReport(problem="golden rows are missing"), "golden rows are missing"),
+    ],
+    ids=case,
+)
+def test_why_there_is_no_measurement_is_told(says: Any, words: str) -> None:
+    decision = LOAD_CHECKING.decide(situation(Phase.LOAD_CHECKING, **checked(says, over="Failed", attempt=2)))
+    assert isinstance(decision, To)
+    assert words in decision.rollout.findings[0].message
+
+
+@pytest.mark.parametrize(
+    ("situated", "step", "weight", "passed"),
+    [
+        (checked(GOOD), 0, 10, None),
+        ({**checked(GOOD), "old": "crashing"}, -1, 0, "the live version answers nobody"),
+        ({**checked(GOOD), **ALONE}, -1, 0, "there is no other version"),
+    ],
+    ids=case,
+)
+def test_where_no_requests_can_be_shared_the_load_check_is_the_evidence(
+    situated: dict[str, Any], step: int, weight: int, passed: str | None
+) -> None:
+    decision = LOAD_CHECKING.decide(situation(Phase.LOAD_CHECKING, **situated))
+    assert isinstance(decision, To)
+    assert (decision.rollout.step, decision.rollout.weight) == (step, weight)
+    shown = [f for f in decision.rollout.findings if f.type == "CanaryPassed"]
+    assert [f.status for f in shown] == ([] if passed is None else ["True"])
+    assert all(f.message.startswith(passed or "") for f in shown)
+
+
+def test_lure_is_recorded_once_and_the_attempt_counts_for_nothing() -> None:
+    seen = decide(situation(Phase.LOAD_CHECKING, **checked(GOOD), pods=[LURE]))
+    assert isinstance(seen, To)
+    assert (seen.rollout.disturbed, seen.rollout.attempt) == (True, 0)
+    for pods in ([LURE], []):  # also when it is gone before the Job ends
+        voided = LOAD_CHECKING.decide(
+            situation(Phase.LOAD_CHECKING, jobs=[load_check(ID, says=GOOD)], rollout={"disturbed": True}, pods=pods)
+        )
+        assert isinstance(voided, To)
+        assert (voided.rollout.attempt, voided.rollout.disturbed) == (1, False)
+        assert "did not make" in voided.rollout.findings[0].message
+
+
+WITH_CANARY = Wanted(candidate=1, canary_service=True, baseline=True, keep=(OLD,), live=OLD)
+
+
+@pytest.mark.parametrize(
+    ("situated", "expected", "made"),
+    [
+        ({}, WITH_CANARY, ["Create Job/m-load-012345-0"]),
+        ({"rollout": {"attempt": 1}}, WITH_CANARY, ["Create Job/m-load-012345-1"]),
+        (checked(over=""), WITH_CANARY, []),
+        (checked(GOOD), WITH_CANARY, []),
+        (held(), WITH_CANARY, []),  # its Job is collected after a day, and nothing is measured twice
+        ({**held(attempt=3), "findings": COLLECTING}, WITH_CANARY, ["Create Job/m-load-012345-3"]),
+        ({"rollout": {"attempt": 2}, "findings": COLLECTING}, WITH_CANARY, ["Create Job/m-load-012345-2"]),
+        ({**ALONE}, Wanted(candidate=1, canary_service=True), ["Create Job/m-load-012345-0"]),
+        ({**IN_PLACE}, Wanted(baseline=True, keep=(NEW,), live=NEW), ["Create Job/m-load-012345-0"]),
+    ],
+    ids=case,
+)
+def test_wanted(situated: dict[str, Any], expected: Wanted, made: list[str]) -> None:
+    wanted = LOAD_CHECKING.wanted(situation(Phase.LOAD_CHECKING, **situated))
+    assert of_actions(wanted.actions) == made
+    assert wanted == Wanted(**{s: getattr(expected, s) for s in Wanted.__slots__} | {"actions": wanted.actions})
+
+
+@pytest.mark.parametrize(
+    ("situated", "candidate", "baseline"),
+    [
+        ({"fresh": "ready"}, "http://m-canary.team.svc:8080", "http://m-baseline.team.svc:8080"),
+        ({"fresh": "starting"}, "http://m-canary.team.svc:8080", ""),
+        ({**ALONE}, "http://m-canary.team.svc:8080", ""),
+        ({**IN_PLACE}, "http://m-baseline.team.svc:8080", ""),
+    ],
+    ids=case,
+)
+def test_job_measures_the_fresh_pods_and_is_known_again(
+    situated: dict[str, Any], candidate: str, baseline: str
+) -> None:
+    (create,) = LOAD_CHECKING.wanted(situation(Phase.LOAD_CHECKING, **situated)).actions
+    assert isinstance(create, Create)
+    (container,) = create.body["spec"]["template"]["spec"]["containers"]
+    text = next(e["value"] for e in container["env"] if e["name"] == "STEELTOWN_PLAN")
+    plan = LoadCheckPlan.from_json(text)
+    assert (plan.candidate_url, plan.baseline_url, plan.candidate_digest) == (candidate, baseline, NEW.digest)
+    assert plan.block_seconds * plan.blocks == 16
+    assert create.body["spec"]["activeDeadlineSeconds"] == 16 + 120
+    assert made_here(create.body, ROOT, POLICY)
+
+
+@pytest.mark.parametrize(
+    ("situated", "seconds"),
+    [({}, 570), (checked(over=""), 5), (checked(pod_seen=False, seconds=1), 5), (held(seconds=100), 500)],
+    ids=case,
+)
+def test_is_asked_again(situated: dict[str, Any], seconds: float) -> None:
+    decision = LOAD_CHECKING.decide(situation(Phase.LOAD_CHECKING, **situated))
+    assert isinstance(decision, Stay | Inconclusive)
+    assert decision.requeue_after == seconds
+
+
+def test_finding_of_an_older_attempt_is_replaced() -> None:
+    decision = LOAD_CHECKING.decide(situation(Phase.LOAD_CHECKING, **checked(FEW, attempt=1), findings=COLLECTING))
+    assert isinstance(decision, To)
+    assert [f.type for f in decision.rollout.findings] == ["ServingPerformance"]
+    assert PHASES[Phase.LOAD_CHECKING] is LOAD_CHECKING

@@ -17,7 +17,7 @@ from typing import Any, Final
 from ..contract import strict
 
 SEAL: Final = "seal"
-LONGEST: Final = 1 << 15
+LONGEST: Final = 1 << 16
 """Bytes of a record: far above the longest that is written."""
 
 
@@ -27,7 +27,10 @@ def sealed(key: bytes, about: tuple[str, ...], payload: dict[str, Any]) -> str:
 
 
 def opened(key: bytes, about: tuple[str, ...], text: str | None) -> dict[str, Any] | None:
-    """The payload of a record; None unless it was sealed with this key about exactly this."""
+    """The payload of a record; None unless it was sealed with this key about exactly this.
+
+    Whoever may write an annotation writes the text, so nothing in it is an error.
+    """
     try:
         raw = dict(strict.parse_object(text or "", "record", max_bytes=LONGEST).raw)
         given = raw.pop(SEAL, None)

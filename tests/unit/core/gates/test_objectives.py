@@ -118,7 +118,7 @@ objectives = given_fields(
         columns=named("name", ["x", "z"], type=st.sampled_from([None, "Number", "String"]), maxNullFraction=share),
     ),
 )
-nothing = st.just({})
+nothing: st.SearchStrategy[dict[str, Any]] = st.just({})
 
 
 @st.composite

@@ -268,7 +268,7 @@ class Explorer:
         self.graceful = self.tick + ticks
 
     def take_over(self) -> None:
-        """A standby leads. Its watches may be behind, but it lists every kind before it decides (`runtime.leadership`)."""
+        """A standby leads. Its watches may be behind, but it lists all before it decides (`runtime.leadership`)."""
         self.operator = Operator(self.cluster, self.nature, self.applier)
 
     def absence(self, seconds: int, *, stride: int = 3600) -> None:

@@ -83,9 +83,15 @@ COLLECTING: dict[str, Finding] = {"ServingPerformance": unknown(Reason.COLLECTIN
         # held
         (held(), "inconclusive Inconclusive"),
         (held(seconds=599), "inconclusive Inconclusive"),
-        (held(seconds=600), "to LoadChecking"),
-        (held(seconds=600, frozen=True), "inconclusive Inconclusive"),
-        (held(attempt=7, seconds=600), "to LoadChecking"),
+        (held(seconds=6000), "inconclusive Inconclusive"),  # it measured, and would measure the same
+        (held(Reason.GENERATOR_SATURATED, seconds=6000), "inconclusive GeneratorSaturated (platform)"),
+        # what nothing was measured by is tried again: the platform may be well by then
+        (held(Reason.LOAD_CHECK_FAILED, seconds=599), "inconclusive LoadCheckFailed (platform)"),
+        (held(Reason.LOAD_CHECK_FAILED, seconds=600), "to LoadChecking"),
+        (held(Reason.LOAD_CHECK_FAILED, attempt=7, seconds=600), "to LoadChecking"),
+        (held(Reason.FOREIGN_PODS, seconds=600), "to LoadChecking"),
+        (held(Reason.JOB_NOT_OURS, seconds=600), "to LoadChecking"),
+        (held(Reason.LOAD_CHECK_FAILED, seconds=600, frozen=True), "inconclusive LoadCheckFailed (platform)"),
         (held(Reason.LOAD_CHECK_FAILED), "inconclusive LoadCheckFailed (platform)"),
         (held(Reason.GENERATOR_SATURATED), "inconclusive GeneratorSaturated (platform)"),
         (
@@ -111,7 +117,7 @@ def test_decision(situated: dict[str, Any], expected: str) -> None:
         (checked(CRASH, over="Failed", attempt=2), 2, "Unknown", "LoadCheckFailed"),
         (checked(GOOD, forged=True, attempt=2), 2, "Unknown", "JobNotOurs"),
         ({**checked(FEW, attempt=3), "findings": COLLECTING}, 3, "Unknown", "Inconclusive"),
-        (held(seconds=600), 3, "Unknown", "CollectingEvidence"),
+        (held(Reason.LOAD_CHECK_FAILED, seconds=600), 3, "Unknown", "CollectingEvidence"),
         (checked(GOOD), 0, "True", "WithinObjectives"),
     ],
     ids=case,
@@ -222,7 +228,12 @@ def test_job_measures_the_fresh_pods_and_is_known_again(
 
 @pytest.mark.parametrize(
     ("situated", "seconds"),
-    [({}, 570), (checked(over=""), 5), (checked(pod_seen=False, seconds=1), 5), (held(seconds=100), 500)],
+    [
+        ({}, 570),
+        (checked(over=""), 5),
+        (checked(pod_seen=False, seconds=1), 5),
+        (held(Reason.LOAD_CHECK_FAILED, seconds=100), 500),
+    ],
     ids=case,
 )
 def test_is_asked_again(situated: dict[str, Any], seconds: float) -> None:

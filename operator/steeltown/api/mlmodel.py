@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from .base import Decimal, Model, Name, Resources, Storage, rule
-from .conditions import Condition, Status
+from .conditions import Condition, Status, parse_time
 from .objectives import Objectives
 from .trainingrun import Evaluation, Task, TrainingRunTemplate
 
@@ -196,6 +196,13 @@ class RolloutStatus(Model):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
         description="What was shown about the candidate so far, by condition.",
     )
+
+    @field_validator("phase_time", "started_time")
+    @classmethod
+    def _is_a_time(cls, value: str) -> str:
+        """Deadlines are counted from it, so one that cannot be read makes the whole rollout unreadable."""
+        parse_time(value)
+        return value
 
 
 class VerdictStatus(Model):

@@ -25,7 +25,7 @@ from .children.serving import ServingSpec
 from .naming import baseline_name, canary_name, deployment_name
 from .new_runs import new_run
 from .observed.model import ObservedModel, Run, candidate_of, read_status
-from .plan import Action, Create, EventNote, Obj, Plan, Snapshot
+from .plan import Action, Create, EventNote, Obj, Plan, Snapshot, Target, target
 from .policy import Policy
 from .record import PROMOTED, LiveRecord, Version
 from .rollout import Context, Done, Stay, To, Wanted
@@ -151,13 +151,18 @@ class _Planner:
         share = self._router.actions(self.world, wanted.share)
         switch, children = self._switch(record), self._children(rollout, wanted)
         ordered = (*switch, *share, *children) if wanted.route_first else (*children, *switch, *share)
-        actions = (*made, *ordered, *wanted.actions, *self._prune(rollout, wanted))
+        after = tuple(target(a) for a in switch)
+        records = tuple(replace(a, after=after) for a in wanted.actions)
+        pruned = tuple(replace(a, after=after) for a in self._prune(rollout, wanted))
+        actions = (*made, *ordered, *records, *pruned)
         if self.world.spec.frozen and not rolling_back:
             made, actions = (), switch if self.world.service is None else ()
         waits = [w for w in (stay.requeue_after, ask_again) if w is not None]
         return Plan(
             actions=actions,
-            status=self._status(rollout, record, stay, history=self.world.status.history, wanted=wanted, made=made),
+            status=self._status(
+                rollout, self._told_record(record), stay, history=self.world.status.history, wanted=wanted, made=made
+            ),
             requeue_after=min(waits, default=None),
             observe=self._router.observe(self.world, wanted.share) if wanted.share and wanted.observe else (),
         )
@@ -201,6 +206,11 @@ class _Planner:
             created=self.world.created(live),
             switches=(now.switches if now else self.world.status.switches) + 1,
         )
+
+    def _told_record(self, record: LiveRecord | None) -> LiveRecord | None:
+        """What the status may say: a switch that was refused has not happened."""
+        service = Target("Service", self.world.namespace, self.world.name)
+        return self.world.record if any(r.target == service for r in self.snapshot.refusals) else record
 
     def _may_select(self, version: Version) -> bool:
         """Traffic follows capacity, whoever asks for the switch: what answers users is only left for what can (I1)."""

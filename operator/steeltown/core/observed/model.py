@@ -273,7 +273,11 @@ class ObservedModel:
         return None if run.version == self.live and self.promoted else run
 
     def rejected(self, run: Run) -> Outcome | None:
-        """The rollout that rejected these very bytes, under this run or another, unless a retry is asked for."""
+        """The rollout that rejected these very bytes, under this run or another, unless a retry is asked for.
+
+        Also one that ended because somebody deleted the run: made again, the same bytes are not rolled out again. A run
+        that is older than that end was restored, and has its turn.
+        """
         if run.version is None:
             return None
         if run.outcome:
@@ -283,7 +287,8 @@ class ObservedModel:
                 continue
             if entry.outcome == record.PROMOTED:
                 return None
-            if entry.outcome == record.ROLLED_BACK and (entry.retry or "") == run.retry:
+            made_again = entry.reason == Reason.RUN_DELETED and run.created > entry.time
+            if (entry.outcome == record.ROLLED_BACK or made_again) and (entry.retry or "") == run.retry:
                 same = "" if entry.run == run.name else f"the same bytes as {entry.run}: "
                 return Outcome(
                     result=record.ROLLED_BACK,

@@ -94,8 +94,8 @@ def _run_deleted(c: Context, phase: RolloutPhase) -> Fail | None:
     run = c.world.runs.get(c.rollout.run)
     if not phase.interruptible or (run is not None and run.version == c.candidate):
         return None
-    message = f"TrainingRun {c.rollout.run} was deleted during its rollout: its model counts as rejected"
-    return Fail(reason=Reason.RUN_DELETED, message=message)
+    message = f"TrainingRun {c.rollout.run} was deleted during its rollout: the same bytes are not rolled out again"
+    return Fail(reason=Reason.RUN_DELETED, message=message, ending=SUPERSEDED)
 
 
 _INTERRUPTIONS: Final[tuple[Callable[[Context, RolloutPhase], Fail | None], ...]] = (

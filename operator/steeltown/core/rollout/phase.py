@@ -20,7 +20,8 @@ from typing import Final
 from ...api.conditions import ConditionType, Finding, Reason, parse_time, rfc3339
 from ...api.mlmodel import Phase, RolloutFinding, RolloutStatus
 from ...api.objectives import ServingObjective
-from ..children.serving import ServingSpec
+from ..children.serving import VERSION_LABEL, ServingSpec
+from ..naming import canary_name
 from ..observed import pods as podview
 from ..observed.model import ObservedModel, candidate_of
 from ..plan import WATCH_SECONDS, Action, EventNote, Obj
@@ -87,8 +88,13 @@ class Context:
     @property
     def late(self) -> bool:
         """While the brake is on no deadline passes, nor before this process has watched for a while."""
-        watched = self.world.watched_seconds >= min(self.deadline_seconds, WATCH_SECONDS)
+        watched = self.world.watched_seconds >= min(self.deadline_seconds, WATCH_SECONDS) or self._was_late
         return self.seconds >= self.deadline_seconds and watched and not self.world.spec.frozen
+
+    @property
+    def _was_late(self) -> bool:
+        """The status says that the rollout is held: whoever wrote that had watched long enough."""
+        return any(k.type == ConditionType.STALLED for k in self.world.status.conditions)
 
     @property
     def until_deadline(self) -> float | None:
@@ -111,6 +117,13 @@ class Context:
         pods = (p for p in self.candidate_pods if not podview.is_ready(p))
         return next((f for p in pods if (f := podview.load_failure(p))), None)
 
+    @property
+    def canary_is_reachable(self) -> bool:
+        """The Service by which the canary is reached is there and selects it: it may have been refused."""
+        service = self.world.services.get(canary_name(self.world.name))
+        selector = ((service or {}).get("spec") or {}).get("selector") or {}
+        return selector.get(VERSION_LABEL) == self.candidate.id
+
     @cached_property
     def baseline_ready(self) -> bool:
         pods = self.world.pods_of(self.live, "baseline") if self.live else []
@@ -132,20 +145,28 @@ class Context:
 
     def obstacle(self) -> podview.Obstacle | None:
         """What the platform lacks for the candidate's Pods; it says nothing about the model (I13)."""
-        blocked = next((b for p in self.candidate_pods if (b := podview.obstacle(p))), None)
-        if blocked:
-            return blocked
-        if not any(podview.is_running(p, "server") for p in self.candidate_pods):
-            return podview.Obstacle(reason=Reason.CAPACITY_MISSING, message=self._why_no_pod())
-        return None
-
-    def _why_no_pod(self) -> str:
-        if self.candidate_pods:
-            return "the container of the server has not started"
         deployment = self.world.baseline if self.in_place else self.world.deployment(self.candidate)
+        return _obstacle(self.candidate_pods, deployment)
+
+    def baseline_obstacle(self) -> podview.Obstacle | None:
+        """The same for the Pod of the baseline."""
+        pods = self.world.pods_of(self.live, "baseline") if self.live else []
+        return _obstacle(pods, self.world.baseline)
+
+
+def _obstacle(pods: list[Obj], deployment: Obj | None) -> podview.Obstacle | None:
+    blocked = next((b for p in pods if (b := podview.obstacle(p))), None)
+    if blocked:
+        return blocked
+    if any(podview.is_running(p, "server") for p in pods):
+        return None
+    if pods:
+        told = "the container of the server has not started"
+    else:
         conditions = ((deployment or {}).get("status") or {}).get("conditions") or ()
-        told = next((c.get("message") for c in conditions if c["type"] == "ReplicaFailure"), None)
-        return str(told or "there is no Pod of it")
+        failed = next((c.get("message") for c in conditions if c["type"] == "ReplicaFailure"), None)
+        told = str(failed or "there is no Pod of it")
+    return podview.Obstacle(reason=Reason.CAPACITY_MISSING, message=told)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

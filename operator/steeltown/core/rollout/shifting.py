@@ -1,8 +1,8 @@
 """Shifting: live requests, step by step, judged by what the canary did with its share.
 
 Traffic follows capacity: a step's share is put in force once enough replicas are ready, until then the share before
-it stays (I3). What was measured while Pods that are not ours answered under our labels is void: the share is cut to
-zero, and the step is measured anew when they are gone.
+it stays (I3). What was measured while Pods that are not ours answered under our labels, or after a drain had taken the
+canary's replicas, is void: the share is cut to zero, and the step is measured anew when all is well.
 """
 
 from __future__ import annotations
@@ -47,16 +47,22 @@ def _needed_replicas(c: Context) -> int:
 
 
 def _capable(c: Context) -> bool:
-    return c.world.ready(c.candidate) >= _needed_replicas(c)
+    """Enough replicas are ready, and requests find them."""
+    return c.world.ready(c.candidate) >= _needed_replicas(c) and c.canary_is_reachable
+
+
+def _lost(c: Context, share: Share) -> bool:
+    """The share is in force and the replicas that it needs are gone: what fails now says nothing about the model."""
+    return not _capable(c) and c.router.in_force(c.world, share)
 
 
 def _share(c: Context) -> Share | None:
     share = step_share(c)
     if share is None:
         return None
-    if c.rollout.disturbed or c.world.foreign:
+    if c.rollout.disturbed or c.world.foreign or _lost(c, share):
         return replace(share, window=f"{c.rollout.id}-disturbed", weight=0, canary=None)
-    if _capable(c) or c.router.in_force(c.world, share):
+    if _capable(c):
         return share
     before = c.router.weight_in_force(c.world, share.stable, c.rollout.id)
     return before if before and before.weight <= c.rollout.weight else None
@@ -77,17 +83,21 @@ def _decide(c: Context) -> Decision:
     share = step_share(c)
     if share is None:
         return Fail(reason=Reason.SUPERSEDED, message="the live version is gone", ending="Superseded")
-    if c.world.foreign:
-        return _disturbed(c)
-    if c.rollout.disturbed:
-        return enter(c, Phase.SHIFTING, restarts=c.rollout.restarts + 1)
     if c.live_is_broken:
         shown = found(c.rollout, ConditionType.CANARY_PASSED, true(Reason.WITHIN_OBJECTIVES, LIVE_IS_BROKEN))
-        return enter(c, Phase.PROMOTING, shown)
+        return enter(c, Phase.PROMOTING, shown, step=-1, weight=0)
+    if not _capable(c) and (failure := c.candidate_failure):
+        message = f"at {c.rollout.weight}%: {failure[1]}"
+        return Fail(failed=ConditionType.CANARY_PASSED, reason=Reason.CRASHING, message=message)
+    if c.world.foreign or (not c.rollout.disturbed and _lost(c, share)):
+        return _disturbed(c)
+    if c.rollout.disturbed and _capable(c):
+        return enter(c, Phase.SHIFTING, restarts=c.rollout.restarts + 1)
     return _judged(c, c.router.measured(c.world, share))
 
 
 def _disturbed(c: Context) -> Decision:
+    """What is measured from now on is void, until the step is measured anew."""
     if not c.rollout.disturbed:
         return enter_disturbed(c)
     names = ", ".join(p["metadata"]["name"] for p in c.world.foreign[:3])
@@ -122,16 +132,13 @@ def _next(c: Context, evidence: str) -> Decision:
 
 def _overdue(c: Context, measured: Measured, seen: str, looks: Looks) -> Decision:
     at = f"at {c.rollout.weight}%"
-    share = step_share(c)
-    if share is not None and not c.router.in_force(c.world, share) and not _capable(c):
-        if failure := c.candidate_failure:
-            return Fail(failed=ConditionType.CANARY_PASSED, reason=Reason.CRASHING, message=f"{at}: {failure[1]}")
+    if not _capable(c):
         blocked = c.obstacle()
         why = blocked.message if blocked else "too few replicas of the candidate are ready"
         reason = blocked.reason if blocked else Reason.CAPACITY_MISSING
         return Inconclusive(reason=reason, message=f"{at}: {why}", platform=True)
-    if measured.weight is None:
-        message = f"{at}: no Pod of the live version has told what it counted"
+    if not measured.complete:
+        message = f"{at}: not every Pod of the live version tells what it counted in this step"
         return Inconclusive(reason=Reason.EVIDENCE_UNREADABLE, message=message, platform=True)
     needed = needed_requests(c.objective, looks.passed)
     message = f"{at}: {seen}; {measured.canary.requests} of {needed} canary requests came in time"

@@ -3,7 +3,7 @@
 Objects of the cache are trees: without cycles, freed by their reference counts the moment an event replaces them.
 The collector does not know that, and looks at each of them again and again: with 72,000 objects one full
 collection held up the event loop for 750 ms, and all of them together cost as much as reading the lists. So full
-collections do not begin by themselves, but every few thousand objects that the cache takes, and whatever is left
+collections do not begin by themselves, but every thousand objects that the cache takes, and whatever is left
 after one is set aside (`gc.freeze`): the next sees only what has come since. What was set aside is still freed by
 its counts; only a cycle that lives at such a moment and ends later is not, a few KiB each time.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import gc
 from typing import Final
 
-EVERY_OBJECTS: Final = 2000  # a full collection of so many takes 10 to 20 ms
+EVERY_OBJECTS: Final = 1000  # a full collection of so many takes about 10 ms
 _NEVER: Final = 1 << 30
 
 

@@ -133,7 +133,7 @@ class _Planner:
         run = self.world.runs.get(rollout.run)
         message = (shown.message if shown else "") if done.result == PROMOTED else (rollout.message or "")
         return HistoryEntry(
-            time=rfc3339(self.now),
+            time=rollout.phase_time if done.reason == Reason.RUN_DELETED else rfc3339(self.now),
             run=rollout.run,
             digest=rollout.digest,
             outcome=done.result,

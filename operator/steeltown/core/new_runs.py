@@ -84,13 +84,13 @@ def _made_from(run: Run) -> str:
 
 def _next_name(world: ObservedModel) -> str:
     pattern = re.compile(re.escape(world.name) + r"-v(\d{1,9})$")
-    numbers = [int(m[1]) for name in (*world.runs, *_remembered(world)) if (m := pattern.match(name))]
+    numbers = [int(m[1]) for name in (*world.run_names, *_remembered(world)) if (m := pattern.match(name))]
     return run_name(world.name, max(numbers, default=0) + 1)
 
 
 def _remembered(world: ObservedModel) -> list[str]:
     """Runs that may be gone: their names are not given again, since records speak of them."""
-    recorded = [v.run for v in (world.live, world.previous) if v]
+    recorded = [v.run for v in (world.live, world.previous, world.rollout) if v]
     return [*recorded, *(h.run for h in world.status.history)]
 
 

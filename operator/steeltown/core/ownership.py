@@ -33,8 +33,23 @@ def roots(obj: Obj) -> tuple[Key, ...]:
         model = ((obj.get("spec") or {}).get("modelRef") or {}).get("name")
         own = Key(TRAINING_RUN, namespace, name)
         return (own, Key(MLMODEL, namespace, model)) if model else (own,)
+    if MODEL_LABEL not in labels and (named := _named_by_its_owner(obj)):
+        return (Key(named[0], namespace, named[1]),)
     if RUN_LABEL in labels:
         return (Key(TRAINING_RUN, namespace, labels[RUN_LABEL]),)
     if MODEL_LABEL in labels:
         return (Key(MLMODEL, namespace, labels[MODEL_LABEL]),)
     return ()
+
+
+def _named_by_its_owner(obj: Obj) -> tuple[str, str] | None:
+    """(kind, name) of the root of an object that a hand took our labels off.
+
+    A ReplicaSet is named after its Deployment, that after the model. A wrong guess costs a look: what an object is
+    trusted for is told by uids.
+    """
+    metadata = obj["metadata"]
+    if obj["kind"] == "ReplicaSet":
+        return (MLMODEL, metadata["name"].rsplit("-", 2)[0]) if metadata["name"].count("-") >= 2 else None
+    owners = metadata.get("ownerReferences") or ()
+    return next(((o["kind"], o["name"]) for o in owners if o.get("controller") and o.get("kind") in ROOT_KINDS), None)

@@ -223,8 +223,9 @@ class Reconciler:
             wanted.add(Target(*under_way.key))
         if self._refusals.expire(under_way.key, wanted):
             self._wake(under_way.key)
-        waits = under_way.waits if plan.requeue_after is None else [plan.requeue_after, *under_way.waits]
-        return Outcome(requeue_after=min(waits, default=None), writes=under_way.writes)
+        # also of one that this plan does not ask for: it is told in the status until it has aged
+        waits = (plan.requeue_after, self._refusals.next_wait_seconds(under_way.key), *under_way.waits)
+        return Outcome(requeue_after=min((w for w in waits if w is not None), default=None), writes=under_way.writes)
 
     async def _write_status(self, under_way: _Pass, status: Obj, *, locked: bool) -> Outcome | None:
         root, where = under_way.root, Target(*under_way.key)

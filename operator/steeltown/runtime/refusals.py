@@ -42,6 +42,15 @@ class Refusals:
             return None
         return wait
 
+    def next_wait_seconds(self, key: Key) -> float | None:
+        """Until the first of all that stand has aged: then it is tried again, or dropped; None: none stands."""
+        standing = self._standing.get(key)
+        return (
+            min((max(0.0, each.retry_at - self._clock()) for each in standing.values()), default=None)
+            if standing
+            else None
+        )
+
     def forget(self, key: Key, target: Target) -> bool:
         """The write has succeeded. Whether it had been refused before."""
         standing = self._standing.get(key)

@@ -475,7 +475,7 @@ class Explorer:
         """I1 and I3: who served goes on serving, with the capacity that the spec asks for. I11: out of a Deployment
         of that size. Pods that nature keeps from being ready are not missed: nobody took them away."""
         selected = self.nature.selected(MODEL) if self._service() else []
-        if sum(map(is_ready, selected)) >= self.scenario.replicas:
+        if self.scenario.replicas and sum(map(is_ready, selected)) >= self.scenario.replicas:
             self.was_serving = True
         if not self.was_serving or self.tick <= self.graceful:
             return

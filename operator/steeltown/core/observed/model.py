@@ -7,7 +7,7 @@ may matter.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -46,6 +46,8 @@ class Run:
         self.policy = policy
         self.name: str = obj["metadata"]["name"]
         self.status: dict[str, Any] = obj.get("status") or {}
+        if not self.status.get("completionTime") and (kept := record.run_result(obj, policy)):
+            self.status = kept.dump()  # restored without its status, which the run's own reconcile will bring back
 
     @cached_property
     def created(self) -> str:
@@ -139,7 +141,11 @@ def read_status(root: Obj) -> MLModelStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class ObservedModel:
-    """One moment. Derived facts are computed at most once."""
+    """One moment. Derived facts are computed at most once.
+
+    runs: users' own and those that belong to this very model. Those of another model that had its name are about to be
+    collected; their names are still taken (run_names).
+    """
 
     root: Obj
     spec: MLModelSpec
@@ -147,6 +153,7 @@ class ObservedModel:
     policy: Policy
     now: datetime
     runs: Mapping[str, Run]
+    run_names: Collection[str]
     record: LiveRecord | None
     service: Obj | None
     deployments: Mapping[str, Obj]
@@ -163,7 +170,8 @@ class ObservedModel:
     ) -> ObservedModel:
         services = snapshot.of_kind("Service")
         service = services.get(snapshot.root["metadata"]["name"])
-        runs = {name: run_of(obj, policy) for name, obj in snapshot.of_kind(TRAINING_RUN).items()}
+        uid, named = snapshot.root["metadata"]["uid"], snapshot.of_kind(TRAINING_RUN)
+        runs = {n: r for n, r in ((n, run_of(obj, policy)) for n, obj in named.items()) if r.controller in (None, uid)}
         told = record.live_record(snapshot.root, service, status, policy)
         return cls(
             root=snapshot.root,
@@ -172,6 +180,7 @@ class ObservedModel:
             policy=policy,
             now=now,
             runs=runs,
+            run_names=named.keys(),
             record=told or _selected(snapshot.root, service, runs.values()),
             service=service,
             deployments=snapshot.of_kind("Deployment"),
@@ -266,8 +275,12 @@ class ObservedModel:
         """The version to roll out next: the newest that is eligible, unless it is live by evidence or was rejected.
 
         One that is not eligible is passed over, so that a trial never stands before a version that earned its turn.
+        While nothing is live at all, rejected ones are passed over too.
         """
-        run = next((r for r in self._newer if r.eligible.status == "True"), None)
+        run = next(
+            (r for r in self._newer if r.eligible.status == "True" and not (self.record is None and self.rejected(r))),
+            None,
+        )
         if run is None or self.rejected(run) or run.name == self.spec.abort:
             return None
         return None if run.version == self.live and self.promoted else run
@@ -287,7 +300,7 @@ class ObservedModel:
                 continue
             if entry.outcome == record.PROMOTED:
                 return None
-            made_again = entry.reason == Reason.RUN_DELETED and run.created > entry.time
+            made_again = entry.reason == Reason.RUN_DELETED and (entry.run != run.name or run.created >= entry.time)
             if (entry.outcome == record.ROLLED_BACK or made_again) and (entry.retry or "") == run.retry:
                 same = "" if entry.run == run.name else f"the same bytes as {entry.run}: "
                 return Outcome(

@@ -117,6 +117,14 @@ def ready_seconds(pod: Obj, now: datetime) -> float:
     return float("inf")
 
 
+def runs_unready(pod: Obj) -> bool:
+    """The kubelet says that the containers run and are not ready: that is the server's own doing."""
+    if is_disrupted(pod) or (pod.get("status") or {}).get("phase") != "Running":
+        return False
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return any(c["type"] == "Ready" and c.get("reason") == "ContainersNotReady" for c in conditions)
+
+
 def is_terminating(pod: Obj) -> bool:
     return "deletionTimestamp" in pod["metadata"]
 

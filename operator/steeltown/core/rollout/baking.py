@@ -60,7 +60,9 @@ def _decide(c: Context) -> Decision:
         message = f"during the bake {crash}"
         return Fail(failed=ConditionType.CANARY_PASSED, reason=Reason.CRASHING, message=message)
     if _nobody_answers(c):
-        message = f"no Pod of {c.rollout.run} is ready, and the version before it is"
+        message = f"during the bake no Pod of {c.rollout.run} was ready, and the version before it was"
+        if any(podview.runs_unready(p) for p in c.world.pods_of(c.candidate)):
+            return Fail(failed=ConditionType.CANARY_PASSED, reason=Reason.CRASHING, message=message)
         return Fail(reason=Reason.CAPACITY_MISSING, message=message, ending="Superseded")
     if looks.fail != c.rollout.fail_look:
         return To(rollout=c.rollout.model_copy(update={"fail_look": looks.fail}), forward=False)
@@ -85,7 +87,7 @@ def _ended_since(pod: Obj, moment: str) -> bool:
 
 
 def _nobody_answers(c: Context) -> bool:
-    """Users get no answer although the old version could give one. Whose fault it is does not matter now (I1).
+    """Users get no answer although the old version could give one: back, whoever is to blame (I1).
 
     Pods of the template before, while they are replaced, answer as well as any.
     """

@@ -40,7 +40,7 @@ def _decide(c: Context) -> Decision:
 
 def _without_baseline(c: Context) -> Decision:
     """Its own version must not keep a baseline from the check of the fix; what the platform lacks is waited for."""
-    if c.live_is_broken:
+    if c.live_is_broken or c.baseline_is_broken:
         return _loaded(c)
     if not c.late:
         return Stay(requeue_after=c.until_deadline)

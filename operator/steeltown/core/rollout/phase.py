@@ -129,6 +129,12 @@ class Context:
         pods = self.world.pods_of(self.live, "baseline") if self.live else []
         return any(podview.is_ready(p) for p in pods)
 
+    @property
+    def baseline_is_broken(self) -> bool:
+        """The live version cannot start a fresh Pod, by its own fault."""
+        pods = self.world.pods_of(self.live, "baseline") if self.live else []
+        return any(podview.load_failure(p) for p in pods if not podview.is_ready(p))
+
     @cached_property
     def live_is_broken(self) -> bool:
         """No Pod of the live version answers, and it is the version's own fault: it must not block its fix.

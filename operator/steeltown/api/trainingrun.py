@@ -181,6 +181,7 @@ class TrainingRunStatus(Model):
         description="When the run was first created. Versions are ordered by it, restored ones too.",
     )
     job_name: str | None = Field(None, max_length=63, description="The Job that does the work.")
+    job_seal: str | None = Field(None, max_length=64, description="By which the operator knows the Job for its own.")
     start_time: str | None = Field(None, max_length=40, description="When the Job was created.")
     waiting_since: str | None = Field(
         None, max_length=40, description="Since when no Pod of the Job has been at work; absent while one is."

@@ -217,13 +217,19 @@ def sealed_job(job: Obj, policy: Policy) -> Obj:
     return {**job, "metadata": {**job["metadata"], "annotations": notes}}
 
 
-def made_here(job: Obj, root: Obj, policy: Policy) -> bool:
-    """The operator made this Job, for exactly this root, and nobody has changed what it runs."""
+def seal_of(job: Obj) -> str:
+    return str(_annotations(job).get(SEAL_ANNOTATION, ""))
+
+
+def made_here(job: Obj, root: Obj, policy: Policy, *, witness: str | None = None) -> bool:
+    """The operator made this Job, for exactly this root, and it runs what it was made for.
+
+    witness: the seal as the status of the root remembers it, for a Job that a hand took the annotation off.
+    """
     if _controller_uid(job) != root["metadata"]["uid"]:
         return False
-    given = _annotations(job).get(SEAL_ANNOTATION, "")
     try:
-        return given == seal.seal(policy.seal_key, _about_job(job), _essence(job))
+        return seal.seal(policy.seal_key, _about_job(job), _essence(job)) in (seal_of(job), witness)
     except (KeyError, TypeError, AttributeError):
         return False
 
@@ -235,9 +241,10 @@ def _about_job(job: Obj) -> tuple[str, ...]:
 
 def _essence(job: Obj) -> Any:
     """What the Job does and what it is measured against. The API server adds defaults beside it, never within."""
-    spec = job["spec"]["template"]["spec"]
+    template = job["spec"]["template"]
+    spec, given = template["spec"], (template.get("metadata") or {}).get("annotations") or {}
     containers = [*spec.get("initContainers", ()), *spec["containers"]]
-    notes = {k: v for k, v in _annotations(job).items() if k.startswith("steeltown.dev/") and k != SEAL_ANNOTATION}
+    notes = {k: v for k, v in given.items() if k.startswith("steeltown.dev/")}
     return [notes, [[c["name"], c["image"], c.get("command"), c.get("args"), _env(c)] for c in containers]]
 
 

@@ -46,10 +46,10 @@ def job(*conditions: tuple[str, str], objectives: str = "{}") -> Obj:
         "namespace": "team",
         "uid": "j",
         "creationTimestamp": rfc3339(START),
-        "annotations": {"steeltown.dev/objectives": objectives},
         "ownerReferences": [{"kind": "TrainingRun", "name": "r", "uid": "u", "controller": True}],
     }
-    spec = {"template": {"spec": {"containers": [{"name": "finalise", "image": "checker"}]}}}
+    notes = {"annotations": {"steeltown.dev/objectives": objectives}}
+    spec = {"template": {"metadata": notes, "spec": {"containers": [{"name": "finalise", "image": "checker"}]}}}
     return sealed_job({"kind": "Job", "metadata": meta, "spec": spec, "status": {"conditions": told}}, POLICY)
 
 
@@ -64,7 +64,9 @@ def pod(*containers: tuple[str, dict[str, Any]], scheduled: str = "") -> Obj:
         "creationTimestamp": rfc3339(START),
         "ownerReferences": [owner],
     }
-    return {"kind": "Pod", "metadata": meta, "status": {"containerStatuses": steps, "conditions": conditions}}
+    spec = {"containers": [{"name": "finalise", "image": "checker"}]}
+    status = {"containerStatuses": steps, "conditions": conditions}
+    return {"kind": "Pod", "metadata": meta, "spec": spec, "status": status}
 
 
 def ended(code: int, message: str = "", reason: str = "Error") -> dict[str, Any]:
@@ -109,7 +111,9 @@ def test_job_carries_the_objectives_and_the_live_version_of_its_moment() -> None
     assert json.loads(env[Env.PLAN])["live"]["digest"] == live["digest"]
     first = {e["name"]: e["value"] for e in pod_spec["initContainers"][0]["env"]}
     assert json.loads(first[Env.PLAN])["minRows"] == 500
-    assert "quality" in json.loads(action.body["metadata"]["annotations"]["steeltown.dev/objectives"])
+    assert "quality" in json.loads(
+        action.body["spec"]["template"]["metadata"]["annotations"]["steeltown.dev/objectives"]
+    )
 
 
 def test_run_without_a_model_waits_for_it_and_not_for_ever() -> None:

@@ -20,7 +20,7 @@ KEEP_SECONDS: Final = 86400
 """Of a load check. The Job of a run is kept until its result is recorded, however long the operator was away."""
 OBJECTIVES_ANNOTATION: Final = "steeltown.dev/objectives"
 """The objectives that a run is measured against, as they were when its Job was made: a run never changes when
-its model does."""
+its model does. These three stand on the Pod template, which nobody can change."""
 BASIS_ANNOTATION: Final = "steeltown.dev/quality-basis"
 """Whose objectives those of the quality are: see `gates.objectives.basis`."""
 COMPARED_ANNOTATION: Final = "steeltown.dev/compared-with"
@@ -81,23 +81,20 @@ def training_job(
     job: Obj = {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": pods.metadata(
-            root,
-            training_job_name(run),
-            "trainer",
-            labels,
-            annotations={
-                OBJECTIVES_ANNOTATION: objectives,
-                BASIS_ANNOTATION: basis,
-                COMPARED_ANNOTATION: finalise.live.digest if finalise.live else "",
-            },
-        ),
+        "metadata": pods.metadata(root, training_job_name(run), "trainer", labels),
         "spec": {
             "backoffLimit": spec.max_attempts - 1,
             "activeDeadlineSeconds": spec.active_deadline_seconds + spec.start_deadline_seconds,
             "podFailurePolicy": {"rules": _failure_rules(names)},
             "template": {
-                "metadata": {"labels": pods.pod_labels("trainer", spec.model_ref.name, {RUN_LABEL: run})},
+                "metadata": {
+                    "labels": pods.pod_labels("trainer", spec.model_ref.name, {RUN_LABEL: run}),
+                    "annotations": {
+                        OBJECTIVES_ANNOTATION: objectives,
+                        BASIS_ANNOTATION: basis,
+                        COMPARED_ANNOTATION: finalise.live.digest if finalise.live else "",
+                    },
+                },
                 "spec": pod,
             },
         },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -34,6 +34,10 @@ class JobView:
     def _ended(self) -> dict[str, Obj]:
         conditions = (self.job.get("status") or {}).get("conditions") or ()
         return {c["type"]: c for c in conditions if c["status"] == "True"}
+
+    @property
+    def template_annotations(self) -> Mapping[str, str]:
+        return self.job["spec"]["template"].get("metadata", {}).get("annotations") or {}
 
     @property
     def complete(self) -> bool:

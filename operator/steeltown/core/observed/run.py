@@ -41,7 +41,7 @@ class ObservedRun:
     ) -> ObservedRun:
         root = snapshot.root
         job = snapshot.of_kind("Job").get(training_job_name(root["metadata"]["name"]))
-        ours = job is not None and record.made_here(job, root, policy)
+        ours = job is not None and record.made_here(job, root, policy, witness=status.job_seal)
         model = snapshot.of_kind(MLMODEL).get(spec.model_ref.name)
         service = snapshot.of_kind("Service").get(spec.model_ref.name)
         return cls(

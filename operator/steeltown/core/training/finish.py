@@ -89,7 +89,7 @@ def _concluded(run: ObservedRun, status: TrainingRunStatus, findings: Findings, 
 def succeeded(run: ObservedRun, report: StepReport, policy: Policy) -> Plan:
     assert run.job is not None
     prepared = run.job.step_report("prepare", ok_only=True)
-    notes = run.job.job["metadata"].get("annotations") or {}
+    notes = run.job.template_annotations
     facts = RunFacts(
         over=True,
         imported=run.spec.import_ is not None,

@@ -22,6 +22,7 @@ from ..observed import pods as podview
 from ..observed.run import ObservedRun
 from ..plan import Create, Obj, Plan, Refusal
 from ..policy import Policy
+from ..record import seal_of
 from .finish import failed, progress, waiting, written
 
 
@@ -39,7 +40,12 @@ def start(run: ObservedRun, refusals: tuple[Refusal, ...], policy: Policy) -> Pl
         held = waiting(run, Reason.APPLY_REFUSED, message, until=deadline)
         return Plan(actions=(Create(job),), status=held.status, events=held.events, requeue_after=held.requeue_after)
     started = run.status.model_copy(
-        update={"job_name": job["metadata"]["name"], "start_time": rfc3339(run.now), "phase": "Pending"}
+        update={
+            "job_name": job["metadata"]["name"],
+            "job_seal": seal_of(job),
+            "start_time": rfc3339(run.now),
+            "phase": "Pending",
+        }
     )
     return Plan(
         actions=(Create(job),),

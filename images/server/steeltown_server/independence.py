@@ -4,7 +4,8 @@ A first axis that is variable need not be a batch: a mean, a softmax or a cumula
 an ONNX file says so, so it is tried: each row alone, then the same rows in runs of several sizes, orders and mixes, up
 to the largest batch that the server may form. Rows that are alike prove nothing (the mean of equal rows is each of
 them), so the golden rows must differ; and where they agree in one place, in a column that is always 0, a second set
-of rows differs there too, for a mixer may read that column alone.
+of rows differs there too, for a mixer may read that column alone. Nor is anything proven by answers that are all alike,
+or within a tolerance that is wider than usual.
 
 Whatever cannot be proven this way is refused: a model that is served one request at a time is slower, never wrong.
 """
@@ -13,12 +14,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from steeltown.contract.golden import Golden
-from steeltown_tensors import Array
+from steeltown_tensors import Array, Tolerance, excess
 
 from .comparison import first_difference
 from .model import Model
@@ -52,9 +53,16 @@ def independence(model: Model, feed: Feed, golden: Golden, *, most_rows: int) ->
     if not model.signature.may_batch:
         return Independence(1, "an input or an output of the model has a first axis of fixed size")
     deadline = time.monotonic() + PROOF_SECONDS
+    usual = Golden(inputs=[], outputs=[])
+    golden = replace(golden, atol=min(golden.atol, usual.atol), rtol=min(golden.rtol, usual.rtol))
     proven = 1
     try:
         sets = _row_sets(model, feed, golden)
+        if all(_alike(answers, golden) for rows in sets for answers in rows.alone):
+            raise _Unproven(
+                "the golden rows all have one answer, which does not show whether a row changes another's: "
+                "give the training run evaluation data whose answers differ"
+            )
         for size in _sizes(max(2, most_rows)):
             for rows in sets:
                 for mix in _mixes(rows.count, size):
@@ -134,7 +142,8 @@ def _spread(model: Model, rows: Feed, golden: Golden, before: Sequence[Array], p
     refusal = ""
     for up in (True, False):
         try:
-            changed = _RowSet(model, {name: _changed(a, up=up) for name, a in rows.items()}, golden)
+            feed = {name: _changed(a, up=up, offset=i) for i, (name, a) in enumerate(rows.items())}
+            changed = _RowSet(model, feed, golden)
         except _Unproven as unproven:
             refusal = str(unproven)
             continue
@@ -174,8 +183,13 @@ def _agrees(rows: Array) -> Array:
     return np.asarray(~(high - low > LEAST_RANGE))  # also where no row has a number
 
 
-def _changed(rows: Array, *, up: bool) -> Array:
+def _changed(rows: Array, *, up: bool, offset: int = 0) -> Array:
+    """Places side by side change in other rows and, of floats, by another step: a mixer may read their difference.
+
+    offset: number of the first place.
+    """
     agrees = _agrees(rows)
+    place = offset + np.arange(agrees.size).reshape(agrees.shape)
     base = np.broadcast_to(rows[0], rows.shape)
     other: Array
     match rows.dtype.kind:
@@ -186,16 +200,23 @@ def _changed(rows: Array, *, up: bool) -> Array:
         case "f":
             wide = np.where(np.isfinite(base), base, 0.0).astype(np.float64)
             base = wide.astype(rows.dtype)
-            step = np.maximum(1.0, np.abs(wide) / 2)
-            room = float(np.finfo(rows.dtype).max) / 2
+            step = np.maximum(1.0, np.abs(wide) / 2) * (1 + place % 7 / 8)
+            room = float(np.finfo(rows.dtype).max) / 16
             step = np.where((wide <= room) if up else (wide < -room), step, -step)
             other = (wide + step).astype(rows.dtype)
         case _:
             bounds, one = np.iinfo(rows.dtype), rows.dtype.type(1)
             rises = base < bounds.max if up else base == bounds.min
             other = np.where(rises, base + rises * one, base - ~rises * one)
-    odd = (np.arange(len(rows)) % 2 == 1).reshape(-1, *([1] * (rows.ndim - 1)))
+    row = np.arange(len(rows)).reshape(-1, *([1] * (rows.ndim - 1)))
+    odd = (row + place) % 2 == 1
     return np.asarray(np.where(agrees, np.where(odd, other, base), rows), rows.dtype)
+
+
+def _alike(answers: Array, golden: Golden) -> bool:
+    """Whether no row's answer differs from the first row's by more than the tolerance."""
+    first = np.broadcast_to(answers[:1], answers.shape)
+    return not (excess(answers, first, Tolerance(golden.atol, golden.rtol)) > 1).any()
 
 
 def _finite(answers: Array) -> bool:

@@ -63,6 +63,18 @@ MIXERS: dict[str, Callable[[], bytes]] = {
     "mean of the last column": lambda: of_last_column(
         node("ReduceMean", ["last"], ["m"], axes=[0], keepdims=1), node("Sub", ["last", "m"], ["y"])
     ),
+    "mean of the difference of two columns": lambda: model(
+        [
+            node("Slice", ["x", "one", "two", "one"], ["middle"]),
+            node("Slice", ["x", "two", "three", "one"], ["last"]),
+            node("Sub", ["last", "middle"], ["apart"]),
+            node("ReduceMean", ["apart"], ["m"], axes=[0], keepdims=1),
+            node("Sub", ["apart", "m"], ["y"]),
+        ],
+        one=np.array([1]),
+        two=np.array([2]),
+        three=np.array([3]),
+    ),
     "one row for all": lambda: model([node("ReduceSum", ["x", "axes"], ["y"], keepdims=1)], axes=np.array([0])),
 }
 INDEPENDENT: dict[str, Callable[[], bytes]] = {
@@ -78,6 +90,7 @@ GOLDEN = {
     "agree in one column": ONE_COLUMN_AGREES,
     "are mostly alike": FEW_DIFFER,
     "hardly differ": HARDLY_DIFFERING,
+    "agree in two columns": np.concatenate([DIFFERING[:, :1], np.full((16, 2), 7, np.float32)], axis=1),
     "are two": DIFFERING[:2],
 }
 UNKNOWING = {"are all alike": ALIKE, "are one": DIFFERING[:1]}
@@ -115,6 +128,28 @@ def test_ordinary_model_whose_golden_rows_differ_is_batched(make_folder: Any, na
     folder = make_folder(INDEPENDENT[name](), x=GOLDEN[golden])
     warm = warm_up(load(folder.path, 1), folder.path, most_batch_rows=50)
     assert (warm.batches, warm.batch_rows, warm.why_not_more) == (True, 50, "")
+
+
+def test_tolerance_wider_than_usual_proves_nothing(make_folder: Any) -> None:
+    """Within 1e9 every model is independent."""
+    folder = make_folder(MIXERS["mean over rows"](), x=DIFFERING)
+    folder.write_golden(folder.golden() | {"atol": 1e9, "rtol": 1.0})
+    assert not warm_up(load(folder.path, 1), folder.path).batches
+
+
+def test_answers_that_are_all_alike_prove_nothing(make_folder: Any) -> None:
+    """Whether the rows' mean is above 1000, say, which no golden row shows."""
+    nodes = [
+        node("ReduceMean", ["x"], ["m"], axes=[0], keepdims=1),
+        node("Sub", ["x", "x"], ["nothing"]),
+        node("Add", ["nothing", "m"], ["all"]),
+        node("Sub", ["all", "much"], ["above"]),
+        node("Relu", ["above"], ["y"]),
+    ]
+    folder = make_folder(model(nodes, much=np.float32(1000)), x=DIFFERING)
+    warm = warm_up(load(folder.path, 1), folder.path)
+    assert not warm.batches
+    assert warm.why_not_more.startswith("the golden rows all have one answer")
 
 
 def many_kinds() -> bytes:

@@ -41,7 +41,8 @@ AGAIN_SECONDS: Final = 600.0
 """A check that could not tell is made again after so long: the platform may be well by then."""
 
 _ALONE = "there is no other version to share traffic with; the load check is the evidence"
-_PLATFORM = (Reason.LOAD_CHECK_FAILED, Reason.GENERATOR_SATURATED)
+_PLATFORM = (Reason.LOAD_CHECK_FAILED, Reason.GENERATOR_SATURATED, Reason.JOB_NOT_OURS, Reason.FOREIGN_PODS)
+"""What says nothing about the model; else a stranger's Pod or Job could have a version rejected."""
 
 
 def _wanted(c: Context) -> Wanted:

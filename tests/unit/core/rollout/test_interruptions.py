@@ -176,6 +176,8 @@ def unsure(reason: str) -> dict[str, Any]:
         (Phase.LOAD_CHECKING, {"seconds": 600}, "LoadCheckFailed", False),
         (Phase.LOAD_CHECKING, unsure(Reason.LOAD_CHECK_FAILED), "LoadCheckFailed", False),
         (Phase.LOAD_CHECKING, unsure(Reason.GENERATOR_SATURATED), "GeneratorSaturated", False),
+        (Phase.LOAD_CHECKING, unsure(Reason.JOB_NOT_OURS), "JobNotOurs", False),
+        (Phase.LOAD_CHECKING, unsure(Reason.FOREIGN_PODS), "ForeignPods", False),
         (Phase.SHIFTING, {"seconds": 600}, "EvidenceUnreadable", False),
         (Phase.SHIFTING, {"new": "unschedulable", "seconds": 600}, "Unschedulable", False),
         (Phase.PROMOTING, {"new": "pulling", "seconds": 600}, "ImagePullFailed", False),

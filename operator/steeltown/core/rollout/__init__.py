@@ -103,16 +103,21 @@ _INTERRUPTIONS: Final[tuple[Callable[[Context, RolloutPhase], Fail | None], ...]
 
 
 def _without_evidence(c: Context, decision: Inconclusive) -> Stay | Fail:
-    """A rollout in flight finishes, unless it is held and a newer eligible version waits: then that has its turn."""
+    """A rollout in flight finishes, unless it is held and a newer eligible version waits: then that has its turn.
+
+    While the brake is on neither ends it: no harm is shown.
+    """
+    held = Stay(held=(str(decision.reason), decision.message), requeue_after=decision.requeue_after)
+    if c.world.spec.frozen:
+        return held
     waiting = c.world.candidate
     run = c.world.runs.get(c.rollout.run)
-    interruptible = PHASES[c.rollout.phase].interruptible
-    if interruptible and waiting and run and waiting.order > run.order and not c.world.spec.frozen:
+    if PHASES[c.rollout.phase].interruptible and waiting and run and waiting.order > run.order:
         message = f"{waiting.name} is newer and eligible, and this rollout is held: {decision.message}"
         return Fail(reason=Reason.SUPERSEDED, message=message, ending=SUPERSEDED)
     if not decision.platform and c.world.spec.rollout.on_inconclusive is OnInconclusive.ROLLBACK:
         return Fail(failed=ConditionType.CANARY_PASSED, reason=decision.reason, message=decision.message)
-    return Stay(held=(str(decision.reason), decision.message), requeue_after=decision.requeue_after)
+    return held
 
 
 # --- recording -------------------------------------------------------------------------------------------------------

@@ -191,6 +191,12 @@ def test_policy(phase: Phase, situated: dict[str, Any], reason: str, rejects: bo
     assert strict == (f"back: {reason} (RolledBack)" if rejects else f"stay, held: {reason}")
 
 
+def test_missing_evidence_rejects_nothing_while_frozen() -> None:
+    """Only an abort, a request taken back and harm that is shown go through the brake."""
+    c = situation(Phase.LOAD_CHECKING, **unsure(Reason.INCONCLUSIVE), on_inconclusive="Rollback", frozen=True)
+    assert in_words(decide(c)) == "stay, held: Inconclusive"
+
+
 def test_held_is_told_with_its_sentence_and_asked_again() -> None:
     c = situation(Phase.LOAD_CHECKING, **unsure(Reason.INCONCLUSIVE), seconds=100)
     assert decide(c) == Stay(held=("Inconclusive", "why"), requeue_after=500)

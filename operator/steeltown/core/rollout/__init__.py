@@ -16,7 +16,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from ...api.conditions import ConditionType, Finding, Reason, rfc3339
+from ...api.conditions import Finding, Reason, rfc3339
 from ...api.mlmodel import OnInconclusive, Phase, RolloutStatus
 from ..naming import short_hash
 from ..plan import EventNote
@@ -110,13 +110,13 @@ def _without_evidence(c: Context, decision: Inconclusive) -> Stay | Fail:
     held = Stay(held=(str(decision.reason), decision.message), requeue_after=decision.requeue_after)
     if c.world.spec.frozen:
         return held
-    waiting = c.world.candidate
+    waiting, phase = c.world.candidate, PHASES[c.rollout.phase]
     run = c.world.runs.get(c.rollout.run)
-    if PHASES[c.rollout.phase].interruptible and waiting and run and waiting.order > run.order:
+    if phase.interruptible and waiting and run and waiting.order > run.order:
         message = f"{waiting.name} is newer and eligible, and this rollout is held: {decision.message}"
         return Fail(reason=Reason.SUPERSEDED, message=message, ending=SUPERSEDED)
     if not decision.platform and c.world.spec.rollout.on_inconclusive is OnInconclusive.ROLLBACK:
-        return Fail(failed=ConditionType.CANARY_PASSED, reason=decision.reason, message=decision.message)
+        return Fail(failed=phase.proves, reason=decision.reason, message=decision.message)
     return held
 
 

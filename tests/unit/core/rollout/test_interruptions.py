@@ -224,6 +224,12 @@ def test_held_is_told_with_its_sentence_and_asked_again() -> None:
             {"CanaryPassed": "False"},
             "Warning RolledBack",
         ),
+        (
+            Phase.LOAD_CHECKING,
+            {**unsure(Reason.INCONCLUSIVE), "on_inconclusive": "Rollback"},
+            {"ServingPerformance": "False"},
+            "Warning RolledBack",
+        ),
     ],
     ids=case,
 )

@@ -68,6 +68,11 @@ def seen(requests: int = 0, errors: int = 0, *, live_errors: int = 0, step: int 
         # what says nothing about the model
         ({**LATE}, "inconclusive EvidenceUnreadable (platform)"),
         ({"route": step_route(), **LATE}, "inconclusive EvidenceUnreadable (platform)"),
+        (
+            {"route": step_route(), "evidence": told(step_route(1)), **LATE},
+            "inconclusive EvidenceUnreadable (platform)",
+        ),
+        ({**seen(10), "old": "ready ready", **LATE}, "inconclusive EvidenceUnreadable (platform)"),  # one is silent
         ({"new": "unschedulable", **LATE}, "inconclusive Unschedulable (platform)"),
         ({"new": "pulling", **LATE}, "inconclusive ImagePullFailed (platform)"),
         ({"new": "", **LATE}, "inconclusive CapacityMissing (platform)"),
@@ -228,6 +233,7 @@ def test_version_that_could_share_nothing_says_that_the_load_check_is_the_eviden
         ({**seen(10), **LATE}, "10 of 368 canary requests came in time"),
         ({"new": "unschedulable", **LATE}, "0/3 nodes are available"),
         ({"new": "unready", **LATE}, "too few replicas"),
+        ({**seen(10), "old": "ready ready", **LATE}, "not every Pod of the live version"),
         ({"new": "crashing", **LATE}, "again and again"),
         ({"pods": [LURE], "rollout": {"disturbed": True}}, "delete lure"),
     ],

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from steeltown.api.conditions import Reason, true
 from steeltown.api.mlmodel import Phase
-from steeltown.core.plan import Annotate
+from steeltown.core.plan import Annotate, Target
 from steeltown.core.record import Outcome, outcome
 from steeltown.core.rollout import Wanted
 from steeltown.core.rollout.phase import Inconclusive, Stay, To
 from steeltown.core.rollout.promoting import PROMOTING
 from steeltown.core.routing.router import Share
-from structs import ID, NEW, OLD, POLICY, ago, case, in_words, of_actions, run, situation
+from structs import ID, MODEL, NAMESPACE, NEW, OLD, POLICY, ago, case, in_words, of_actions, run, situation
 
 PROVEN = {"CanaryPassed": true(Reason.WITHIN_OBJECTIVES, "50%: 3 of 4000 requests failed")}
 LATE: dict[str, Any] = {"seconds": 600}
@@ -129,6 +129,12 @@ def test_outcome_carries_all_that_was_shown_and_is_written_once(retry: str) -> N
     written = {**plain, "metadata": {**plain["metadata"], "annotations": notes}}
     assert outcome(written, POLICY) == told(retry=retry)
     assert PROMOTING.wanted(situation(Phase.PROMOTING, findings=PROVEN, runs=[written])).actions == ()
+
+
+def test_outcome_is_not_written_where_the_switch_is_refused() -> None:
+    """Else the run would say Promoted of a version that answers nobody."""
+    (action,) = PROMOTING.wanted(situation(Phase.PROMOTING, findings=PROVEN)).actions
+    assert action.after == (Target("Service", NAMESPACE, MODEL),)
 
 
 def test_promotion_is_told_once_as_the_bake_begins() -> None:

@@ -71,6 +71,7 @@ def situation(
     route: Route | str | None = None,
     evidence: Evidence | Sequence[Evidence | None] = (),
     pods: Sequence[Obj] = (),
+    canary_service: bool = True,
     # what else there is
     jobs: Sequence[tuple[Obj, tuple[Obj, ...]]] = (),
     runs: Sequence[Obj] | None = None,
@@ -108,7 +109,7 @@ def situation(
     ]
     serves = [f for f in fleets if f is not None]
     record = LiveRecord(live=now_live, promoted=promoted, previous=before, switches=1) if now_live else None
-    services = {f"{MODEL}-canary": serving.canary_service(ROOT, MODEL, NEW)}
+    services = {f"{MODEL}-canary": serving.canary_service(ROOT, MODEL, NEW)} if canary_service else {}
     if record:
         services[MODEL] = serving.live_service(ROOT, MODEL, record, POLICY)
     known = [run(OLD, created=ago(7200)), *([run(NEW, created=ago(3600))] if runs is None else runs)]

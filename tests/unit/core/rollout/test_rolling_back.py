@@ -89,8 +89,15 @@ def test_decision(situated: dict[str, Any], expected: str) -> None:
 
 
 def back(to: Version | None = OLD, candidate: int | None = 1, share: Share | None = None) -> Wanted:
-    kept = (to,) if to else ()
-    return Wanted(candidate=candidate, keep=kept, live=to, share=share, observe=True, route_first=True)
+    return Wanted(
+        candidate=candidate,
+        canary_service=share is not None,
+        keep=(to,) if to else (),
+        live=to,
+        share=share,
+        observe=True,
+        route_first=True,
+    )
 
 
 CUT = Share(stable=OLD, window=f"{ID}-off")
@@ -104,6 +111,7 @@ TOLD = ["Annotate TrainingRun/m-v2"]
         ({**REJECTED, **SHARED}, back(share=CUT), TOLD),
         ({**REJECTED, "route": OFF}, back(share=CUT), TOLD),
         ({**REJECTED, **SHARED, "old": "unready"}, back(share=CUT), TOLD),
+        ({**REJECTED, **SHARED, "canary_service": False}, replace(back(share=CUT), canary_service=False), TOLD),
         (REJECTED, back(), TOLD),
         (RECORDED, back(), []),
         ({**REJECTED, "route": step_route(window="h999999999-0")}, back(), TOLD),

@@ -151,6 +151,13 @@ def test_pod_without_an_address_is_not_read_yet() -> None:
     assert SERVER.observe(world(old=made), SHARE) == ()
 
 
+def test_address_of_version_six_is_written_as_a_url_has_it() -> None:
+    made = fleet(OLD, "ready")
+    made.pods[0]["status"]["podIP"] = "fd00::1"
+    (wanted,) = SERVER.observe(world(old=made), SHARE)
+    assert wanted.url == "http://[fd00::1]:8080"
+
+
 HERE = told(step_route(), canary=counts(10, 1), live=counts(90))
 ELSEWHERE = told(step_route(1), canary=counts(500), live=counts(500))
 BENT = told(step_route(), canary=counts(500), live=counts(500), fingerprint="of another route")

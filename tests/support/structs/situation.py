@@ -56,6 +56,8 @@ def situation(
     on_inconclusive: str = "Hold",
     deadline: int = 600,
     bake: int = 60,
+    latency: int = 100,
+    check: int = 16,
     # the rollout
     step: int | None = None,
     findings: dict[str, Finding] | None = None,
@@ -92,11 +94,13 @@ def situation(
         "frozen": frozen,
         "abort": abort,
         "serving": {"replicas": replicas},
+        "objectives": {"serving": {"latencyMilliseconds": latency}},
         "rollout": {
             "steps": [{"weight": w} for w in STEPS],
             "onInconclusive": on_inconclusive,
             "progressDeadlineSeconds": deadline,
             "bakeSeconds": bake,
+            "loadCheck": {"durationSeconds": check},
         },
     }
     told = (evidence,) if isinstance(evidence, Evidence) else tuple(evidence)

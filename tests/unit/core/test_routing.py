@@ -36,6 +36,7 @@ def test_the_server_router_does_all_that_a_spec_can_ask() -> None:
     [
         # every Pod of the stable version gets the share, once
         (SHARE, {}, {"old-0": step_route()}),
+        (replace(SHARE, timeout_milliseconds=1500), {}, {"old-0": step_route(timeout_milliseconds=1500)}),
         (SHARE, {"old": "ready unready starting"}, dict.fromkeys(("old-0", "old-1", "old-2"), step_route())),
         (SHARE, {"route": step_route()}, {}),
         (SHARE, {"route": step_route(1)}, {"old-0": step_route()}),

@@ -80,6 +80,7 @@ COLLECTING: dict[str, Finding] = {"ServingPerformance": unknown(Reason.COLLECTIN
         (checked(FEW, attempt=1), "to LoadChecking"),
         (checked(FEW, attempt=2), "to LoadChecking"),
         ({**checked(GOOD, attempt=2), "findings": COLLECTING}, "to Shifting 0"),
+        ({**checked(GOOD), "findings": {"ServingPerformance": unknown("Inconclusive", "")}}, "to Shifting 0"),
         # held
         (held(), "inconclusive Inconclusive"),
         (held(seconds=599), "inconclusive Inconclusive"),
@@ -215,9 +216,17 @@ def test_job_measures_the_fresh_pods_and_is_known_again(
     text = next(e["value"] for e in container["env"] if e["name"] == "STEELTOWN_PLAN")
     plan = LoadCheckPlan.from_json(text)
     assert (plan.candidate_url, plan.baseline_url, plan.candidate_digest) == (candidate, baseline, NEW.digest)
-    assert plan.block_seconds * plan.blocks == 16
-    assert create.body["spec"]["activeDeadlineSeconds"] == 16 + 120
     assert made_here(create.body, ROOT, POLICY)
+
+
+@pytest.mark.parametrize(("seconds", "blocks"), [(2, 2), (16, 8), (3600, 32)])
+def test_measurement_is_divided_into_blocks_and_may_end_late(seconds: int, blocks: int) -> None:
+    (create,) = LOAD_CHECKING.wanted(situation(Phase.LOAD_CHECKING, check=seconds)).actions
+    assert isinstance(create, Create)
+    (container,) = create.body["spec"]["template"]["spec"]["containers"]
+    plan = LoadCheckPlan.from_json(next(e["value"] for e in container["env"] if e["name"] == "STEELTOWN_PLAN"))
+    assert (plan.blocks, plan.block_seconds * plan.blocks) == (blocks, seconds)
+    assert create.body["spec"]["activeDeadlineSeconds"] == seconds + 120
 
 
 @pytest.mark.parametrize(

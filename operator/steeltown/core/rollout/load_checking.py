@@ -91,12 +91,16 @@ def _judged(c: Context) -> Finding | None:
 
 
 def _held(c: Context, judged: Finding) -> Decision:
-    if c.seconds >= AGAIN_SECONDS and not c.world.spec.frozen:
+    left = AGAIN_SECONDS - c.seconds
+    if left <= 0 and not c.world.spec.frozen:
         told = unknown(Reason.COLLECTING_EVIDENCE, f"attempt again: {judged.message}")
         return _record(c, told, attempt=c.rollout.attempt + 1)
-    left = max(0.5, AGAIN_SECONDS - c.seconds)
-    platform = judged.reason in _PLATFORM
-    return Inconclusive(reason=judged.reason, message=judged.message, platform=platform, requeue_after=left)
+    return Inconclusive(
+        reason=judged.reason,
+        message=judged.message,
+        platform=judged.reason in _PLATFORM,
+        requeue_after=max(0.5, left) if left > 0 else None,
+    )
 
 
 def _passed(c: Context, judgement: Judgement) -> Decision:

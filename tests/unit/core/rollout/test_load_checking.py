@@ -231,10 +231,17 @@ def test_measurement_is_divided_into_blocks_and_may_end_late(seconds: int, block
 
 @pytest.mark.parametrize(
     ("situated", "seconds"),
-    [({}, 570), (checked(over=""), 5), (checked(pod_seen=False, seconds=1), 5), (held(seconds=100), 500)],
+    [
+        ({}, 570),
+        (checked(over=""), 5),
+        (checked(pod_seen=False, seconds=1), 5),
+        (held(seconds=100), 500),
+        (held(seconds=100, frozen=True), 500),
+        (held(seconds=600, frozen=True), None),  # time alone changes nothing then
+    ],
     ids=case,
 )
-def test_is_asked_again(situated: dict[str, Any], seconds: float) -> None:
+def test_is_asked_again(situated: dict[str, Any], seconds: float | None) -> None:
     decision = LOAD_CHECKING.decide(situation(Phase.LOAD_CHECKING, **situated))
     assert isinstance(decision, Stay | Inconclusive)
     assert decision.requeue_after == seconds

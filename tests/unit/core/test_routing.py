@@ -92,6 +92,13 @@ def test_share_is_in_force_where_a_pod_carries_exactly_it(situated: dict[str, An
     assert SERVER.in_force(world(**situated), SHARE) is expected
 
 
+def test_timeout_of_the_share_that_stands_is_kept() -> None:
+    seen = world(route=step_route(timeout_milliseconds=1500))
+    found = SERVER.weight_in_force(seen, OLD, ID)
+    assert found is not None
+    assert SERVER.actions(seen, found) == ()
+
+
 def mixed(*routes: Route | None) -> dict[str, Any]:
     """One Pod of the old version for each."""
     made = fleet(OLD, " ".join("ready" for _ in routes))
@@ -181,6 +188,7 @@ def sum_of(pods: int, *, weight: int | None = 10, complete: bool = False) -> Mea
         ({"old": "ready unready", "evidence": (HERE,)}, sum_of(1, complete=True)),
         ({"evidence": ELSEWHERE}, sum_of(0, weight=50)),
         ({"evidence": BENT}, sum_of(0)),
+        ({"evidence": told(step_route(1), canary=counts(500), fingerprint="")}, sum_of(0, weight=50)),
         ({"old": "leaving", "evidence": HERE}, sum_of(0, weight=None)),
         ({}, sum_of(0, weight=None)),
         ({"old": "unready"}, sum_of(0, weight=None)),

@@ -88,8 +88,7 @@ def _withdrawn(c: Context, phase: RolloutPhase) -> Fail | None:
 
 
 def _run_deleted(c: Context, phase: RolloutPhase) -> Fail | None:
-    run = c.world.runs.get(c.rollout.run)
-    if not phase.interruptible or (run is not None and run.version == c.candidate):
+    if not phase.interruptible or c.run is not None:
         return None
     message = f"TrainingRun {c.rollout.run} was deleted during its rollout: its model counts as rejected"
     return Fail(reason=Reason.RUN_DELETED, message=message)
@@ -111,8 +110,7 @@ def _without_evidence(c: Context, decision: Inconclusive) -> Stay | Fail:
     if c.world.spec.frozen:
         return held
     waiting, phase = c.world.candidate, PHASES[c.rollout.phase]
-    run = c.world.runs.get(c.rollout.run)
-    if phase.interruptible and waiting and run and waiting.order > run.order:
+    if phase.interruptible and waiting and c.run and waiting.order > c.run.order:
         message = f"{waiting.name} is newer and eligible, and this rollout is held: {decision.message}"
         return Fail(reason=Reason.SUPERSEDED, message=message, ending=SUPERSEDED)
     if not decision.platform and c.world.spec.rollout.on_inconclusive is OnInconclusive.ROLLBACK:

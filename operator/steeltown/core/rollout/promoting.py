@@ -62,8 +62,8 @@ def record_outcome(c: Context, result: str) -> tuple[Action, ...]:
 
     A run that was made again under the same name is another version: what was shown is not about it.
     """
-    run = c.world.runs.get(c.rollout.run)
-    if run is None or run.version != c.candidate:
+    run = c.run
+    if run is None:
         return ()
     shown = finding_of(c.rollout, ConditionType.CANARY_PASSED)
     outcome = Outcome(

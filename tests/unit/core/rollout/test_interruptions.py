@@ -88,6 +88,9 @@ def test_abort_of_what_is_going_back_changes_nothing() -> None:
         ({"runs": [], "frozen": True}, "back: RunDeleted (RolledBack)"),
         ({"runs": [run(OTHER, created=ago(60))]}, "back: RunDeleted (RolledBack)"),  # made again under its name
         ({"runs": [run(NEW, created=ago(60), finished=False)]}, "back: RunDeleted (RolledBack)"),
+        ({"runs": [run(NEW, created=ago(60), finished=False, result=OTHER)]}, "back: RunDeleted (RolledBack)"),
+        ({"runs": [run(OTHER, created=ago(60), result=NEW)]}, "back: RunDeleted (RolledBack)"),
+        ({"runs": [run(NEW, created=ago(60), finished=False, result=NEW)]}, "stay"),  # only its status was lost
         ({"runs": [], "stage": "Experimental"}, "back: Withdrawn (Withdrawn)"),
         ({"runs": [], "stage": "Experimental", "abort": NEW.run}, "back: Aborted (RolledBack)"),
         ({"runs": known(run(NEWER, created=ago(60)))}, "stay"),

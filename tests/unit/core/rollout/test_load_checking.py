@@ -81,6 +81,10 @@ COLLECTING: dict[str, Finding] = {"ServingPerformance": unknown(Reason.COLLECTIN
         (checked(FEW, attempt=2), "to LoadChecking"),
         ({**checked(GOOD, attempt=2), "findings": COLLECTING}, "to Shifting 0"),
         ({**checked(GOOD), "findings": {"ServingPerformance": unknown("Inconclusive", "")}}, "to Shifting 0"),
+        (
+            {**checked(GOOD, attempt=1), "findings": {"ServingPerformance": unknown("Inconclusive", "")}},
+            "to Shifting 0",
+        ),
         # held
         (held(), "inconclusive Inconclusive"),
         (held(seconds=599), "inconclusive Inconclusive"),
@@ -113,6 +117,7 @@ def test_decision(situated: dict[str, Any], expected: str) -> None:
         (checked(GOOD, forged=True, attempt=2), 2, "Unknown", "JobNotOurs"),
         ({**checked(FEW, attempt=3), "findings": COLLECTING}, 3, "Unknown", "Inconclusive"),
         (held(seconds=600), 3, "Unknown", "CollectingEvidence"),
+        ({**checked(GOOD, attempt=2), "rollout": {"attempt": 2, "disturbed": True}}, 2, "Unknown", "ForeignPods"),
         (checked(GOOD), 0, "True", "WithinObjectives"),
     ],
     ids=case,
@@ -156,7 +161,7 @@ def test_where_no_requests_can_be_shared_the_load_check_is_the_evidence(
     assert isinstance(decision, To)
     assert (decision.rollout.step, decision.rollout.weight) == (step, weight)
     shown = [f for f in decision.rollout.findings if f.type == "CanaryPassed"]
-    assert [f.status for f in shown] == ([] if passed is None else ["True"])
+    assert [(f.status, f.reason) for f in shown] == ([] if passed is None else [("True", "WithinObjectives")])
     assert all(f.message.startswith(passed or "") for f in shown)
 
 

@@ -58,8 +58,11 @@ OTHER = replace(NEW, digest="sha256:" + "3" * 64)
         ({**SWITCHED, **GONE}, "to Baking"),
         ({**SWITCHED, "runs": [run(OTHER, created=ago(60))]}, "to Baking"),  # its name is that of another version now
         ({**SWITCHED, "runs": [run(NEW, created=ago(60), finished=False)]}, "to Baking"),
+        ({**SWITCHED, "runs": [run(NEW, created=ago(60), finished=False, result=NEW)]}, "stay"),  # its status was lost
         ({**SWITCHED, **LATE}, "stay"),
+        ({**SWITCHED, "new": "unready", **LATE}, "stay"),
         ({**IN_PLACE, **known(told("RolledBack"))}, "stay"),  # live as an experiment: not yet by evidence
+        ({**IN_PLACE, **GONE}, "stay"),
         ({**IN_PLACE, "promoted": True, **known(told())}, "to Baking"),
         # what it waits for, and for how long
         ({"new": "unready", **LATE}, "inconclusive CapacityMissing (platform)"),
@@ -97,6 +100,11 @@ TOLD = ["Annotate TrainingRun/m-v2"]
         ({"new": "ready ready", "replicas": 2}, replace(BEFORE, candidate=2, live=NEW, grants=True), TOLD),
         (known(told()), replace(BEFORE, live=NEW, grants=True), []),
         (GONE, replace(BEFORE, live=NEW, grants=True), []),
+        (
+            {"runs": [run(NEW, created=ago(60), finished=False, result=NEW)]},
+            replace(BEFORE, live=NEW, grants=True),
+            TOLD,
+        ),
         ({"runs": [run(OTHER, created=ago(60))]}, replace(BEFORE, live=NEW, grants=True), []),
         # after the switch the old one is kept, and no share of it is left
         (SWITCHED, Wanted(candidate=1, keep=(OLD,), live=NEW, grants=True), TOLD),

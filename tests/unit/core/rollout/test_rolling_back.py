@@ -18,7 +18,7 @@ from structs import ID, NEW, OLD, POLICY, ago, case, fleet, in_words, of_actions
 from structs import told as evidence_of
 
 WHY = {"reason": "Crashing", "message": "it crashed"}
-FOUND = {"Loadable": true(Reason.GOLDEN_ROWS_ANSWERED, "a"), "CanaryPassed": false(Reason.CRASHING, "it crashed")}
+FOUND = {"Loadable": true(Reason.GOLDEN_ROWS_ANSWERED, "a"), "CanaryPassed": false(Reason.CRASHING, "what was seen")}
 REJECTED: dict[str, Any] = {"rollout": {"ending": "RolledBack", **WHY}, "findings": FOUND}
 WITHDRAWN: dict[str, Any] = {"rollout": {"ending": "Withdrawn", "reason": "Withdrawn", "message": "not asked for"}}
 SUPERSEDED: dict[str, Any] = {"rollout": {"ending": "Superseded", **WHY}}

@@ -18,7 +18,7 @@ from steeltown.core.children.serving import ServingSpec
 from steeltown.core.naming import deployment_name, load_check_name
 from steeltown.core.plan import MLMODEL, TRAINING_RUN, Obj
 from steeltown.core.policy import Policy
-from steeltown.core.record import Outcome, Version
+from steeltown.core.record import Outcome, Version, keep_result
 
 NOW: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NAMESPACE: Final = "team"
@@ -245,8 +245,9 @@ def run(
     finished: bool = True,
     outcome: Outcome | None = None,
     retry: str = "",
+    result: Version | None = None,
 ) -> Obj:
-    """A TrainingRun. outcome: of its rollout, as the operator writes it down."""
+    """A TrainingRun. outcome: of its rollout, as the operator writes it down. result: what it made, likewise."""
     passed = "True" if eligible else "False"
     status: Obj = {"conditions": [{"type": g, "status": passed, "reason": "R", "message": "M"} for g in RUN_GATES]}
     if finished:
@@ -259,6 +260,13 @@ def run(
         "annotations": {"steeltown.dev/retry": retry} if retry else {},
     }
     obj: Obj = {"kind": TRAINING_RUN, "metadata": meta, "spec": {"modelRef": {"name": MODEL}}, "status": status}
+    if result is not None:
+        final: Obj = {
+            "conditions": [],
+            "completionTime": created,
+            "artifact": {"digest": result.digest, "uri": "s3://u"},
+        }
+        meta["annotations"] = {**meta["annotations"], **keep_result(obj, final, POLICY).annotations}
     if outcome is not None:
         meta["annotations"] = {**meta["annotations"], **outcome.annotate(obj, POLICY).annotations}
     return obj

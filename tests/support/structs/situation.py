@@ -56,6 +56,8 @@ def situation(
     on_inconclusive: str = "Hold",
     deadline: int = 600,
     bake: int = 60,
+    latency: int = 100,
+    check: int = 16,
     # the rollout
     step: int | None = None,
     findings: dict[str, Finding] | None = None,
@@ -71,6 +73,7 @@ def situation(
     route: Route | str | None = None,
     evidence: Evidence | Sequence[Evidence | None] = (),
     pods: Sequence[Obj] = (),
+    canary_service: bool = True,
     # what else there is
     jobs: Sequence[tuple[Obj, tuple[Obj, ...]]] = (),
     runs: Sequence[Obj] | None = None,
@@ -91,11 +94,13 @@ def situation(
         "frozen": frozen,
         "abort": abort,
         "serving": {"replicas": replicas},
+        "objectives": {"serving": {"latencyMilliseconds": latency}},
         "rollout": {
             "steps": [{"weight": w} for w in STEPS],
             "onInconclusive": on_inconclusive,
             "progressDeadlineSeconds": deadline,
             "bakeSeconds": bake,
+            "loadCheck": {"durationSeconds": check},
         },
     }
     told = (evidence,) if isinstance(evidence, Evidence) else tuple(evidence)
@@ -108,7 +113,7 @@ def situation(
     ]
     serves = [f for f in fleets if f is not None]
     record = LiveRecord(live=now_live, promoted=promoted, previous=before, switches=1) if now_live else None
-    services = {f"{MODEL}-canary": serving.canary_service(ROOT, MODEL, NEW)}
+    services = {f"{MODEL}-canary": serving.canary_service(ROOT, MODEL, NEW)} if canary_service else {}
     if record:
         services[MODEL] = serving.live_service(ROOT, MODEL, record, POLICY)
     known = [run(OLD, created=ago(7200)), *([run(NEW, created=ago(3600))] if runs is None else runs)]

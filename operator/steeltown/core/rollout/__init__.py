@@ -16,7 +16,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from ...api.conditions import ConditionType, Finding, Reason, rfc3339
+from ...api.conditions import Finding, Reason, rfc3339
 from ...api.mlmodel import OnInconclusive, Phase, RolloutStatus
 from ..naming import short_hash
 from ..plan import EventNote
@@ -91,8 +91,7 @@ def _withdrawn(c: Context, phase: RolloutPhase) -> Fail | None:
 
 
 def _run_deleted(c: Context, phase: RolloutPhase) -> Fail | None:
-    run = c.world.runs.get(c.rollout.run)
-    if not phase.interruptible or (run is not None and run.version == c.candidate):
+    if not phase.interruptible or c.run is not None:
         return None
     message = f"TrainingRun {c.rollout.run} was deleted during its rollout: the same bytes are not rolled out again"
     return Fail(reason=Reason.RUN_DELETED, message=message, ending=SUPERSEDED)
@@ -106,16 +105,20 @@ _INTERRUPTIONS: Final[tuple[Callable[[Context, RolloutPhase], Fail | None], ...]
 
 
 def _without_evidence(c: Context, decision: Inconclusive) -> Stay | Fail:
-    """A rollout in flight finishes, unless it is held and a newer eligible version waits: then that has its turn."""
-    waiting = c.world.candidate
-    run = c.world.runs.get(c.rollout.run)
-    interruptible = PHASES[c.rollout.phase].interruptible
-    if interruptible and waiting and run and waiting.order > run.order and not c.world.spec.frozen:
+    """A rollout in flight finishes, unless it is held and a newer eligible version waits: then that has its turn.
+
+    While the brake is on neither ends it: no harm is shown.
+    """
+    held = Stay(held=(str(decision.reason), decision.message), requeue_after=decision.requeue_after)
+    if c.world.spec.frozen:
+        return held
+    waiting, phase = c.world.candidate, PHASES[c.rollout.phase]
+    if phase.interruptible and waiting and c.run and waiting.order > c.run.order:
         message = f"{waiting.name} is newer and eligible, and this rollout is held: {decision.message}"
         return Fail(reason=Reason.SUPERSEDED, message=message, ending=SUPERSEDED)
     if not decision.platform and c.world.spec.rollout.on_inconclusive is OnInconclusive.ROLLBACK:
-        return Fail(failed=ConditionType.CANARY_PASSED, reason=decision.reason, message=decision.message)
-    return Stay(held=(str(decision.reason), decision.message), requeue_after=decision.requeue_after)
+        return Fail(failed=phase.proves, reason=decision.reason, message=decision.message)
+    return held
 
 
 # --- recording -------------------------------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ AGAIN_SECONDS: Final = 600.0
 
 _ALONE = "there is no other version to share traffic with; the load check is the evidence"
 _PLATFORM = (Reason.LOAD_CHECK_FAILED, Reason.GENERATOR_SATURATED, Reason.JOB_NOT_OURS, Reason.FOREIGN_PODS)
+"""What says nothing about the model; else a stranger's Pod or Job could have a version rejected."""
 _PASSES_BY_ITSELF = (Reason.LOAD_CHECK_FAILED, Reason.JOB_NOT_OURS, Reason.FOREIGN_PODS)
 
 
@@ -92,14 +93,17 @@ def _judged(c: Context) -> Finding | None:
 
 
 def _held(c: Context, judged: Finding) -> Decision:
-    passes = judged.reason in _PASSES_BY_ITSELF
-    if c.retried or (passes and c.seconds >= AGAIN_SECONDS and not c.world.spec.frozen):
+    passes, left = judged.reason in _PASSES_BY_ITSELF, AGAIN_SECONDS - c.seconds
+    if c.retried or (passes and left <= 0 and not c.world.spec.frozen):
         told = unknown(Reason.COLLECTING_EVIDENCE, f"attempt again: {judged.message}")
         run = c.world.runs.get(c.rollout.run)
         return _record(c, told, attempt=c.rollout.attempt + 1, retry=(run.retry or None) if run else None)
-    left = max(0.5, AGAIN_SECONDS - c.seconds) if passes else None
-    platform = judged.reason in _PLATFORM
-    return Inconclusive(reason=judged.reason, message=judged.message, platform=platform, requeue_after=left)
+    return Inconclusive(
+        reason=judged.reason,
+        message=judged.message,
+        platform=judged.reason in _PLATFORM,
+        requeue_after=max(0.5, left) if passes and left > 0 else None,
+    )
 
 
 def _passed(c: Context, judgement: Judgement) -> Decision:

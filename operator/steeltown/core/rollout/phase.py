@@ -20,10 +20,11 @@ from typing import Final
 from ...api.conditions import ConditionType, Finding, Reason, parse_time, rfc3339
 from ...api.mlmodel import Phase, RolloutFinding, RolloutStatus
 from ...api.objectives import ServingObjective
+from .. import record
 from ..children.serving import VERSION_LABEL, ServingSpec
 from ..naming import canary_name
 from ..observed import pods as podview
-from ..observed.model import ObservedModel, candidate_of
+from ..observed.model import ObservedModel, Run, candidate_of
 from ..plan import WATCH_SECONDS, Action, EventNote, Obj
 from ..policy import Policy
 from ..record import Version
@@ -51,6 +52,18 @@ class Context:
     @property
     def live(self) -> Version | None:
         return self.world.live
+
+    @cached_property
+    def run(self) -> Run | None:
+        """That of the candidate; None if it is gone, or made again under the same name.
+
+        A status is a projection: while it is lost, the sealed result says what the run has made.
+        """
+        run = self.world.runs.get(self.rollout.run)
+        if run is None or run.version == self.candidate:
+            return run
+        kept = None if run.finished else record.run_result(run.obj, self.policy)
+        return run if kept and kept.artifact and kept.artifact.digest == self.rollout.digest else None
 
     @property
     def objective(self) -> ServingObjective:

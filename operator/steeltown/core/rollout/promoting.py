@@ -6,9 +6,11 @@ outcome is written onto the TrainingRun.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ...api.conditions import ConditionType, Reason
 from ...api.mlmodel import Phase
-from ..plan import Action, EventNote
+from ..plan import Action, EventNote, Target
 from ..record import PROMOTED, Outcome, retry_of
 from .phase import Context, Decision, Fail, Inconclusive, RolloutPhase, Stay, To, Wanted, enter, finding_of
 from .shifting import step_share
@@ -29,7 +31,7 @@ def _wanted(c: Context) -> Wanted:
         live=c.candidate if moves else c.live,
         grants=moves,
         share=step_share(c) if old and not switched else None,
-        actions=record_outcome(c, PROMOTED) if moves else (),
+        actions=_outcome(c) if moves else (),
     )
 
 
@@ -49,13 +51,19 @@ def _decide(c: Context) -> Decision:
     return Inconclusive(reason=reason, message=told, platform=True)
 
 
+def _outcome(c: Context) -> tuple[Action, ...]:
+    """Not where the switch is refused: a run that says Promoted must have got there."""
+    switch = Target("Service", c.world.namespace, c.world.name)
+    return tuple(replace(action, after=(switch,)) for action in record_outcome(c, PROMOTED))
+
+
 def record_outcome(c: Context, result: str) -> tuple[Action, ...]:
     """Write how the rollout ends onto the candidate's TrainingRun, unless it stands there or the run is gone.
 
     A run that was made again under the same name is another version: what was shown is not about it.
     """
-    run = c.world.runs.get(c.rollout.run)
-    if run is None or run.version != c.candidate:
+    run = c.run
+    if run is None:
         return ()
     shown = finding_of(c.rollout, ConditionType.CANARY_PASSED)
     outcome = Outcome(

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from ...api.conditions import Reason
 from ...api.mlmodel import Phase
+from ..naming import canary_name
 from ..record import ROLLED_BACK, WITHDRAWN, Version
 from ..routing.router import Share
 from .phase import Context, Decision, Done, RolloutPhase, Stay, Wanted
 from .promoting import record_outcome
 
 OFF_WAIT_SECONDS = 30.0
-"""How long a rollback waits to read back that the live Pods send the canary nothing before it removes it.
+"""How long a rollback waits to read back that the live Pods send the canary nothing before it and its Service go.
 The live server answers by itself when the canary is gone, so waiting is a courtesy, not a condition."""
 
 
@@ -44,12 +45,13 @@ def _records(c: Context) -> bool:
 
 
 def _wanted(c: Context) -> Wanted:
-    back_to = _back_to(c)
+    back_to, off = _back_to(c), _off(c)
     return Wanted(
         candidate=_replicas_left(c),
+        canary_service=off is not None and canary_name(c.world.name) in c.world.services,
         keep=(back_to,) if back_to else (),
         live=back_to,
-        share=_off(c),
+        share=off,
         observe=True,
         actions=record_outcome(c, c.rollout.ending or ROLLED_BACK) if _records(c) else (),
         route_first=True,

@@ -138,7 +138,7 @@ def _overdue(c: Context, measured: Measured, seen: str, looks: Looks) -> Decisio
         reason = blocked.reason if blocked else Reason.CAPACITY_MISSING
         return Inconclusive(reason=reason, message=f"{at}: {why}", platform=True)
     if not measured.complete:
-        message = f"{at}: not every Pod of the live version tells what it counted in this step"
+        message = f"{at}: not every Pod of the live version has told what it counted under this share"
         return Inconclusive(reason=Reason.EVIDENCE_UNREADABLE, message=message, platform=True)
     needed = needed_requests(c.objective, looks.passed)
     message = f"{at}: {seen}; {measured.canary.requests} of {needed} canary requests came in time"

@@ -57,9 +57,9 @@ class ServerRouter:
 
     def observe(self, world: ObservedModel, share: Share) -> tuple[Observe, ...]:
         return tuple(
-            Observe(uid=p["metadata"]["uid"], url=f"http://{p['status']['podIP']}:{PORT}")
+            Observe(uid=p["metadata"]["uid"], url=f"http://{_host(ip)}:{PORT}")
             for p in _answering(world, share)
-            if (p.get("status") or {}).get("podIP")
+            if (ip := (p.get("status") or {}).get("podIP"))
         )
 
     def measured(self, world: ObservedModel, share: Share) -> Measured:
@@ -81,6 +81,11 @@ def _weight(told: list[Evidence]) -> int | None:
 
 def _answering(world: ObservedModel, share: Share) -> list[Obj]:
     return [p for p in world.pods_of(share.stable) if podview.is_ready(p)]
+
+
+def _host(ip: str) -> str:
+    """As a URL has it: an address of version 6 in brackets."""
+    return f"[{ip}]" if ":" in ip else ip
 
 
 def _route(world: ObservedModel, share: Share) -> Route:

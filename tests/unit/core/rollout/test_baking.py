@@ -9,9 +9,9 @@ import pytest
 from steeltown.api.mlmodel import Phase
 from steeltown.core.rollout import Wanted
 from steeltown.core.rollout.baking import BAKING
-from steeltown.core.rollout.phase import Fail, Inconclusive, Stay, To
+from steeltown.core.rollout.phase import Done, Fail, Inconclusive, Stay, To
 from steeltown.core.routing.router import Share
-from structs import ID, NEW, OLD, case, counts, fleet, in_words, off_route, situation, step_route, stray, told
+from structs import ID, NEW, OLD, ago, case, counts, fleet, in_words, off_route, situation, step_route, stray, told
 
 BAKE = off_route("bake")
 OVER: dict[str, Any] = {"seconds": 60}
@@ -51,6 +51,7 @@ def seen(requests: int = 10, errors: int = 0, **more: Any) -> dict[str, Any]:
         (seen(new="ready out-of-memory", replicas=2, old="unready"), "fail CanaryPassed Crashing"),
         (seen(new="just-crashed"), "fail CanaryPassed Crashing"),  # ready between two crashes
         (seen(new="crashing", seconds=0), "fail CanaryPassed Crashing"),
+        (seen(new="just-crashed", seconds=1), "fail CanaryPassed Crashing"),  # as it began
         (seen(new="once-crashed"), "stay"),  # before the bake, and it got over that
         (seen(new="once-crashed", **OVER), "done Promoted"),
         (seen(new="ready busy", replicas=2), "stay"),
@@ -112,6 +113,23 @@ ALONE = Wanted(candidate=1, live=NEW, grants=True)
 def test_wanted(situated: dict[str, Any], expected: Wanted) -> None:
     """The old version stays at full capacity, and the new one counts its own requests in a window of the bake."""
     assert BAKING.wanted(situation(Phase.BAKING, **situated)) == expected
+
+
+@pytest.mark.parametrize("situated", [seen(**OVER), {"previous": None}], ids=case)
+def test_history_says_that_traffic_has_shifted(situated: dict[str, Any]) -> None:
+    done = Done(result="Promoted", reason="TrafficShifted")
+    assert BAKING.decide(situation(Phase.BAKING, **situated)) == done
+
+
+@pytest.mark.parametrize("change", [{"finishedAt": ago(1)}, {"finishedAt": None}], ids=["just now", "not told when"])
+def test_any_container_that_has_just_ended_is_a_crash_of_the_bake(change: dict[str, Any]) -> None:
+    made = fleet(NEW, "once-crashed")
+    status = made.pods[0]["status"]
+    (server,) = status["containerStatuses"]
+    server["lastState"] = {"terminated": {**server["lastState"]["terminated"], **change}}
+    fetched = {"name": "fetch", "lastState": {"terminated": {"exitCode": 0, "finishedAt": ago(9000)}}}
+    status["initContainerStatuses"] = [fetched, {"name": "other", "lastState": None}]
+    assert in_words(BAKING.decide(situation(Phase.BAKING, **seen(new=made)))) == "fail CanaryPassed Crashing"
 
 
 def test_look_is_recorded_and_the_bake_does_not_begin_anew() -> None:

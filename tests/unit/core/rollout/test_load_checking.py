@@ -80,6 +80,11 @@ COLLECTING: dict[str, Finding] = {"ServingPerformance": unknown(Reason.COLLECTIN
         (checked(FEW, attempt=1), "to LoadChecking"),
         (checked(FEW, attempt=2), "to LoadChecking"),
         ({**checked(GOOD, attempt=2), "findings": COLLECTING}, "to Shifting 0"),
+        ({**checked(GOOD), "findings": {"ServingPerformance": unknown("Inconclusive", "")}}, "to Shifting 0"),
+        (
+            {**checked(GOOD, attempt=1), "findings": {"ServingPerformance": unknown("Inconclusive", "")}},
+            "to Shifting 0",
+        ),
         # held
         (held(), "inconclusive Inconclusive"),
         (held(seconds=599), "inconclusive Inconclusive"),
@@ -118,6 +123,7 @@ def test_decision(situated: dict[str, Any], expected: str) -> None:
         (checked(GOOD, forged=True, attempt=2), 2, "Unknown", "JobNotOurs"),
         ({**checked(FEW, attempt=3), "findings": COLLECTING}, 3, "Unknown", "Inconclusive"),
         (held(Reason.LOAD_CHECK_FAILED, seconds=600), 3, "Unknown", "CollectingEvidence"),
+        ({**checked(GOOD, attempt=2), "rollout": {"attempt": 2, "disturbed": True}}, 2, "Unknown", "ForeignPods"),
         (checked(GOOD), 0, "True", "WithinObjectives"),
     ],
     ids=case,
@@ -151,6 +157,7 @@ def test_why_there_is_no_measurement_is_told(says: Any, words: str) -> None:
         (checked(GOOD), 0, 10, None),
         ({**checked(GOOD), "old": "crashing"}, -1, 0, "the live version answers nobody"),
         ({**checked(GOOD), **ALONE}, -1, 0, "there is no other version"),
+        ({**checked(GOOD), **IN_PLACE, "new": "crashing"}, -1, 0, "there is no other version"),
     ],
     ids=case,
 )
@@ -161,7 +168,7 @@ def test_where_no_requests_can_be_shared_the_load_check_is_the_evidence(
     assert isinstance(decision, To)
     assert (decision.rollout.step, decision.rollout.weight) == (step, weight)
     shown = [f for f in decision.rollout.findings if f.type == "CanaryPassed"]
-    assert [f.status for f in shown] == ([] if passed is None else ["True"])
+    assert [(f.status, f.reason) for f in shown] == ([] if passed is None else [("True", "WithinObjectives")])
     assert all(f.message.startswith(passed or "") for f in shown)
 
 
@@ -221,9 +228,17 @@ def test_job_measures_the_fresh_pods_and_is_known_again(
     text = next(e["value"] for e in container["env"] if e["name"] == "STEELTOWN_PLAN")
     plan = LoadCheckPlan.from_json(text)
     assert (plan.candidate_url, plan.baseline_url, plan.candidate_digest) == (candidate, baseline, NEW.digest)
-    assert plan.block_seconds * plan.blocks == 16
-    assert create.body["spec"]["activeDeadlineSeconds"] == 16 + 120
     assert made_here(create.body, ROOT, POLICY)
+
+
+@pytest.mark.parametrize(("seconds", "blocks"), [(2, 2), (16, 8), (3600, 32)])
+def test_measurement_is_divided_into_blocks_and_may_end_late(seconds: int, blocks: int) -> None:
+    (create,) = LOAD_CHECKING.wanted(situation(Phase.LOAD_CHECKING, check=seconds)).actions
+    assert isinstance(create, Create)
+    (container,) = create.body["spec"]["template"]["spec"]["containers"]
+    plan = LoadCheckPlan.from_json(next(e["value"] for e in container["env"] if e["name"] == "STEELTOWN_PLAN"))
+    assert (plan.blocks, plan.block_seconds * plan.blocks) == (blocks, seconds)
+    assert create.body["spec"]["activeDeadlineSeconds"] == seconds + 120
 
 
 @pytest.mark.parametrize(
@@ -233,10 +248,13 @@ def test_job_measures_the_fresh_pods_and_is_known_again(
         (checked(over=""), 5),
         (checked(pod_seen=False, seconds=1), 5),
         (held(Reason.LOAD_CHECK_FAILED, seconds=100), 500),
+        (held(Reason.LOAD_CHECK_FAILED, seconds=100, frozen=True), 500),
+        (held(Reason.LOAD_CHECK_FAILED, seconds=600, frozen=True), None),  # time alone changes nothing then
+        (held(seconds=100), None),
     ],
     ids=case,
 )
-def test_is_asked_again(situated: dict[str, Any], seconds: float) -> None:
+def test_is_asked_again(situated: dict[str, Any], seconds: float | None) -> None:
     decision = LOAD_CHECKING.decide(situation(Phase.LOAD_CHECKING, **situated))
     assert isinstance(decision, Stay | Inconclusive)
     assert decision.requeue_after == seconds

@@ -28,6 +28,7 @@ LATE: dict[str, Any] = {"seconds": 600}
         # the baseline is waited for, but not by the fix of a version that answers nobody
         ({"fresh": "starting"}, "stay"),
         ({"fresh": None}, "stay"),
+        ({"new": "ready crashing", "fresh": "starting"}, "stay"),
         ({"fresh": "starting", **LATE}, "to LoadChecking"),
         ({"fresh": "starting", **LATE, "frozen": True}, "stay"),
         ({"old": "crashing", "fresh": "starting"}, "to LoadChecking"),

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from steeltown.api.conditions import Reason, true
 from steeltown.api.mlmodel import Phase
-from steeltown.core.plan import Annotate
+from steeltown.core.plan import Annotate, Target
 from steeltown.core.record import Outcome, outcome
 from steeltown.core.rollout import Wanted
 from steeltown.core.rollout.phase import Inconclusive, Stay, To
 from steeltown.core.rollout.promoting import PROMOTING
 from steeltown.core.routing.router import Share
-from structs import ID, NEW, OLD, POLICY, ago, case, in_words, of_actions, run, situation
+from structs import ID, MODEL, NAMESPACE, NEW, OLD, POLICY, ago, case, in_words, of_actions, run, situation
 
 PROVEN = {"CanaryPassed": true(Reason.WITHIN_OBJECTIVES, "50%: 3 of 4000 requests failed")}
 LATE: dict[str, Any] = {"seconds": 600}
@@ -58,8 +58,11 @@ OTHER = replace(NEW, digest="sha256:" + "3" * 64)
         ({**SWITCHED, **GONE}, "to Baking"),
         ({**SWITCHED, "runs": [run(OTHER, created=ago(60))]}, "to Baking"),  # its name is that of another version now
         ({**SWITCHED, "runs": [run(NEW, created=ago(60), finished=False)]}, "to Baking"),
+        ({**SWITCHED, "runs": [run(NEW, created=ago(60), finished=False, result=NEW)]}, "stay"),  # its status was lost
         ({**SWITCHED, **LATE}, "stay"),
+        ({**SWITCHED, "new": "unready", **LATE}, "stay"),
         ({**IN_PLACE, **known(told("RolledBack"))}, "stay"),  # live as an experiment: not yet by evidence
+        ({**IN_PLACE, **GONE}, "stay"),
         ({**IN_PLACE, "promoted": True, **known(told())}, "to Baking"),
         # what it waits for, and for how long
         ({"new": "unready", **LATE}, "inconclusive CapacityMissing (platform)"),
@@ -97,6 +100,11 @@ TOLD = ["Annotate TrainingRun/m-v2"]
         ({"new": "ready ready", "replicas": 2}, replace(BEFORE, candidate=2, live=NEW, grants=True), TOLD),
         (known(told()), replace(BEFORE, live=NEW, grants=True), []),
         (GONE, replace(BEFORE, live=NEW, grants=True), []),
+        (
+            {"runs": [run(NEW, created=ago(60), finished=False, result=NEW)]},
+            replace(BEFORE, live=NEW, grants=True),
+            TOLD,
+        ),
         ({"runs": [run(OTHER, created=ago(60))]}, replace(BEFORE, live=NEW, grants=True), []),
         # after the switch the old one is kept, and no share of it is left
         (SWITCHED, Wanted(candidate=1, keep=(OLD,), live=NEW, grants=True), TOLD),
@@ -129,6 +137,12 @@ def test_outcome_carries_all_that_was_shown_and_is_written_once(retry: str) -> N
     written = {**plain, "metadata": {**plain["metadata"], "annotations": notes}}
     assert outcome(written, POLICY) == told(retry=retry)
     assert PROMOTING.wanted(situation(Phase.PROMOTING, findings=PROVEN, runs=[written])).actions == ()
+
+
+def test_outcome_is_not_written_where_the_switch_is_refused() -> None:
+    """Else the run would say Promoted of a version that answers nobody."""
+    (action,) = PROMOTING.wanted(situation(Phase.PROMOTING, findings=PROVEN)).actions
+    assert action.after == (Target("Service", NAMESPACE, MODEL),)
 
 
 def test_promotion_is_told_once_as_the_bake_begins() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -68,6 +69,11 @@ def seen(requests: int = 0, errors: int = 0, *, live_errors: int = 0, step: int 
         # what says nothing about the model
         ({**LATE}, "inconclusive EvidenceUnreadable (platform)"),
         ({"route": step_route(), **LATE}, "inconclusive EvidenceUnreadable (platform)"),
+        (
+            {"route": step_route(), "evidence": told(step_route(1)), **LATE},
+            "inconclusive EvidenceUnreadable (platform)",
+        ),
+        ({**seen(10), "old": "ready ready", **LATE}, "inconclusive EvidenceUnreadable (platform)"),  # one is silent
         ({"new": "unschedulable", **LATE}, "inconclusive Unschedulable (platform)"),
         ({"new": "pulling", **LATE}, "inconclusive ImagePullFailed (platform)"),
         ({"new": "", **LATE}, "inconclusive CapacityMissing (platform)"),
@@ -86,6 +92,8 @@ def seen(requests: int = 0, errors: int = 0, *, live_errors: int = 0, step: int 
         ({"old": "crashing ready"}, "stay"),
         ({"old": "busy"}, "stay"),
         ({"old": fleet(OLD, "once-crashed", observed=False)}, "stay"),  # a hand's edit that no controller has seen
+        ({"old": fleet(OLD, "ready crashing", observed=False)}, "stay"),
+        ({"old": fleet(OLD, "crashing", ready=1)}, "stay"),
         ({"old": "pulling crashing"}, "to Promoting"),
         ({"old": None, "live": None}, "fail Superseded (Superseded)"),
         # Pods that are not ours
@@ -135,6 +143,8 @@ OFF = share(window=f"{ID}-disturbed", weight=0, canary=None)
         ({"new": "ready unready", "replicas": 3, **LAST}, 2, None),
         ({"new": "ready", "replicas": 10, "step": 0}, 1, share()),
         ({"new": "ready", "replicas": 0}, 1, share()),
+        ({"replicas": 202, **LAST}, 101, None),
+        ({"latency": 700}, 1, share(timeout_milliseconds=1400)),
         # until then the share before stays, and so does one that is in force
         (
             {"new": "ready unready", "replicas": 4, **LAST, "route": step_route(0)},
@@ -149,6 +159,7 @@ OFF = share(window=f"{ID}-disturbed", weight=0, canary=None)
         ({"new": "unready", "replicas": 4, "route": step_route(0)}, 1, share()),
         # but never one above the step, and none of another rollout
         ({"new": "unready", "route": step_route(0, weight=11)}, 1, None),
+        ({"new": "unready", "route": step_route(0, 1), "rollout": {"restarts": 2}}, 1, share(window=f"{ID}-0-1")),
         ({"new": "unready", "route": step_route(0, window="h999999999-0")}, 1, None),
         ({"new": "unready", "route": "{"}, 1, None),
         # Pods that are not ours get nothing from us
@@ -161,7 +172,7 @@ OFF = share(window=f"{ID}-disturbed", weight=0, canary=None)
 def test_wanted(situated: dict[str, Any], replicas: int, expected: Share | None) -> None:
     wanted = SHIFTING.wanted(situation(Phase.SHIFTING, **situated))
     if expected is not None and wanted.share is not None and wanted.share.canary and wanted.share.canary.run == "":
-        expected = share(0, canary=wanted.share.canary)  # a share read back knows the digest alone
+        expected = replace(expected, canary=wanted.share.canary)  # a share read back knows the digest alone
         assert wanted.share.canary is not None
         assert wanted.share.canary.digest == NEW.digest
     assert wanted == Wanted(
@@ -170,8 +181,9 @@ def test_wanted(situated: dict[str, Any], replicas: int, expected: Share | None)
 
 
 def test_without_a_live_version_nothing_is_shared() -> None:
-    wanted = SHIFTING.wanted(situation(Phase.SHIFTING, live=None, old=None))
-    assert wanted == Wanted(candidate=1, canary_service=True, observe=True)
+    for new in ("ready", "unready"):
+        wanted = SHIFTING.wanted(situation(Phase.SHIFTING, live=None, old=None, new=new))
+        assert wanted == Wanted(candidate=1, canary_service=True, observe=True)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +206,15 @@ def test_each_measurement_has_its_own_window(
     assert (now.step, now.weight, now.restarts, now.disturbed) == (step, weight, restarts, disturbed)
 
 
+def test_of_many_lures_a_few_are_named() -> None:
+    made = fleet(NEW, "ready").deployment
+    lures = [stray(made, name=f"lure-{i}") for i in range(5)]
+    decision = SHIFTING.decide(situation(Phase.SHIFTING, pods=lures, rollout={"disturbed": True}))
+    assert isinstance(decision, Stay)
+    assert decision.held is not None
+    assert decision.held[1].endswith("delete lure-0, lure-1, lure-2")
+
+
 def test_looks_are_recorded_with_what_was_seen_and_nothing_else_moves() -> None:
     c = situation(Phase.SHIFTING, **seen(400, 3))
     decision = SHIFTING.decide(c)
@@ -205,13 +226,15 @@ def test_looks_are_recorded_with_what_was_seen_and_nothing_else_moves() -> None:
     assert "3 of 400 requests failed" in finding.message
 
 
-@pytest.mark.parametrize(("step", "status"), [(0, "Unknown"), (1, "True")])
-def test_a_pass_of_the_last_step_alone_is_the_pass(step: int, status: str) -> None:
+@pytest.mark.parametrize(
+    ("step", "status", "reason"), [(0, "Unknown", "CollectingEvidence"), (1, "True", "WithinObjectives")]
+)
+def test_a_pass_of_the_last_step_alone_is_the_pass(step: int, status: str, reason: str) -> None:
     earlier = {"CanaryPassed": unknown(Reason.COLLECTING_EVIDENCE, "before")}
     decision = SHIFTING.decide(situation(Phase.SHIFTING, **seen(400, step=step), findings=earlier))
     assert isinstance(decision, To)
     (finding,) = decision.rollout.findings
-    assert finding.status == status
+    assert (finding.status, finding.reason) == (status, reason)
     assert finding.message.startswith(f"{(10, 50)[step]}%: ")
     assert (decision.rollout.fail_look, decision.rollout.pass_look) == (0, 0)
 
@@ -219,7 +242,9 @@ def test_a_pass_of_the_last_step_alone_is_the_pass(step: int, status: str) -> No
 def test_version_that_could_share_nothing_says_that_the_load_check_is_the_evidence() -> None:
     decision = SHIFTING.decide(situation(Phase.SHIFTING, old="crashing"))
     assert isinstance(decision, To)
-    assert "load check is the evidence" in decision.rollout.findings[0].message
+    (finding,) = decision.rollout.findings
+    assert (finding.type, finding.status, finding.reason) == ("CanaryPassed", "True", "WithinObjectives")
+    assert "load check is the evidence" in finding.message
 
 
 @pytest.mark.parametrize(
@@ -228,6 +253,7 @@ def test_version_that_could_share_nothing_says_that_the_load_check_is_the_eviden
         ({**seen(10), **LATE}, "10 of 368 canary requests came in time"),
         ({"new": "unschedulable", **LATE}, "0/3 nodes are available"),
         ({"new": "unready", **LATE}, "too few replicas"),
+        ({**seen(10), "old": "ready ready", **LATE}, "not every Pod of the live version"),
         ({"new": "crashing", **LATE}, "again and again"),
         ({"pods": [LURE], "rollout": {"disturbed": True}}, "delete lure"),
     ],

@@ -64,7 +64,9 @@ def pod(*containers: tuple[str, dict[str, Any]], scheduled: str = "") -> Obj:
         "creationTimestamp": rfc3339(START),
         "ownerReferences": [owner],
     }
-    return {"kind": "Pod", "metadata": meta, "status": {"containerStatuses": steps, "conditions": conditions}}
+    spec = {"containers": [{"name": "finalise", "image": "checker"}]}
+    status = {"containerStatuses": steps, "conditions": conditions}
+    return {"kind": "Pod", "metadata": meta, "spec": spec, "status": status}
 
 
 def ended(code: int, message: str = "", reason: str = "Error") -> dict[str, Any]:

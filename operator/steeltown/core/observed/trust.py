@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
+from .. import program
 from ..plan import Obj
 from . import pods as podview
 
@@ -49,21 +50,20 @@ def _had_time(pod: Obj, now: datetime) -> bool:
 
 def runs(pod: Obj, template: Obj) -> bool:
     """The Pod runs the containers of the template as they are. Others beside them (a mesh's sidecar) get none of our
-    volumes."""
+    volumes, and see into none of our containers."""
     spec = pod.get("spec") or {}
-    expected = _containers(template)
-    found = {c["name"]: c for c in _containers(spec)}
-    for container in expected:
+    volumes = {v["name"]: v for v in template.get("volumes") or ()}
+    mounted = {v["name"]: v for v in spec.get("volumes") or () if v["name"] in volumes}
+    if mounted != volumes or program.shared(spec) != program.shared(template):
+        return False
+    found = {c["name"]: c for c in program.containers(spec)}
+    for container in program.containers(template):
         actual = found.pop(container["name"], None)
-        if actual is None or any(actual.get(f) != container.get(f) for f in ("image", "command", "args", "env")):
+        if actual is None or program.container(actual) != program.container(container):
             return False
-    volumes = {v["name"] for v in template.get("volumes") or ()}
-    return not any(m["name"] in volumes for c in found.values() for m in c.get("volumeMounts") or ())
+    return not any(_looks_in(c, volumes) for c in found.values())
 
 
-def _containers(spec: Obj) -> list[Obj]:
-    return [
-        *(spec.get("initContainers") or ()),
-        *(spec.get("containers") or ()),
-        *(spec.get("ephemeralContainers") or ()),
-    ]
+def _looks_in(container: Obj, volumes: Mapping[str, Obj]) -> bool:
+    mounts = container.get("volumeMounts") or ()
+    return bool(container.get("targetContainerName")) or any(m["name"] in volumes for m in mounts)

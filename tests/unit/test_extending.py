@@ -21,6 +21,8 @@ EXAMPLES = REPOSITORY / "examples" / "extending"
 PAGE = REPOSITORY / "docs" / "extending.md"
 SOURCES = ("operator", "images")
 IMPORTED = ("operator", "images/checker", "images/server", "images/trainer")
+EXPLORED = REPOSITORY / "tests" / "support"
+"""The world of the exploration tests, in which a phase or a router is seen at work."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,11 @@ class Extension:
 
 EXTENSIONS = {
     "data check": Extension(patch="data-check.patch", script="data_check.py", files=2),
+    "guardrail": Extension(patch="guardrail.patch", script="guardrail.py", files=2),
+    "gate check": Extension(patch="gate.patch", script="gate.py", files=2),
+    "phase": Extension(patch="phase.patch", script="phase.py", files=4),
+    "router": Extension(patch="router.patch", script="router.py", files=3),
+    "trigger": Extension(patch="trigger.patch", script="trigger.py", files=2),
 }
 every = pytest.mark.parametrize("extension", EXTENSIONS.values(), ids=EXTENSIONS)
 
@@ -52,7 +59,7 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     env = {
         **os.environ,
         "GIT_CEILING_DIRECTORIES": str(folder.parent),
-        "PYTHONPATH": os.pathsep.join(str(folder / p) for p in IMPORTED),
+        "PYTHONPATH": os.pathsep.join([*(str(folder / p) for p in IMPORTED), str(EXPLORED)]),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     return subprocess.run(command, cwd=folder, env=env, text=True, capture_output=True, check=False)
@@ -90,11 +97,14 @@ def test_extension_is_in_the_style_of_the_house(extension: Extension, copy: Path
 
 
 @every
-def test_page_shows_the_extension_as_it_is(extension: Extension) -> None:
-    """What the page quotes in Python stands in a patch, and it names patch and script."""
+def test_page_names_the_extension_and_what_it_costs(extension: Extension) -> None:
+    (row,) = (line for line in PAGE.read_text().splitlines() if f"(../examples/extending/{extension.patch})" in line)
+    assert f"(../examples/extending/{extension.script})" in row
+    assert f"| {extension.files} |" in row
+
+
+def test_page_quotes_the_extensions_as_they_are() -> None:
     page = PAGE.read_text()
-    for name in (extension.patch, extension.script):
-        assert f"(../examples/extending/{name})" in page
     patches = [(EXAMPLES / e.patch).read_text() for e in EXTENSIONS.values()]
     added = "\n".join(line[1:] for text in patches for line in text.splitlines() if line.startswith("+"))
     quoted = re.findall(r"(?ms)^```python\n(.*?)^```$", page)

@@ -89,9 +89,10 @@ def _next_name(world: ObservedModel) -> str:
 
 
 def _remembered(world: ObservedModel) -> list[str]:
-    """Runs that may be gone: their names are not given again, since records speak of them."""
-    recorded = [v.run for v in (world.live, world.previous, world.rollout) if v]
-    return [*recorded, *(h.run for h in world.status.history)]
+    """Runs that may be gone: their names are not given again, since records, Jobs and people speak of them."""
+    status = world.status
+    spoken_of = (world.live, world.previous, status.versions.candidate, status.rollout, status.verdict)
+    return [*(each.run for each in spoken_of if each), *(h.run for h in status.history)]
 
 
 def _from_template(world: ObservedModel, name: str, annotations: dict[str, str]) -> Obj:

@@ -23,6 +23,7 @@ from . import seal
 from .naming import short_hash, version_id
 from .plan import Annotate, Obj
 from .policy import Policy
+from .program import program
 
 RECORD_ANNOTATION: Final = "steeltown.dev/record"
 OUTCOME_ANNOTATION: Final = "steeltown.dev/outcome"
@@ -240,17 +241,11 @@ def _about_job(job: Obj) -> tuple[str, ...]:
 
 
 def _essence(job: Obj) -> Any:
-    """What the Job does and what it is measured against. The API server adds defaults beside it, never within."""
+    """What the Job does and what it is measured against."""
     template = job["spec"]["template"]
-    spec, given = template["spec"], (template.get("metadata") or {}).get("annotations") or {}
-    containers = [*spec.get("initContainers", ()), *spec["containers"]]
+    given = (template.get("metadata") or {}).get("annotations") or {}
     notes = {k: v for k, v in given.items() if k.startswith("steeltown.dev/")}
-    return [notes, [[c["name"], c["image"], c.get("command"), c.get("args"), _env(c)] for c in containers]]
-
-
-def _env(container: Obj) -> list[list[Any]]:
-    plain = [[e["name"], e.get("value", "")] for e in container.get("env") or ()]
-    return [*plain, *([s["secretRef"]["name"], None] for s in container.get("envFrom") or ())]
+    return [notes, program(template["spec"])]
 
 
 # --- shared ----------------------------------------------------------------------------------------------------------

@@ -20,15 +20,25 @@ REPORT_GRACE: Final = timedelta(seconds=30)
 
 @dataclass(frozen=True, kw_only=True)
 class JobView:
-    """A Job of ours and its Pods: those that it controls and that run what it says (I12)."""
+    """A Job of ours and its Pods. Pods are its own by their controller's uid and by what they run (I12).
+
+    altered: Pods that name it as their controller and run something else: made or changed by another hand.
+    """
 
     job: Obj
     pods: tuple[Obj, ...]
+    altered: tuple[Obj, ...] = ()
 
     @classmethod
     def of(cls, job: Obj, pods: Iterable[Obj]) -> JobView:
         uid, template = job["metadata"]["uid"], job["spec"]["template"]["spec"]
-        return cls(job=job, pods=tuple(p for p in pods if controller_uid(p) == uid and runs(p, template)))
+        named = [p for p in pods if controller_uid(p) == uid]
+        own = [runs(p, template) for p in named]
+        return cls(
+            job=job,
+            pods=tuple(p for p, ours in zip(named, own, strict=True) if ours),
+            altered=tuple(p for p, ours in zip(named, own, strict=True) if not ours),
+        )
 
     @cached_property
     def _ended(self) -> dict[str, Obj]:

@@ -8,7 +8,7 @@ may matter.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -162,6 +162,8 @@ class ObservedModel:
     all_pods: tuple[Obj, ...]
     replicasets: tuple[Obj, ...]
     evidence: Mapping[str, Evidence]
+    members: Mapping[str, Mapping[str, Obj]] = field(default_factory=dict)
+    """Kind -> name -> object: for a router that puts its shares into objects of its own kind."""
     watched_seconds: float = float("inf")
 
     @classmethod
@@ -189,6 +191,7 @@ class ObservedModel:
             all_pods=tuple(snapshot.of_kind("Pod").values()),
             replicasets=tuple(snapshot.of_kind("ReplicaSet").values()),
             evidence=snapshot.evidence,
+            members=snapshot.members,
             watched_seconds=snapshot.watched_seconds,
         )
 

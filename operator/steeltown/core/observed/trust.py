@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
+from .. import program
 from ..plan import Obj
 from . import pods as podview
 
@@ -47,34 +48,25 @@ def _had_time(pod: Obj, now: datetime) -> bool:
     return controller_uid(pod) is None or podview.ready_seconds(pod, now) >= ARRIVAL_SECONDS
 
 
-_WHAT_RUNS: Final = ("image", "command", "args", "env", "envFrom", "volumeMounts")
-_WHERE_NAMES_LEAD: Final = ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace", "hostAliases", "dnsConfig")
-
-
 def runs(pod: Obj, template: Obj) -> bool:
-    """The Pod runs the containers of the template as they are, on its volumes, with its names resolved as everywhere.
+    """The Pod runs the containers of the template as they are. Others beside them (a mesh's sidecar) get none of our
+    volumes, and see into none of our containers.
 
     An orphan with the right labels is adopted by a ReplicaSet, so a true chain alone does not say what a Pod runs.
-    Containers beside ours (a mesh's sidecar) get none of our volumes.
     """
     spec = pod.get("spec") or {}
-    found = {c["name"]: c for c in _containers(spec)}
-    for container in _containers(template):
+    volumes = {v["name"]: v for v in template.get("volumes") or ()}
+    mounted = {v["name"]: v for v in spec.get("volumes") or () if v["name"] in volumes}
+    if mounted != volumes or program.shared(spec) != program.shared(template):
+        return False
+    found = {c["name"]: c for c in program.containers(spec)}
+    for container in program.containers(template):
         actual = found.pop(container["name"], None)
-        if actual is None or any((actual.get(f) or None) != (container.get(f) or None) for f in _WHAT_RUNS):
+        if actual is None or program.container(actual) != program.container(container):
             return False
-    expected = {v["name"]: v for v in template.get("volumes") or ()}
-    volumes = {v["name"]: v for v in spec.get("volumes") or ()}
-    if any(volumes.get(name) != volume for name, volume in expected.items()):
-        return False
-    if any(spec.get(f) for f in _WHERE_NAMES_LEAD if not template.get(f)):
-        return False
-    return not any(m["name"] in expected for c in found.values() for m in c.get("volumeMounts") or ())
+    return not any(_looks_in(c, volumes) for c in found.values())
 
 
-def _containers(spec: Obj) -> list[Obj]:
-    return [
-        *(spec.get("initContainers") or ()),
-        *(spec.get("containers") or ()),
-        *(spec.get("ephemeralContainers") or ()),
-    ]
+def _looks_in(container: Obj, volumes: Mapping[str, Obj]) -> bool:
+    mounts = container.get("volumeMounts") or ()
+    return bool(container.get("targetContainerName")) or any(m["name"] in volumes for m in mounts)

@@ -118,7 +118,7 @@ def _no_canary(s: Standing) -> Finding:
 def _promoted(s: Standing) -> Finding:
     if s.subject and s.live and s.subject.version == s.live and s.promoted:
         return true(Reason.TRAFFIC_SHIFTED, f"all traffic goes to {s.live.run}")
-    return false(Reason.NOT_PROMOTED, f"{s.subject.name if s.subject else 'no version'} is not promoted")
+    return false(Reason.NOT_PROMOTED, f"{s.subject.name} is not promoted" if s.subject else "no version has finished")
 
 
 # --- serving ---------------------------------------------------------------------------------------------------------

@@ -81,6 +81,20 @@ def _in_flight(s: Standing, verdict: VerdictStatus | None) -> Answer | None:
     return _reconciling(Reason.PROGRESSING, f"{where}: {r.reason}" if r.reason else where)
 
 
+def _first_was_stopped(s: Standing, verdict: VerdictStatus | None) -> Answer | None:
+    """Nothing is live, and the version that would be is held back by a person: its gates may well have passed."""
+    newest = s.world.newest
+    if s.live is not None or newest is None or newest.version is None or s.world.rejected(newest):
+        return None
+    if newest.name == s.world.spec.abort:
+        message = f"spec.abort names {newest.name}: it is neither served nor rolled out"
+        return _stalled(Reason.ABORTED, message)
+    if s.world.withdrawn(newest) and not s.world.production:
+        message = f"the rollout of {newest.name} was withdrawn before it was proven: set spec.stage: Production again"
+        return _stalled(Reason.WITHDRAWN, message)
+    return None
+
+
 def _nothing_live(s: Standing, verdict: VerdictStatus | None) -> Answer | None:
     if s.live is not None:
         return None
@@ -151,6 +165,7 @@ QUESTIONS: Final[tuple[Question, ...]] = (
     _frozen,
     _held,
     _in_flight,
+    _first_was_stopped,
     _nothing_live,
     _newest_failed,
     _experiment_starts,

@@ -35,13 +35,22 @@ def watch(run: ObservedRun, policy: Policy) -> Plan:
             return succeeded(run, report, policy)
         if job.awaits_pod(run.now):
             return Plan(requeue_after=REPORT_GRACE.total_seconds())
-        message = "the Job completed but left no report: its Pod was deleted too early, or the checker image is too old"
-        return failed(run, Failure(reason=Reason.RESULT_MISSING, message=message), policy)
+        return failed(run, Failure(reason=Reason.RESULT_MISSING, message=_why_no_report(job)), policy)
     if job.failed is not None:
         if job.failed.get("reason") != "DeadlineExceeded" and job.awaits_pod(run.now):
             return Plan(requeue_after=REPORT_GRACE.total_seconds())
         return failed(run, _failure(job, job.failed), policy)
     return _progress(run, job, policy)
+
+
+def _why_no_report(job: JobView) -> str:
+    if job.altered:
+        name = job.altered[0]["metadata"]["name"]
+        return (
+            f"the Job completed, but its Pod {name} does not run what the operator wrote, so its report counts for "
+            "nothing: exempt the operator's Pods from the webhook that changed it, or see who made it"
+        )
+    return "the Job completed but left no report: its Pod was deleted too early, or the checker image is too old"
 
 
 def _progress(run: ObservedRun, job: JobView, policy: Policy) -> Plan:

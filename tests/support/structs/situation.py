@@ -123,7 +123,6 @@ def situation(
         status=MLModelStatus.model_validate({}),
         policy=POLICY,
         now=NOW,
-        run_names=(),
         runs={r["metadata"]["name"]: Run(r, POLICY) for r in known},
         record=record,
         service=services.get(MODEL),

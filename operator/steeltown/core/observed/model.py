@@ -153,7 +153,6 @@ class ObservedModel:
     policy: Policy
     now: datetime
     runs: Mapping[str, Run]
-    run_names: Collection[str]
     record: LiveRecord | None
     service: Obj | None
     deployments: Mapping[str, Obj]
@@ -164,6 +163,7 @@ class ObservedModel:
     evidence: Mapping[str, Evidence]
     members: Mapping[str, Mapping[str, Obj]] = field(default_factory=dict)
     """Kind -> name -> object: for a router that puts its shares into objects of its own kind."""
+    run_names: Collection[str] = ()
     watched_seconds: float = float("inf")
 
     @classmethod

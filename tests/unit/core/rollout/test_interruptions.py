@@ -99,12 +99,12 @@ def test_abort_of_what_is_going_back_changes_nothing() -> None:
     [
         ({"stage": "Experimental"}, "back: Withdrawn (Withdrawn)"),
         ({"stage": "Experimental", "frozen": True}, "back: Withdrawn (Withdrawn)"),
-        ({"runs": []}, "back: RunDeleted (RolledBack)"),
-        ({"runs": [], "frozen": True}, "back: RunDeleted (RolledBack)"),
-        ({"runs": [run(OTHER, created=ago(60))]}, "back: RunDeleted (RolledBack)"),  # made again under its name
-        ({"runs": [run(NEW, created=ago(60), finished=False)]}, "back: RunDeleted (RolledBack)"),
-        ({"runs": [run(NEW, created=ago(60), finished=False, result=OTHER)]}, "back: RunDeleted (RolledBack)"),
-        ({"runs": [run(OTHER, created=ago(60), result=NEW)]}, "back: RunDeleted (RolledBack)"),
+        ({"runs": []}, "back: RunDeleted (Superseded)"),
+        ({"runs": [], "frozen": True}, "back: RunDeleted (Superseded)"),
+        ({"runs": [run(OTHER, created=ago(60))]}, "back: RunDeleted (Superseded)"),  # made again under its name
+        ({"runs": [run(NEW, created=ago(60), finished=False)]}, "back: RunDeleted (Superseded)"),
+        ({"runs": [run(NEW, created=ago(60), finished=False, result=OTHER)]}, "back: RunDeleted (Superseded)"),
+        ({"runs": [run(OTHER, created=ago(60), result=NEW)]}, "back: RunDeleted (Superseded)"),
         ({"runs": [run(NEW, created=ago(60), finished=False, result=NEW)]}, "stay"),  # only its status was lost
         ({"runs": [], "stage": "Experimental"}, "back: Withdrawn (Withdrawn)"),
         ({"runs": [], "stage": "Experimental", "abort": NEW.run}, "back: Aborted (RolledBack)"),

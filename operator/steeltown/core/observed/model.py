@@ -27,6 +27,7 @@ from ..policy import Policy
 from ..record import LiveRecord, Outcome, Version
 from . import pods as podview
 from . import trust
+from .collecting import Collecting, collecting
 
 Order = tuple[str, int, str]
 
@@ -112,7 +113,10 @@ def read_status(root: Obj) -> MLModelStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class ObservedModel:
-    """One moment. Derived facts are computed at most once."""
+    """One moment. Derived facts are computed at most once.
+
+    runs: all but those that are being taken out of the store. leaving: uids of those that are, and are still here.
+    """
 
     root: Obj
     spec: MLModelSpec
@@ -129,6 +133,8 @@ class ObservedModel:
     replicasets: tuple[Obj, ...]
     evidence: Mapping[str, Evidence]
     watched_seconds: float = float("inf")
+    collecting: Collecting | None = None
+    leaving: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -136,7 +142,10 @@ class ObservedModel:
     ) -> ObservedModel:
         services = snapshot.of_kind("Service")
         service = services.get(snapshot.root["metadata"]["name"])
-        runs = {name: Run(obj, policy) for name, obj in snapshot.of_kind(TRAINING_RUN).items()}
+        jobs, pods = snapshot.of_kind("Job"), tuple(snapshot.of_kind("Pod").values())
+        going = collecting(snapshot.root, jobs, pods, policy)
+        named, gone = snapshot.of_kind(TRAINING_RUN).items(), going.uids if going else frozenset()
+        runs = {name: Run(obj, policy) for name, obj in named if not gone or obj["metadata"]["uid"] not in gone}
         told = record.live_record(snapshot.root, service, status, policy)
         return cls(
             root=snapshot.root,
@@ -149,11 +158,13 @@ class ObservedModel:
             service=service,
             deployments=snapshot.of_kind("Deployment"),
             services=services,
-            jobs=snapshot.of_kind("Job"),
-            all_pods=tuple(snapshot.of_kind("Pod").values()),
+            jobs=jobs,
+            all_pods=pods,
             replicasets=tuple(snapshot.of_kind("ReplicaSet").values()),
             evidence=snapshot.evidence,
             watched_seconds=snapshot.watched_seconds,
+            collecting=going,
+            leaving=frozenset(obj["metadata"]["uid"] for _, obj in named) & gone if gone else gone,
         )
 
     @property
@@ -235,12 +246,17 @@ class ObservedModel:
         return self._newer[0] if self._newer else None
 
     @cached_property
+    def newest_eligible(self) -> Run | None:
+        """Unless it is older than the live one's run. It may be rejected."""
+        return next((r for r in self._newer if r.eligible.status == "True"), None)
+
+    @cached_property
     def candidate(self) -> Run | None:
         """The version to roll out next: the newest that is eligible, unless it is live by evidence or was rejected.
 
         One that is not eligible is passed over, so that a trial never stands before a version that earned its turn.
         """
-        run = next((r for r in self._newer if r.eligible.status == "True"), None)
+        run = self.newest_eligible
         if run is None or self.rejected(run) or run.name == self.spec.abort:
             return None
         return None if run.version == self.live and self.promoted else run

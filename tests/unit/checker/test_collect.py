@@ -161,6 +161,18 @@ def test_waiting_outlasts_every_request_of_a_collect() -> None:
     assert references.WAIT_SECONDS > references.COLLECT_SECONDS + 60 + 30
 
 
+def test_keys_are_those_below_the_root_and_the_prefix() -> None:
+    artifacts = InMemory()
+    artifacts._prefix = "team/a/"
+    for key in ("references/ab/x.y.z", "references/abc/x.y.z", "other"):
+        artifacts.put(key, b"")
+    assert artifacts.keys("references/ab") == ["references/ab/x.y.z"]
+    artifacts.delete("references/ab/x.y.z")
+    artifacts.delete("references/ab/x.y.z")
+    assert artifacts.keys("references/ab") == []
+    assert artifacts.keys("references") == ["references/abc/x.y.z"]
+
+
 def test_store_in_which_nothing_was_ever_collected_is_not_listed(new: Publication) -> None:
     """Credentials that cannot list go on working until somebody sets a limit."""
 

@@ -19,7 +19,7 @@ from ..api.mlmodel import Retention
 from ..contract.files import MODEL_OBJECT, model_prefix
 from ..contract.plans import CollectItem, CollectPlan
 from . import record
-from .children.jobs import collect_job
+from .children.jobs import collect_job, reference_of
 from .children.serving import ServingSpec
 from .naming import collect_name
 from .new_runs import of_template
@@ -178,15 +178,23 @@ def _begin(world: ObservedModel, found: list[Expired], serving: ServingSpec, pol
 
 
 def _going(world: ObservedModel, one: Expired, serving: ServingSpec, policy: Policy) -> Going | None:
-    """With what it left in the store, as its sealed result tells; None if that tells of nothing there."""
+    """With what it left in the store, as its sealed result tells; None if that tells of nothing there.
+
+    The reference of a run that was restored is that of another one, which may still be there in another cluster.
+    """
     result = record.run_result(one.run.obj, policy)
     made = result.artifact if result else None
-    if made is None or made.reference is None or made.digest != _digest(one.run):
+    if made is None or made.reference != reference_of(one.run.obj) or made.digest != _digest(one.run):
         return None
     if made.uri != f"{serving.store}/{model_prefix(made.digest)}/{MODEL_OBJECT}":
         return None
-    uid = one.run.obj["metadata"]["uid"]
-    return Going(run=one.run.name, uid=uid, digest=made.digest, reference=made.reference, because=one.because)
+    return Going(
+        run=one.run.name,
+        uid=one.run.obj["metadata"]["uid"],
+        digest=made.digest,
+        reference=made.reference,
+        because=one.because,
+    )
 
 
 def _collecting(
@@ -256,7 +264,7 @@ def _job(world: ObservedModel, going: tuple[Going, ...], attempt: int, serving: 
 
 # --- telling ---------------------------------------------------------------------------------------------------------
 
-_UNTOLD: Final = "kept: its record names no reference in the model's store"
+_UNTOLD: Final = "kept: no record says that this very run left them in the model's store"
 
 
 def _digest(run: Run) -> str:

@@ -246,7 +246,7 @@ class HistoryEntry(Model):
 class Retention(Model):
     """Finished runs beyond the history limits, and what becomes of them."""
 
-    expired: int = Field(ge=0, description="How many runs are to go.")
+    expired: int = Field(ge=0, description="How many runs are to go, those of the last hour included.")
     next: list[str] = Field(default_factory=list, max_length=10, description="The first of them, oldest first.")
     message: str | None = Field(None, max_length=1024, description="What they wait for, or what went wrong.")
 

@@ -9,12 +9,13 @@ in flight or no live version is known it is only said what would go. See docs/ad
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
-from ..api.conditions import Reason, parse_time
+from ..api.conditions import Reason, parse_time, rfc3339
 from ..api.mlmodel import Retention
 from ..contract.files import MODEL_OBJECT, model_prefix
 from ..contract.plans import CollectItem, CollectPlan
@@ -58,44 +59,59 @@ class Expired:
     because: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """may_go: the first SHOWN, oldest first. total: of runs that are to go, those of the last hour included.
+
+    wait_seconds: until more may go, None = time alone changes nothing.
+    """
+
+    may_go: tuple[Expired, ...] = ()
+    total: int = 0
+    wait_seconds: float | None = None
+
+
 def expire(world: ObservedModel, serving: ServingSpec, policy: Policy) -> Expiry:
-    found, wait = expired(world)
-    going = _present(world)
-    names = [*(g.run for g in going), *(e.run.name for e in found)]
+    found, going = expired(world), _present(world)
+    names = [*(g.run for g in going), *(e.run.name for e in found.may_go)]
+    total = len(going) + found.total
     if hold := _hold(world):
-        return Expiry(retention=_retention(names, hold))
+        return Expiry(retention=_retention(names, total, hold))
     if world.collecting is not None:
-        return _collecting(world, world.collecting, going, names, serving, policy)
-    if not found:
-        return Expiry(requeue_after=wait)
+        return _collecting(world, world.collecting, names, total, serving, policy)
+    if not found.may_go:
+        return Expiry(requeue_after=found.wait_seconds)
     return _begin(world, found, serving, policy)
 
 
 # --- which -----------------------------------------------------------------------------------------------------------
 
 
-def expired(world: ObservedModel) -> tuple[list[Expired], float | None]:
-    """(what may go, oldest first; seconds until more may, None = time alone changes nothing)."""
+def expired(world: ObservedModel) -> Found:
+    """With thousands of runs beyond a new limit only as many are looked into as go next."""
     beyond = _beyond(world)
     if not beyond:
-        return [], None
-    needed = _needed(world)
-    served = {world.selected}
-    free = [
-        Expired(run, because)
-        for run, because in beyond
-        if run.name not in needed
-        and "deletionTimestamp" not in run.obj["metadata"]
-        and (run.version is None or (world.live is not None and run.version.id not in served))
-        and (run.version is None or world.deployment(run.version) is None)
-    ]
-    left = {e.run.name: KEPT_SECONDS - _age_seconds(e.run, world.now) for e in free}
-    old = [e for e in free if left[e.run.name] <= 0]
-    waits = [s for s in left.values() if s > 0]
-    return sorted(old, key=lambda e: e.run.order), max(1.0, min(waits)) if waits else None
+        return Found()
+    needed, old = _needed(world), rfc3339(world.now - timedelta(seconds=KEPT_SECONDS))
+    free = [e for e in beyond if e.run.name not in needed and (e.run.version is None or world.live is not None)]
+    may_go: list[Expired] = []
+    young: list[str] = []
+    for each in sorted(free, key=lambda e: e.run.order):
+        since = _since(each.run)
+        if since > old:
+            young.append(since)
+        elif not _in_use(world, each.run):
+            may_go.append(each)
+            if len(may_go) == SHOWN:
+                break
+    next_one = min((s for s in young if s != _NEVER), default=None)
+    wait = None
+    if next_one is not None:
+        wait = max(1.0, KEPT_SECONDS - (world.now - parse_time(next_one)).total_seconds())
+    return Found(may_go=tuple(may_go), total=len(free), wait_seconds=wait)
 
 
-def _beyond(world: ObservedModel) -> list[tuple[Run, str]]:
+def _beyond(world: ObservedModel) -> list[Expired]:
     """Runs with more newer ones of their kind than the limit keeps, and that limit."""
     spec, owner = world.spec, world.root["metadata"]["uid"]
     limit = spec.training.history_limit if spec.training else None
@@ -108,11 +124,12 @@ def _beyond(world: ObservedModel) -> list[tuple[Run, str]]:
         ("spec.training.historyLimit.failed", limit.failed if limit else None, [r for r in made if not r.version]),
         ("spec.historyLimit", spec.history_limit, finished),
     )
-    out: dict[str, tuple[Run, str]] = {}
+    out: dict[str, Expired] = {}
     for field, most, runs in kinds:
         if most is not None and len(runs) > most:
+            because = f"{field} {most}"
             for run in sorted(runs, key=lambda r: r.order, reverse=True)[most:]:
-                out.setdefault(run.name, (run, f"{field} {most}"))
+                out.setdefault(run.name, Expired(run, because))
     return list(out.values())
 
 
@@ -139,13 +156,23 @@ def _newest(runs: Iterable[Run]) -> Run | None:
     return max(runs, key=lambda r: r.order, default=None)
 
 
-def _age_seconds(run: Run, now: datetime) -> float:
-    """Since it was created here, or ended. A time that cannot be read is now."""
-    stamps = (run.obj["metadata"].get("creationTimestamp"), run.status.get("completionTime"))
-    try:
-        return min((now - parse_time(str(s))) / timedelta(seconds=1) for s in stamps if s)
-    except ValueError:
-        return 0.0
+def _since(run: Run) -> str:
+    """When it was created here or ended, whichever came last: RFC 3339 as the API server writes it, so that texts
+    compare as times do. What is no such time is never long ago."""
+    stamps = [str(s) for s in (run.obj["metadata"].get("creationTimestamp"), run.status.get("completionTime"))]
+    return max(stamps) if all(map(_TIME.fullmatch, stamps)) else _NEVER
+
+
+_NEVER: Final = "~"
+_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+
+
+def _in_use(world: ObservedModel, run: Run) -> bool:
+    """Somebody deletes it already, or its version still has Pods, or is selected, whatever records say."""
+    if "deletionTimestamp" in run.obj["metadata"]:
+        return True
+    version = run.version
+    return version is not None and (version.id == world.selected or world.deployment(version) is not None)
 
 
 def _hold(world: ObservedModel) -> str:
@@ -160,19 +187,18 @@ def _hold(world: ObservedModel) -> str:
 # --- how -------------------------------------------------------------------------------------------------------------
 
 
-def _begin(world: ObservedModel, found: list[Expired], serving: ServingSpec, policy: Policy) -> Expiry:
-    batch, later = found[:BATCH], found[BATCH:]
+def _begin(world: ObservedModel, found: Found, serving: ServingSpec, policy: Policy) -> Expiry:
+    batch, later = found.may_go[:BATCH], found.may_go[BATCH:]
     stored = tuple(g for e in batch if (g := _going(world, e, serving, policy)))
     uids = {g.uid for g in stored}
     unstored = [e for e in batch if e.run.obj["metadata"]["uid"] not in uids]
     deletes = tuple(_delete(world, e.run.name, e.run.obj["metadata"]["uid"]) for e in unstored)
     events = tuple(_removed(e.run.name, _digest(e.run), e.because, _UNTOLD) for e in unstored)
     job = _job(world, stored, 0, serving, policy) if stored else None
-    made = (Create(job),) if job else ()
     names = [*(g.run for g in stored), *(e.run.name for e in later)]
     return Expiry(
-        actions=(*deletes, *made),
-        retention=_retention(names, _at_work(job) if job else None),
+        actions=(*deletes, *((Create(job),) if job else ())),
+        retention=_retention(names, found.total - len(deletes), _at_work(job) if job else None),
         events=events,
     )
 
@@ -198,32 +224,36 @@ def _going(world: ObservedModel, one: Expired, serving: ServingSpec, policy: Pol
 
 
 def _collecting(
-    world: ObservedModel,
-    c: Collecting,
-    going: list[Going],
-    names: list[str],
-    serving: ServingSpec,
-    policy: Policy,
+    world: ObservedModel, c: Collecting, names: list[str], total: int, serving: ServingSpec, policy: Policy
 ) -> Expiry:
     view, meta = c.view, c.view.job["metadata"]
-    told = view.step_report("collect") is not None
-    if not view.over or (not told and view.awaits_pod(world.now)):
+    report = view.step_report("collect")
+    if not view.over or (report is None and view.awaits_pod(world.now)):
         again = REPORT_GRACE.total_seconds() if view.over else None
-        return Expiry(retention=_retention(names, _at_work(view.job)), requeue_after=again)
+        return Expiry(retention=_retention(names, total, _at_work(view.job)), requeue_after=again)
     done = Delete("Job", world.namespace, meta["name"], meta["uid"])
-    if view.complete:
-        report = view.step_report("collect")
-        fates = {check.name: check.message for check in report.checks} if report else {}
-        deletes = tuple(_delete(world, g.run, g.uid) for g in going)
-        notes = tuple(_removed(g.run, g.digest, g.because, fates.get(g.reference, "not told")) for g in going)
-        left = [n for n in names if n not in {g.run for g in going}]
-        after = tuple(target(d) for d in deletes)
-        return Expiry(actions=(*deletes, replace(done, after=after)), events=notes, retention=_retention(left))
-    return _failed(world, c, names, done, serving, policy)
+    if not view.complete:
+        return _failed(world, c, names, total, done, serving, policy)
+    going = _present(world)
+    fates = {check.name: check.message for check in report.checks} if report else {}
+    deletes = tuple(_delete(world, g.run, g.uid) for g in going)
+    notes = tuple(_removed(g.run, g.digest, g.because, fates.get(g.reference, "not told")) for g in going)
+    after = tuple(target(d) for d in deletes)
+    return Expiry(
+        actions=(*deletes, replace(done, after=after)),
+        events=notes,
+        retention=_retention(names[len(going) :], total - len(going)),
+    )
 
 
 def _failed(
-    world: ObservedModel, c: Collecting, names: list[str], done: Delete, serving: ServingSpec, policy: Policy
+    world: ObservedModel,
+    c: Collecting,
+    names: list[str],
+    total: int,
+    done: Delete,
+    serving: ServingSpec,
+    policy: Policy,
 ) -> Expiry:
     """The runs stay until an attempt has succeeded: a store that is down delays, and nothing is lost."""
     failed = c.view.failed or {}
@@ -232,7 +262,7 @@ def _failed(
     left = AGAIN_SECONDS - (world.now - parse_time(str(failed["lastTransitionTime"]))).total_seconds()
     if left > 0:
         message = f"their objects were not removed, which is tried again after {AGAIN_SECONDS:.0f} s: {told}"
-        shown = _retention(names, message)
+        shown = _retention(names, total, message)
         note = EventNote(type="Warning", reason=Reason.COLLECT_FAILED, message=message[:1000])
         news = (note,) if shown != world.status.retention else ()
         return Expiry(retention=shown, events=news, requeue_after=left)
@@ -240,7 +270,7 @@ def _failed(
     again = Create(job)
     return Expiry(
         actions=(again, replace(done, after=(target(again),))),
-        retention=_retention(names, _at_work(job)),
+        retention=_retention(names, total, _at_work(job)),
     )
 
 
@@ -284,7 +314,7 @@ def _at_work(job: Obj) -> str:
     return f"Job {job['metadata']['name']} takes them out of the store first"
 
 
-def _retention(names: list[str], message: str | None = None) -> Retention | None:
+def _retention(names: list[str], total: int, message: str | None = None) -> Retention | None:
     if not names:
         return None
-    return Retention(expired=len(names), next=names[:SHOWN], message=message[:1000] if message else None)
+    return Retention(expired=total, next=names[:SHOWN], message=message[:1000] if message else None)

@@ -323,8 +323,7 @@ def test_without_the_runs_that_go_everything_is_decided_as_before(seed: int) -> 
     limits = ({"succeeded": dice.randint(0, 2), "failed": dice.randint(0, 2)}, dice.choice([None, 0, 1, 2]))
     stage = dice.choice(["Experimental", "Production"])
     seen = snapshot(*runs, live=live, limits=limits, stage=stage)
-    found, _ = history.expired(world_of(seen))
-    gone = {e.run.name for e in found}
+    gone = {e.run.name for e in history.expired(world_of(seen)).may_go}
     kept = {name: obj for name, obj in seen.members["TrainingRun"].items() if name not in gone}
     before, after = world_of(seen), world_of(replace(seen, members={**seen.members, "TrainingRun": kept}))
 
@@ -497,8 +496,11 @@ def test_few_go_at_a_time() -> None:
     deleted = [a.name for a in made.actions if isinstance(a, Delete)]
     assert len(deleted) + len(collected(job_of(made)).items) == BATCH
     assert made.retention is not None
-    assert len(made.retention.next) == SHOWN
+    assert made.retention.next == [f"m-v{n}" for n in (2, 4, 6, 8, 9, 10)]
     assert made.retention.expired == 39 - len(deleted)
+    braked = expiry(snapshot(*runs, live=40, limits=({"succeeded": 0, "failed": 0}, None), frozen=True))
+    assert braked.retention is not None
+    assert (len(braked.retention.next), braked.retention.expired) == (SHOWN, 39)
 
 
 def test_report_of_a_whole_batch_fits_into_a_termination_message() -> None:

@@ -20,7 +20,7 @@ from steeltown.contract.reports import StepReport
 from .environment import Environment, termination_log
 from .reasons import Reason, StepFailed
 
-STEPS: Final = ("prepare", "finalise", "fetch", "loadcheck")
+STEPS: Final = ("prepare", "finalise", "fetch", "loadcheck", "collect")
 INTERNAL_ERROR_EXIT: Final = 1
 
 log = logging.getLogger("steeltown.checker")
@@ -45,7 +45,7 @@ def main(arguments: list[str], env: Mapping[str, str]) -> int:
 
 
 def run_step(step: str, env: Mapping[str, str]) -> tuple[StepReport, int]:
-    """The report of `prepare`, `finalise` or `fetch`, and the exit code that goes with it."""
+    """The report of `prepare`, `finalise`, `fetch` or `collect`, and the exit code that goes with it."""
     try:
         report: StepReport = importlib.import_module(f".{step}", __package__).run(Environment.of(env))
         return report, ExitCode.OK

@@ -20,9 +20,11 @@ DEFAULT_MAX_ARTIFACT_BYTES: Final = 4 << 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """max_artifact_bytes: nothing larger is fetched, so that a wrong URI cannot fill the node's disk."""
+    """reference: what this run is called among those who need the model that it makes.
+    max_artifact_bytes: nothing larger is fetched, so that a wrong URI cannot fill the node's disk."""
 
     plan: str
+    reference: str
     input_dir: Path
     output_dir: Path
     evaluation_dir: Path
@@ -43,6 +45,7 @@ class Environment:
             raise StepFailed(Reason.INVALID_PLAN, str(error), ExitCode.USAGE) from None
         return cls(
             plan=env.get(Env.PLAN, ""),
+            reference=env.get(Env.REFERENCE) or files.UNNAMED_REFERENCE,
             input_dir=path(Env.INPUT_DIR, files.INPUT_DIR),
             output_dir=path(Env.OUTPUT_DIR, files.OUTPUT_DIR),
             evaluation_dir=path(Env.EVALUATION_DIR, files.EVALUATION_DIR),

@@ -89,6 +89,7 @@ def _finalise(
         artifacts,
         publish.Publication(
             run=plan.run,
+            reference=environment.reference,
             path=path,
             digest=findings.digest,
             size_bytes=findings.size_bytes,

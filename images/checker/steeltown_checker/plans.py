@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TypeVar
 
 from steeltown.contract.files import Env, ExitCode
-from steeltown.contract.plans import FetchPlan, FinalisePlan, LoadCheckPlan, PreparePlan
+from steeltown.contract.plans import CollectPlan, FetchPlan, FinalisePlan, LoadCheckPlan, PreparePlan
 
 from .reasons import Reason, StepFailed
 
-Plan = TypeVar("Plan", PreparePlan, FinalisePlan, FetchPlan, LoadCheckPlan)
+Plan = TypeVar("Plan", PreparePlan, FinalisePlan, FetchPlan, LoadCheckPlan, CollectPlan)
 
 
 def read(kind: type[Plan], text: str) -> Plan:

@@ -2,7 +2,8 @@
 
 Objects are content-addressed and the manifest comes last, written only if it is not there. Two runs that
 made the same bytes may publish at the same time: the first golden rows that the model really answers stay,
-and the second run's manifest then says the same as the first's.
+and the second run's manifest then says the same as the first's. Before all this each run leaves its reference,
+which keeps the model from being collected.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from steeltown.contract import files
 from steeltown.contract.golden import Golden
 from steeltown.contract.plans import Task
 
-from . import goldenrows
+from . import goldenrows, references
 from .model import Model
 from .reasons import Reason, StepFailed
 from .store import ArtifactStore
@@ -30,9 +31,10 @@ CREATED_BY: Final = "steeltown-checker"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
-    """digest, size_bytes: of the model file at `path`."""
+    """reference: of the run, see `references`. digest, size_bytes: of the model file at `path`."""
 
     run: str
+    reference: str
     path: Path
     digest: str
     size_bytes: int
@@ -45,13 +47,15 @@ def publish(artifacts: ArtifactStore, new: Publication) -> str:
     """Upload what is not there yet; the URI of model.onnx."""
     prefix = files.model_prefix(new.digest)
     model_key, manifest_key = f"{prefix}/{files.MODEL_OBJECT}", f"{prefix}/{files.MANIFEST_OBJECT}"
+    references.leave(artifacts, new.digest, new.reference)
     earlier = _manifest(artifacts, manifest_key, new.digest)
     if earlier is not None and _complete(artifacts, prefix, earlier):
         log.info("%s was published before", new.digest)
         return artifacts.uri(model_key)
     artifacts.put_file(model_key, new.path)
     golden = _settle_golden(artifacts, f"{prefix}/{files.GOLDEN_OBJECT}", new)
-    body = json.dumps(manifest_of(new, golden), indent=1, sort_keys=True).encode()
+    referenced = earlier is None or earlier.get("referenced") is True
+    body = json.dumps(manifest_of(new, golden, referenced=referenced), indent=1, sort_keys=True).encode()
     if earlier is not None:  # its files were removed by hand: it must describe the ones that were just written
         artifacts.put(manifest_key, body)
     elif not artifacts.create(manifest_key, body) and _manifest(artifacts, manifest_key, new.digest) is None:
@@ -62,13 +66,15 @@ def publish(artifacts: ArtifactStore, new: Publication) -> str:
     return artifacts.uri(model_key)
 
 
-def manifest_of(new: Publication, golden: bytes) -> dict[str, Any]:
+def manifest_of(new: Publication, golden: bytes, *, referenced: bool) -> dict[str, Any]:
+    """referenced: there is none of version 0.1, whose runs left no reference."""
     task = new.task
     return {
         "schemaVersion": 1,
         "digest": new.digest,
         "run": new.run,
         "createdBy": CREATED_BY,
+        "referenced": referenced,
         "task": None if task is None else {"type": task.type, "target": task.target, "features": list(task.features)},
         "classes": list(new.model.classes),
         "signature": {

@@ -20,6 +20,7 @@ class Reason(StrEnum):
     OBSERVED_ONLY = "ObservedOnly"  # the data is not as demanded, and the demand is not enforced
     MODEL_READY = "ModelReady"
     MODEL_FETCHED = "ModelFetched"
+    COLLECTED = "Collected"
 
     # The plan or the configuration is wrong: exit 64.
     INVALID_PLAN = "InvalidPlan"  # operator and image are no neighbouring versions, or the plan is no JSON

@@ -14,7 +14,7 @@ import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from http.client import HTTPException
@@ -167,6 +167,17 @@ class ArtifactStore:
             except (exceptions.AlreadyExistsError, exceptions.PreconditionError, FileExistsError):
                 return False
         return True
+
+    def keys(self, prefix: str) -> list[str]:
+        """Keys of all objects below `prefix/`, sorted."""
+        with _translated(self.uri(prefix)):
+            batches = obstore.list(self._store, prefix=f"{self._prefix}{prefix}")
+            return sorted(str(o["path"])[len(self._prefix) :] for batch in batches for o in batch)
+
+    def delete(self, key: str) -> None:
+        """An object that is not there is success."""
+        with _translated(self.uri(key)), suppress(exceptions.NotFoundError, FileNotFoundError):
+            obstore.delete(self._store, self._prefix + key)
 
 
 def _stream(uri: str) -> Iterator[bytes]:

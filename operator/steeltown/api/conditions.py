@@ -118,6 +118,9 @@ class Reason(StrEnum):
     UNKNOWN_RUN = "UnknownRun"  # correct spec.abort: it names no TrainingRun of this model
     ROUTER_REFUSES = "RouterRefuses"  # the message names the field that the router cannot do
     SCALED_TO_ZERO = "ScaledToZero"  # raise spec.serving.replicas to answer requests
+    # MLModel: history
+    REMOVED = "Removed"  # nothing to do: a run beyond a history limit was deleted
+    COLLECT_FAILED = "CollectFailed"  # see the message: the store did not let go of old runs; it is tried again
     # MLModel: summary
     SERVING = "Serving"  # nothing to do
     AWAITING_PROMOTION = "AwaitingPromotion"  # set spec.stage: Production when you want it

@@ -22,11 +22,27 @@ class OnInconclusive(StrEnum):
     ROLLBACK = "Rollback"
 
 
+class RunHistoryLimit(Model):
+    """How many finished TrainingRuns are kept, of those that were made from the template."""
+
+    succeeded: int | None = Field(
+        None, ge=0, le=10000, description="Newest runs that succeeded, such as 20. Absent: all of them."
+    )
+    failed: int | None = Field(
+        None, ge=0, le=10000, description="Newest runs that failed, such as 5. Absent: all of them."
+    )
+
+
 class Training(Model):
     """How new versions come about."""
 
     template: TrainingRunTemplate | None = Field(
         None, description="A TrainingRun is created from this, named <model>-v<N>, whenever it changes."
+    )
+    history_limit: RunHistoryLimit | None = Field(
+        None,
+        description="How many finished runs made from the template are kept. Older ones are deleted, and their objects "
+        "in the store unless anybody else refers to them. Absent: all are kept.",
     )
 
 
@@ -110,6 +126,15 @@ class MLModelSpec(Model):
         "also while frozen, and the version counts as rejected.",
     )
     training: Training | None = Field(None, description="How new versions come about.")
+    history_limit: int | None = Field(
+        None,
+        ge=0,
+        le=10000,
+        description="How many finished runs are kept, whoever made them: also those that people created. The live and "
+        "the previous version, a candidate, and runs of the last hour are kept in any case. Older ones are deleted, "
+        "and their objects in the store unless anybody else refers to them. Absent: all are kept that "
+        "training.historyLimit keeps.",
+    )
     storage: Storage | None = Field(None, description="Artifact store. Absent: the operator's default.")
     objectives: Objectives = Field(
         default_factory=lambda: Objectives.model_validate({}), description="What must be true of a version."
@@ -226,6 +251,14 @@ class HistoryEntry(Model):
     retry: str | None = Field(None, max_length=63, description="The steeltown.dev/retry of the run at that time.")
 
 
+class Retention(Model):
+    """Finished runs beyond the history limits, and what becomes of them."""
+
+    expired: int = Field(ge=0, description="How many runs are to go, those of the last hour included.")
+    next: list[str] = Field(default_factory=list, max_length=10, description="The first of them, oldest first.")
+    message: str | None = Field(None, max_length=1024, description="What they wait for, or what went wrong.")
+
+
 class MLModelStatus(Model):
     """Where the model stands; a projection that can be computed again."""
 
@@ -249,4 +282,7 @@ class MLModelStatus(Model):
     )
     history: list[HistoryEntry] = Field(
         default_factory=list, max_length=20, description="Promotions and rollbacks, newest first."
+    )
+    retention: Retention | None = Field(
+        None, description="Runs that the history limits let go, and what they wait for. Absent: there are none."
     )

@@ -137,6 +137,12 @@ class Artifact(Model):
     digest: str = Field(max_length=71, description="sha256:<hex> of model.onnx.")
     uri: str = Field(max_length=1024, description="Where it is.")
     size_bytes: int | None = Field(None, description="Its size.")
+    reference: str | None = Field(
+        None,
+        max_length=512,
+        description="Name of this run's reference in the store, which keeps the model there. Absent of runs that ended "
+        "under version 0.1: their models are never removed.",
+    )
 
 
 class Metric(Model):

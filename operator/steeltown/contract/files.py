@@ -16,6 +16,7 @@ class Env(StrEnum):
 
     CONTRACT_VERSION = "STEELTOWN_CONTRACT_VERSION"  # version.CONTRACT_VERSION of the operator
     RUN = "STEELTOWN_RUN"  # name of the TrainingRun
+    REFERENCE = "STEELTOWN_REFERENCE"  # finalise: what the run is called among the references of its model in the store
     INPUT_DIR = "STEELTOWN_INPUT_DIR"
     OUTPUT_DIR = "STEELTOWN_OUTPUT_DIR"
     EVALUATION_DIR = "STEELTOWN_EVALUATION_DIR"  # prepare writes, finalise reads; the trainer never sees it
@@ -25,7 +26,7 @@ class Env(StrEnum):
     STATUS_FILE = "STEELTOWN_STATUS_FILE"
     FAILURE_FILE = "STEELTOWN_FAILURE_FILE"  # what is written here is shown when training fails
     SEED = "STEELTOWN_SEED"
-    PLAN = "STEELTOWN_PLAN"  # JSON of plans.PreparePlan, plans.FinalisePlan, plans.LoadCheckPlan or plans.FetchPlan
+    PLAN = "STEELTOWN_PLAN"  # JSON of a plan in plans.py
     MODEL_DIR = "STEELTOWN_MODEL_DIR"  # server: holds what `fetch` brought
     MODEL_NAME = "STEELTOWN_MODEL_NAME"
     MODEL_VERSION = "STEELTOWN_MODEL_VERSION"  # name of the TrainingRun that made it
@@ -67,13 +68,42 @@ GOLDEN_OBJECT: Final = "golden.json"
 MANIFEST_OBJECT: Final = "manifest.json"
 
 
+# Who needs the objects of a model, and who is about to remove them: see docs/adr/015. All of these objects are empty.
+UNNAMED_REFERENCE: Final = "unnamed"
+"""Of a run whose operator gave it no name for its reference. Nobody ever removes it."""
+COLLECTED_STORE: Final = "collecting/on"
+"""It is there once anything has ever been collected from this store."""
+
+
 def model_prefix(digest: str) -> str:
     """Key prefix of a model below the store's root: `models/<hex>`.
 
     >>> model_prefix("sha256:ab12")
     'models/ab12'
     """
+    return f"models/{_hexadecimal(digest)}"
+
+
+def reference_prefix(digest: str) -> str:
+    """Key prefix of the references to a model: one object for each run that made it.
+
+    >>> reference_prefix("sha256:ab12")
+    'references/ab12'
+    """
+    return f"references/{_hexadecimal(digest)}"
+
+
+def collecting_prefix(digest: str) -> str:
+    """Key prefix of the marks of those who may be removing a model: `<reference>/<random>` below it.
+
+    >>> collecting_prefix("sha256:ab12")
+    'collecting/ab12'
+    """
+    return f"collecting/{_hexadecimal(digest)}"
+
+
+def _hexadecimal(digest: str) -> str:
     algorithm, _, hexadecimal = digest.partition(":")
     if algorithm != "sha256" or not hexadecimal:
         raise ValueError(f"digest {digest!r} must read sha256:<hex>")
-    return f"models/{hexadecimal}"
+    return hexadecimal

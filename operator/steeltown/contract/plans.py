@@ -228,6 +228,28 @@ class LoadCheckPlan(_Json):
     timeout_seconds: float = 2.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectItem(_Json):
+    """A run that is over and not needed any more. digest: sha256:<hex> of the model that it made.
+
+    reference: its name among the references of that model, `<namespace>.<run>.<uid>`.
+    """
+
+    digest: str
+    reference: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectPlan(_Json):
+    """`collect`: take references away, and with the last one of a model its objects.
+
+    store: root URI of the artifact store. items: one after the other; what is gone already is no error.
+    """
+
+    store: str
+    items: tuple[CollectItem, ...] = ()
+
+
 def camel(name: str) -> str:
     head, *rest = name.split("_")
     return head + "".join("URL" if w == "url" else w.capitalize() for w in rest)

@@ -91,7 +91,7 @@ class MetricComparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
-    """Report of `prepare`, `finalise` or `fetch`, and of a model server that does not start.
+    """Report of `prepare`, `finalise`, `fetch` or `collect`, and of a model server that does not start.
 
     reason: CamelCase word that becomes the reason of a condition. message: the same as a sentence for a person.
     checks: those that were made; passing ones may be missing. metrics: quality on the evaluation rows.

@@ -23,7 +23,7 @@ from .evidence import Counts, Evidence, Pairs, Route
 from .files import GOLDEN_OBJECT, MODEL_OBJECT
 from .golden import Golden
 from .histogram import MAX_BUCKET, Histogram
-from .plans import FetchPlan, FinalisePlan, LoadCheckPlan, PreparePlan, TaskType, camel
+from .plans import CollectPlan, FetchPlan, FinalisePlan, LoadCheckPlan, PreparePlan, TaskType, camel
 from .reports import WORD, LoadReport, LoadSide, MetricComparison, StepReport
 from .version import CONTRACT_VERSION
 
@@ -40,6 +40,7 @@ _DOCUMENTS: Final[Mapping[str, type]] = {
     "finalise-plan": FinalisePlan,
     "fetch-plan": FetchPlan,
     "load-check-plan": LoadCheckPlan,
+    "collect-plan": CollectPlan,
     "step-report": StepReport,
     "load-report": LoadReport,
     "route": Route,
@@ -223,6 +224,11 @@ def _manifest() -> Schema:
             "digest": {**_DIGEST, "description": f"Of {MODEL_OBJECT}; it names the model everywhere."},
             "run": {"type": "string", "description": "The TrainingRun that made it first."},
             "createdBy": {"type": "string"},
+            "referenced": {
+                "type": "boolean",
+                "description": "Every run that has made it left a reference; only then is it ever removed. Absent in "
+                "manifests of version 0.1.",
+            },
             "task": task,
             "classes": {
                 "type": "array",

@@ -16,12 +16,13 @@ from typing import Final
 from pydantic import ValidationError
 
 from ..api.conditions import ConditionType, Reason, build, false, rfc3339, true
-from ..api.mlmodel import HistoryEntry, MLModelSpec, MLModelStatus, Phase, RolloutStatus
+from ..api.mlmodel import HistoryEntry, MLModelSpec, MLModelStatus, Phase, Retention, RolloutStatus
 from . import rollout as rollouts
 from .children import serving
 from .children.changes import apply_if_changed
 from .children.prune import unwanted
 from .children.serving import ServingSpec
+from .history import expire
 from .naming import baseline_name, canary_name, deployment_name
 from .new_runs import new_run
 from .observed.model import ObservedModel, Run, candidate_of, read_status
@@ -118,13 +119,13 @@ class _Planner:
 
     def _record(self, decision: To | Done) -> Plan:
         """Record what comes next, and nothing else: whoever restarts after this write knows what to do."""
-        before, history = self.world.rollout, self.world.status.history
+        before, history, retention = self.world.rollout, self.world.status.history, self.world.status.retention
         if isinstance(decision, Done):
             assert before is not None
             history = [self._entry(before, decision), *history][:HISTORY_LENGTH]
-            status = self._status(None, self.world.record, Stay(), history=history)
+            status = self._status(None, self.world.record, Stay(), history=history, retention=retention)
             return Plan(status=status, locked=True)
-        status = self._status(decision.rollout, self.world.record, Stay(), history=history)
+        status = self._status(decision.rollout, self.world.record, Stay(), history=history, retention=retention)
         again = 1.0 if status is None else None  # the same record within one second of the clock
         return Plan(status=status, locked=True, events=decision.events, requeue_after=again)
 
@@ -148,21 +149,30 @@ class _Planner:
         rolling_back = rollout is not None and rollout.phase is Phase.ROLLING_BACK
         record = self._live_record(wanted)
         made, ask_again = new_run(self.world, self.now)
+        expiry = expire(self.world, self._serving, self.policy)
         share = self._router.actions(self.world, wanted.share)
         switch, children = self._switch(record), self._children(rollout, wanted)
         ordered = (*switch, *share, *children) if wanted.route_first else (*children, *switch, *share)
         after = tuple(target(a) for a in switch)
         records = tuple(replace(a, after=after) for a in wanted.actions)
         pruned = tuple(replace(a, after=after) for a in self._prune(rollout, wanted))
-        actions = (*made, *ordered, *records, *pruned)
+        actions = (*made, *ordered, *records, *pruned, *expiry.actions)
         if self.world.spec.frozen and not rolling_back:
             made, actions = (), switch if self.world.service is None else ()
-        waits = [w for w in (stay.requeue_after, ask_again) if w is not None]
+        waits = [w for w in (stay.requeue_after, ask_again, expiry.requeue_after) if w is not None]
+        history, retention = self.world.status.history, expiry.retention
         return Plan(
             actions=actions,
             status=self._status(
-                rollout, self._told_record(record), stay, history=self.world.status.history, wanted=wanted, made=made
+                rollout,
+                self._told_record(record),
+                stay,
+                history=history,
+                retention=retention,
+                wanted=wanted,
+                made=made,
             ),
+            events=expiry.events,
             requeue_after=min(waits, default=None),
             observe=self._router.observe(self.world, wanted.share) if wanted.share and wanted.observe else (),
         )
@@ -249,6 +259,7 @@ class _Planner:
         stay: Stay,
         *,
         history: list[HistoryEntry],
+        retention: Retention | None,
         wanted: Wanted | None = None,
         made: tuple[Create, ...] = (),
     ) -> Obj | None:
@@ -271,7 +282,7 @@ class _Planner:
             refusals=self.snapshot.refusals,
             refused_by_router=self._refused_by_router,
         )
-        written = conclude(standing, history, self.now).dump()
+        written = conclude(standing, history, retention, self.now).dump()
         return written if written != self.world.status.dump() else None
 
 

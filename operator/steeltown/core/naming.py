@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -32,6 +33,15 @@ def canary_name(model: str) -> str:
 
 def load_check_name(model: str, rollout: str, attempt: int) -> str:
     return f"{model}-load-{rollout[1:7]}-{attempt}"
+
+
+def collect_name(model: str, uids: Sequence[str], attempt: int) -> str:
+    return f"{model}-collect-{short_hash(*uids)}-{attempt % 1000}"
+
+
+def store_reference(namespace: str, run: str, uid: str) -> str:
+    """What a run is called among those who need the model that it made. A run made again under its name is another."""
+    return f"{namespace}.{run}.{uid}"
 
 
 def run_name(model: str, number: int) -> str:

@@ -54,7 +54,7 @@ def _template_changed(world: ObservedModel, now: datetime) -> Wish | None:
     if training is None or training.template is None:
         return None
     wanted = fingerprint(training.template)
-    newest = max((r for r in world.runs.values() if _of_template(world, r)), key=lambda r: r.order, default=None)
+    newest = max((r for r in world.runs.values() if of_template(world, r)), key=lambda r: r.order, default=None)
     if newest is not None and _made_from(newest) == wanted:
         return None
     return Wish(annotations={TEMPLATE_ANNOTATION: wanted})
@@ -67,7 +67,7 @@ def fingerprint(template: TrainingRunTemplate) -> str:
     return short_hash(template.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True))
 
 
-def _of_template(world: ObservedModel, run: Run) -> bool:
+def of_template(world: ObservedModel, run: Run) -> bool:
     """Made from the template: it carries our annotation, or, where a hand took that away, our owner reference."""
     return TEMPLATE_ANNOTATION in run.annotations or run.controller == world.root["metadata"]["uid"]
 

@@ -14,8 +14,9 @@ from enum import StrEnum
 from typing import Any
 
 from steeltown.api.conditions import parse_time, rfc3339
+from steeltown.contract.checks import Check, Verdict
 from steeltown.contract.evidence import ROUTE_ANNOTATION, Counts, Evidence, Route
-from steeltown.contract.files import Env
+from steeltown.contract.files import MODEL_OBJECT, Env, model_prefix
 from steeltown.contract.histogram import Histogram
 from steeltown.contract.reports import LoadReport, LoadSide, MetricComparison, StepReport
 from steeltown.core.ownership import RUN_LABEL
@@ -574,6 +575,8 @@ def job_outcome(spec: Obj) -> tuple[list[Obj], bool]:
     if main["name"] == "loadcheck":
         plan = json.loads(_env(main, Env.PLAN))
         return [_terminated("loadcheck", 0, _load_report(plan).encode())], True
+    if main["name"] == "collect":
+        return [_terminated("collect", 0, _collected(json.loads(_env(main, Env.PLAN))).encode())], True
     plan = json.loads(_env(spec["initContainers"][0], Env.PLAN))
     made = Behaviour.of(plan["data"]["digest"])
     if made.kind == "baddata":
@@ -582,9 +585,9 @@ def job_outcome(spec: Obj) -> tuple[list[Obj], bool]:
     prepared = StepReport(reason="DataValid", message="all checks passed", rows=1000).encode()
     worse = made.kind == "worse"
     metric = MetricComparison(name="accuracy", candidate=0.7 if worse else 0.9, n=1000)
-    report = StepReport(
-        reason="ModelReady", message="", metrics=(metric,), digest=made.model_digest, uri="s3://x/m"
-    ).encode()
+    digest = made.model_digest
+    uri = f"{json.loads(_env(main, Env.PLAN))['store']}/{model_prefix(digest)}/{MODEL_OBJECT}"
+    report = StepReport(reason="ModelReady", message="", metrics=(metric,), digest=digest, uri=uri).encode()
     return [
         _terminated("prepare", 0, prepared),
         _terminated("train", 0, ""),
@@ -599,6 +602,11 @@ def _counted(before: Counts, n: int, *, failing: bool) -> Counts:
     new = Counts(requests=n, errors=n - ok, latency=Histogram({}))
     new.latency.add(FAST, n)
     return Counts.merged((before, new))
+
+
+def _collected(plan: dict[str, Any]) -> StepReport:
+    checks = tuple(Check(name=i["reference"], verdict=Verdict.PASS, message="removed") for i in plan["items"])
+    return StepReport(reason="Collected", message="", checks=checks)
 
 
 def _load_report(plan: dict[str, Any]) -> LoadReport:

@@ -134,7 +134,9 @@ def test_golden_rows_that_the_model_does_not_answer_are_replaced(published: Any,
     assert fetch(workspace, folder)[0] == 0
 
 
-def test_manifest_is_written_last(published: Any, monkeypatch: pytest.MonkeyPatch, workspace: Any) -> None:
+def test_reference_is_written_first_and_manifest_last(
+    published: Any, monkeypatch: pytest.MonkeyPatch, workspace: Any
+) -> None:
     written: list[str] = []
     for name in ("put", "put_file", "create"):
         original = getattr(ArtifactStore, name)
@@ -145,7 +147,7 @@ def test_manifest_is_written_last(published: Any, monkeypatch: pytest.MonkeyPatc
 
         monkeypatch.setattr(ArtifactStore, name, spy)
     published()
-    assert written == ["model.onnx", "golden.json", "manifest.json", "report.json"]
+    assert written == ["unnamed", "model.onnx", "golden.json", "manifest.json", "report.json"]
 
 
 def test_report_of_a_run_holds_everything(published: Any, workspace: Any) -> None:

@@ -14,6 +14,8 @@ from steeltown.contract.evidence import Counts, Evidence, Pairs, Route
 from steeltown.contract.golden import Golden
 from steeltown.contract.histogram import Histogram
 from steeltown.contract.plans import (
+    CollectItem,
+    CollectPlan,
     Column,
     ColumnType,
     FetchPlan,
@@ -81,6 +83,10 @@ DOCUMENTS: dict[str, tuple[str, str]] = {
             baseline_url="http://b",
             blocks=3,
         ).to_json(),
+    ),
+    "collect": (
+        "collect-plan",
+        CollectPlan(store="s3://b", items=(CollectItem(digest=DIGEST, reference="n.r.u"),)).to_json(),
     ),
     "least step report": ("step-report", StepReport(reason="DataValid", message="").encode()),
     "step report": (

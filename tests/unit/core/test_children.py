@@ -11,11 +11,11 @@ from explore.scenarios import GOOD_A, template
 from explore.schedule import POLICY
 from steeltown.api.base import Resources
 from steeltown.api.trainingrun import TrainingRunSpec
-from steeltown.contract.plans import FetchPlan, FinalisePlan, LoadCheckPlan, PreparePlan
+from steeltown.contract.plans import CollectItem, CollectPlan, FetchPlan, FinalisePlan, LoadCheckPlan, PreparePlan
 from steeltown.contract.version import CONTRACT_VERSION
 from steeltown.core.children import serving
 from steeltown.core.children.changes import apply_if_changed, contains, with_hash
-from steeltown.core.children.jobs import load_check_job, training_job
+from steeltown.core.children.jobs import collect_job, load_check_job, training_job
 from steeltown.core.children.pods import canonical_quantity
 from steeltown.core.children.serving import ServingSpec
 from steeltown.core.plan import Apply, Obj
@@ -32,6 +32,7 @@ SPEC = ServingSpec(
     progress_deadline_seconds=60,
 )
 FETCH = FetchPlan(store="s3://store", digest=LIVE.digest)
+COLLECT = CollectPlan(store="s3://store", items=(CollectItem(digest=LIVE.digest, reference="n.m-v1.u"),))
 LOAD = LoadCheckPlan(model="m", candidate_url="http://c", candidate_digest="d", golden=FETCH, latency_milliseconds=9.0)
 
 
@@ -55,6 +56,7 @@ CHILDREN = {
     "canary Service": serving.canary_service(ROOT, "m", LIVE),
     "baseline Service": serving.baseline_service(ROOT, "m", LIVE),
     "load check": load_check_job(ROOT, "m", "m-load", LOAD, secret="secret", deadline=60, policy=POLICY),
+    "collect": collect_job(ROOT, "m", "m-collect", COLLECT, collects="{}", secret="secret", policy=POLICY),
     "training": run_job(),
 }
 WITH_PODS = {n: c for n, c in CHILDREN.items() if c["kind"] != "Service"}
@@ -111,6 +113,19 @@ def test_every_container_is_told_the_version_of_the_contract(child: Obj) -> None
 def test_trainer_never_sees_the_evaluation_rows() -> None:
     train = next(c for c in containers(run_job()) if c["name"] == "train")
     assert "evaluation" not in {m["name"] for m in train["volumeMounts"]}
+
+
+def test_only_finalise_is_told_the_reference_that_keeps_the_model() -> None:
+    told = {
+        c["name"]: e["value"] for c in containers(run_job()) for e in c["env"] if e["name"] == "STEELTOWN_REFERENCE"
+    }
+    assert told == {"finalise": "n.m.u"}
+
+
+def test_collect_is_tried_once_and_ends_by_itself() -> None:
+    """Another attempt begins only when the requests of this one are surely over."""
+    spec = CHILDREN["collect"]["spec"]
+    assert (spec["backoffLimit"], spec["activeDeadlineSeconds"]) == (0, 600)
 
 
 def test_data_errors_and_usage_errors_are_not_retried() -> None:

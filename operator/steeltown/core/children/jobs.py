@@ -1,4 +1,4 @@
-"""The Job of a training run and the Job of a load check."""
+"""The Job of a training run, the Job of a load check, and the Job that takes old runs out of the store."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from ...api.base import Resources
 from ...api.trainingrun import Train, TrainingRunSpec
 from ...contract import files
 from ...contract.files import Env, ExitCode
-from ...contract.plans import FinalisePlan, LoadCheckPlan, PreparePlan
-from ..naming import training_job_name
+from ...contract.plans import CollectPlan, FinalisePlan, LoadCheckPlan, PreparePlan
+from ..naming import store_reference, training_job_name
+from ..observed.collecting import COLLECTS_ANNOTATION
 from ..ownership import MODEL_LABEL, RUN_LABEL
 from ..plan import Obj
 from ..policy import Policy
@@ -17,7 +18,10 @@ from ..record import sealed_job
 from . import pods
 
 KEEP_SECONDS: Final = 86400
-"""Of a load check. The Job of a run is kept until its result is recorded, however long the operator was away."""
+"""Of a load check, and of a `collect` that failed. The Job of a run is kept until its result is recorded, however
+long the operator was away."""
+COLLECT_SECONDS: Final = 600
+"""Of a `collect`, with the time that its Pod needs to start."""
 OBJECTIVES_ANNOTATION: Final = "steeltown.dev/objectives"
 """The objectives that a run is measured against, as they were when its Job was made: a run never changes when
 its model does. These three stand on the Pod template, which nobody can change."""
@@ -70,7 +74,7 @@ def training_job(
         policy.checker_image,
         finalise.to_json(),
         secret=secret,
-        env={**common, Env.EVALUATION_DIR: files.EVALUATION_DIR},
+        env={**common, Env.EVALUATION_DIR: files.EVALUATION_DIR, Env.REFERENCE: reference_of(root)},
         mounts={**_VOLUMES, **evaluation},
         resources=_step_resources(spec.train),
     )
@@ -102,6 +106,11 @@ def training_job(
     return sealed_job(job, policy)
 
 
+def reference_of(run: Obj) -> str:
+    meta = run["metadata"]
+    return store_reference(meta["namespace"], meta["name"], meta["uid"])
+
+
 def load_check_job(
     root: Obj, model: str, name: str, plan: LoadCheckPlan, *, secret: str, deadline: int, policy: Policy
 ) -> Obj:
@@ -118,6 +127,31 @@ def load_check_job(
             "template": {
                 "metadata": {"labels": pods.pod_labels("loadcheck", model, {})},
                 "spec": pods.pod_spec(containers=[check], volumes=[], restartPolicy="Never"),
+            },
+        },
+    }
+    return sealed_job(job, policy)
+
+
+def collect_job(
+    root: Obj, model: str, name: str, plan: CollectPlan, *, collects: str, secret: str, policy: Policy
+) -> Obj:
+    """One attempt: another one is never made before this one's requests are surely over."""
+    collect = pods.step("collect", policy.checker_image, plan.to_json(), secret=secret, env={}, mounts={})
+    job: Obj = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": pods.metadata(root, name, "collect", {MODEL_LABEL: model}),
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": COLLECT_SECONDS,
+            "ttlSecondsAfterFinished": KEEP_SECONDS,
+            "template": {
+                "metadata": {
+                    "labels": pods.pod_labels("collect", model, {}),
+                    "annotations": {COLLECTS_ANNOTATION: collects},
+                },
+                "spec": pods.pod_spec(containers=[collect], volumes=[], restartPolicy="Never"),
             },
         },
     }

@@ -1,7 +1,7 @@
 """What all our Pods share: labels, owners, Pod Security `restricted`, and the step containers.
 
 User code and untrusted models never meet credentials: only the containers of the checker image (`prepare`,
-`finalise`, `fetch`, `loadcheck`) get the storage Secret, and no Pod gets an API token.
+`finalise`, `fetch`, `loadcheck`, `collect`) get the storage Secret, and no Pod gets an API token.
 """
 
 from __future__ import annotations

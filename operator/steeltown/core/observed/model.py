@@ -26,6 +26,7 @@ from ..policy import Policy
 from ..record import LiveRecord, Outcome, Version
 from . import pods as podview
 from . import trust
+from .collecting import Collecting, collecting
 
 Order = tuple[str, int, str]
 
@@ -143,8 +144,9 @@ def read_status(root: Obj) -> MLModelStatus:
 class ObservedModel:
     """One moment. Derived facts are computed at most once.
 
-    runs: users' own and those that belong to this very model. Those of another model that had its name are about to be
-    collected; their names are still taken (run_names).
+    runs: users' own and those that belong to this very model, but those that are being taken out of the store. Those
+    of another model that had its name are about to be collected; their names are still taken (run_names). leaving:
+    uids of those that are being taken out of the store, and are still here.
     """
 
     root: Obj
@@ -165,6 +167,8 @@ class ObservedModel:
     """Kind -> name -> object: for a router that puts its shares into objects of its own kind."""
     run_names: Collection[str] = ()
     watched_seconds: float = float("inf")
+    collecting: Collecting | None = None
+    leaving: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -172,8 +176,15 @@ class ObservedModel:
     ) -> ObservedModel:
         services = snapshot.of_kind("Service")
         service = services.get(snapshot.root["metadata"]["name"])
+        jobs, pods = snapshot.of_kind("Job"), tuple(snapshot.of_kind("Pod").values())
+        going = collecting(snapshot.root, jobs, pods, policy)
         uid, named = snapshot.root["metadata"]["uid"], snapshot.of_kind(TRAINING_RUN)
-        runs = {n: r for n, r in ((n, run_of(obj, policy)) for n, obj in named.items()) if r.controller in (None, uid)}
+        gone = going.uids if going else frozenset()
+        runs = {
+            n: r
+            for n, r in ((n, run_of(obj, policy)) for n, obj in named.items())
+            if r.controller in (None, uid) and not (gone and r.obj["metadata"]["uid"] in gone)
+        }
         told = record.live_record(snapshot.root, service, status, policy)
         return cls(
             root=snapshot.root,
@@ -187,12 +198,14 @@ class ObservedModel:
             service=service,
             deployments=snapshot.of_kind("Deployment"),
             services=services,
-            jobs=snapshot.of_kind("Job"),
-            all_pods=tuple(snapshot.of_kind("Pod").values()),
+            jobs=jobs,
+            all_pods=pods,
             replicasets=tuple(snapshot.of_kind("ReplicaSet").values()),
             evidence=snapshot.evidence,
             members=snapshot.members,
             watched_seconds=snapshot.watched_seconds,
+            collecting=going,
+            leaving=frozenset(obj["metadata"]["uid"] for obj in named.values()) & gone if gone else gone,
         )
 
     @property
@@ -272,6 +285,11 @@ class ObservedModel:
     def target(self) -> Run | None:
         """The newest finished run, unless it is older than the live one's. It may be rejected, or not eligible."""
         return self._newer[0] if self._newer else None
+
+    @cached_property
+    def newest_eligible(self) -> Run | None:
+        """Unless it is older than the live one's run. It may be rejected."""
+        return next((r for r in self._newer if r.eligible.status == "True"), None)
 
     @cached_property
     def candidate(self) -> Run | None:

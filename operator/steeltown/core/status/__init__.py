@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from ...api.conditions import ConditionType, Finding, build
-from ...api.mlmodel import HistoryEntry, MLModelStatus, Phase, VersionRef, Versions
+from ...api.mlmodel import HistoryEntry, MLModelStatus, Phase, Retention, VersionRef, Versions
 from ..children.serving import VERSION_LABEL
 from ..ownership import MODEL_LABEL
 from ..record import Version
@@ -17,7 +17,7 @@ from .verdict import verdict
 __all__ = ["Standing", "conclude"]
 
 
-def conclude(s: Standing, history: list[HistoryEntry], now: datetime) -> MLModelStatus:
+def conclude(s: Standing, history: list[HistoryEntry], retention: Retention | None, now: datetime) -> MLModelStatus:
     world = s.world
     findings = conditions(s)
     last_word = verdict(s)
@@ -35,6 +35,7 @@ def conclude(s: Standing, history: list[HistoryEntry], now: datetime) -> MLModel
         verdict=last_word,
         switches=max(world.status.switches, s.record.switches if s.record else 0),
         history=history,
+        retention=retention,
     )
 
 

@@ -26,7 +26,7 @@ from ...api.objectives import QualityObjective, RunObjectives
 from ...api.trainingrun import Artifact, CheckResult, Metric, TrainingRunStatus
 from ...contract.reports import MetricComparison, StepReport
 from .. import record
-from ..children.jobs import BASIS_ANNOTATION, COMPARED_ANNOTATION, OBJECTIVES_ANNOTATION
+from ..children.jobs import BASIS_ANNOTATION, COMPARED_ANNOTATION, OBJECTIVES_ANNOTATION, reference_of
 from ..gates import Failure, RunFacts, gates
 from ..naming import training_job_name
 from ..observed import pods as podview
@@ -106,7 +106,12 @@ def succeeded(run: ObservedRun, report: StepReport, policy: Policy) -> Plan:
             "completion_time": rfc3339(run.now),
             "waiting_since": None,
             "rows": prepared.rows if prepared else None,
-            "artifact": Artifact(digest=report.digest, uri=report.uri, size_bytes=report.size_bytes),
+            "artifact": Artifact(
+                digest=report.digest,
+                uri=report.uri,
+                size_bytes=report.size_bytes,
+                reference=reference_of(run.root),
+            ),
             "metrics": [_metric(m) for m in report.metrics][:16],
             "quality_basis": notes.get(BASIS_ANNOTATION),
             "checks": _checks(prepared, report),

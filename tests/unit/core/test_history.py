@@ -180,6 +180,7 @@ def pod_of(job: Obj, code: int, report: StepReport) -> Obj:
     return {
         "kind": "Pod",
         "metadata": {"name": "p", "namespace": "team", "uid": "pu", "ownerReferences": [owner]},
+        "spec": job["spec"]["template"]["spec"],
         "status": {"containerStatuses": [{"name": "collect", "state": ended, "restartCount": 0}]},
     }
 

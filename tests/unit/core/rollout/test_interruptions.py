@@ -11,7 +11,7 @@ from steeltown.api.mlmodel import Phase
 from steeltown.contract.histogram import Histogram
 from steeltown.contract.reports import LoadReport, LoadSide
 from steeltown.core.record import Outcome, Version
-from steeltown.core.rollout import PHASES, Context, begin, decide, wanted
+from steeltown.core.rollout import PHASES, Context, Wanted, begin, decide, wanted
 from steeltown.core.rollout.phase import Stay, To
 from structs import (
     ID,
@@ -52,6 +52,21 @@ def test_phases_stand_in_order_under_their_own_names() -> None:
         ("LoadChecking", "ServingPerformance"),
         ("Shifting", "CanaryPassed"),
     ]
+
+
+def test_what_a_phase_does_not_ask_for_is_not_there() -> None:
+    assert Wanted() == Wanted(
+        candidate=None,
+        canary_service=False,
+        baseline=False,
+        keep=(),
+        live=None,
+        grants=False,
+        share=None,
+        actions=(),
+        observe=False,
+        route_first=False,
+    )
 
 
 def test_rollout_begins_with_the_first_phase_and_an_intent_of_its_own() -> None:

@@ -151,6 +151,7 @@ def test_why_there_is_no_measurement_is_told(says: Any, words: str) -> None:
         (checked(GOOD), 0, 10, None),
         ({**checked(GOOD), "old": "crashing"}, -1, 0, "the live version answers nobody"),
         ({**checked(GOOD), **ALONE}, -1, 0, "there is no other version"),
+        ({**checked(GOOD), **IN_PLACE, "new": "crashing"}, -1, 0, "there is no other version"),
     ],
     ids=case,
 )

@@ -154,5 +154,9 @@ def test_how_it_ended_and_why_reach_the_history() -> None:
     )
 
 
+def test_one_begun_before_endings_were_recorded_counts_as_rejected() -> None:
+    assert ROLLING_BACK.decide(situation(Phase.ROLLING_BACK)) == Done(result="RolledBack", reason="RolledBack")
+
+
 def test_is_asked_again() -> None:
     assert ROLLING_BACK.decide(situation(Phase.ROLLING_BACK, **REJECTED)) == Stay(requeue_after=30)

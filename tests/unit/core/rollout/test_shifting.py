@@ -92,6 +92,8 @@ def seen(requests: int = 0, errors: int = 0, *, live_errors: int = 0, step: int 
         ({"old": "crashing ready"}, "stay"),
         ({"old": "busy"}, "stay"),
         ({"old": fleet(OLD, "once-crashed", observed=False)}, "stay"),  # a hand's edit that no controller has seen
+        ({"old": fleet(OLD, "ready crashing", observed=False)}, "stay"),
+        ({"old": fleet(OLD, "crashing", ready=1)}, "stay"),
         ({"old": "pulling crashing"}, "to Promoting"),
         ({"old": None, "live": None}, "fail Superseded (Superseded)"),
         # Pods that are not ours

@@ -2,7 +2,7 @@
 
 Traffic follows capacity: a step's share is put in force once enough replicas are ready, until then the share before
 it stays (I3). What was measured while Pods that are not ours answered under our labels is void: the share is cut to
-zero, and the step is measured anew when they are gone.
+zero, and the step is measured anew when they are gone. It is void, too, when the platform took the canary's Pods away.
 """
 
 from __future__ import annotations
@@ -84,7 +84,24 @@ def _decide(c: Context) -> Decision:
     if c.live_is_broken:
         shown = found(c.rollout, ConditionType.CANARY_PASSED, true(Reason.WITHIN_OBJECTIVES, LIVE_IS_BROKEN))
         return enter(c, Phase.PROMOTING, shown)
+    if c.router.in_force(c.world, share) and _taken_away(c):
+        return _anew(c)
     return _judged(c, c.router.measured(c.world, share))
+
+
+def _taken_away(c: Context) -> bool:
+    """The canary has no Pod, and for no fault of its own: a drain, an eviction, a node that is gone.
+
+    Requests that are handed over now meet nobody and count as errors, which say nothing about the model (I13). A Pod
+    whose phase is Running has had its chance, also between two crashes.
+    """
+    return not any((p.get("status") or {}).get("phase") == "Running" for p in c.candidate_pods)
+
+
+def _anew(c: Context) -> Decision:
+    told = unknown(Reason.CAPACITY_MISSING, f"at {c.rollout.weight}%: the canary lost its Pods: it is measured anew")
+    lost = found(c.rollout, ConditionType.CANARY_PASSED, told)
+    return replace(enter(c, Phase.SHIFTING, lost, restarts=c.rollout.restarts + 1), forward=False)
 
 
 def _disturbed(c: Context) -> Decision:

@@ -14,6 +14,7 @@ from typing import Final
 from ...api.conditions import ConditionType, Reason, true, unknown
 from ...api.mlmodel import Phase, RolloutStatus
 from ..judge.verdict import Looks, Result, judge_canary, needed_requests
+from ..observed import pods as podview
 from ..routing.router import Measured, Share
 from .phase import Context, Decision, Fail, Inconclusive, RolloutPhase, Stay, To, Wanted, enter, enter_disturbed, found
 
@@ -47,7 +48,9 @@ def _needed_replicas(c: Context) -> int:
 
 
 def _capable(c: Context) -> bool:
-    return c.world.ready(c.candidate) >= _needed_replicas(c)
+    """As its Deployment and its Pods say: the watch of the one may be behind that of the other."""
+    ready = sum(podview.is_ready(p) for p in c.candidate_pods)
+    return min(ready, c.world.ready(c.candidate)) >= _needed_replicas(c)
 
 
 def _share(c: Context) -> Share | None:

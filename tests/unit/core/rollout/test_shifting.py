@@ -151,6 +151,8 @@ OFF = share(window=f"{ID}-disturbed", weight=0, canary=None)
         # traffic follows capacity
         ({"new": "unready"}, 1, None),
         ({"new": None}, 1, None),
+        ({"new": fleet(NEW, "", ready=1)}, 1, None),  # its Pods are gone, its Deployment does not know yet
+        ({"new": fleet(NEW, "ready", ready=0)}, 1, None),
         ({"new": "ready unready", "replicas": 4, **LAST}, 2, None),
         ({"new": "ready ready", "replicas": 4, **LAST}, 2, share(1)),
         ({"new": "ready unready", "replicas": 3, **LAST}, 2, None),

@@ -71,6 +71,7 @@ _STATES: Final[dict[str, tuple[str, Obj]]] = {
     "store-down": ("fetch", _BACK_OFF | _ended(int(ExitCode.TRANSIENT), "connection refused", restarts=7)),
     "unschedulable": ("server", {}),
 }
+_PENDING: Final = ("starting", "pulling", "misconfigured", "not-fetched", "store-down", "unschedulable")
 _READY: Final = ("ready", "once-crashed", "just-crashed", "leaving")
 
 
@@ -89,9 +90,11 @@ def pod(name: str, labels: dict[str, str], spec: Obj, word: str, owner: Obj | No
         meta["ownerReferences"] = [{"kind": owner["kind"], "uid": owner["metadata"]["uid"], "controller": True}]
     if state == "leaving":
         meta["deletionTimestamp"] = ago(1)
-    status: Obj = {"podIP": "10.0.0.1", "conditions": conditions, kind: statuses}
+    status: Obj = {"phase": "Running", "podIP": "10.0.0.1", "conditions": conditions, kind: statuses}
+    if state in _PENDING:
+        status["phase"] = "Pending"
     if state == "evicted":
-        status["reason"] = "Evicted"
+        status |= {"phase": "Failed", "reason": "Evicted"}
     return {"kind": "Pod", "metadata": meta, "spec": spec, "status": status}
 
 

@@ -14,6 +14,7 @@ from typing import Final
 from ...api.conditions import ConditionType, Reason, true, unknown
 from ...api.mlmodel import Phase, RolloutStatus
 from ..judge.verdict import Looks, Result, judge_canary, needed_requests
+from ..observed import pods as podview
 from ..routing.router import Measured, Share
 from .phase import Context, Decision, Fail, Inconclusive, RolloutPhase, Stay, To, Wanted, enter, enter_disturbed, found
 
@@ -47,13 +48,18 @@ def _needed_replicas(c: Context) -> int:
 
 
 def _capable(c: Context) -> bool:
-    """Enough replicas are ready, and requests find them."""
-    return c.world.ready(c.candidate) >= _needed_replicas(c) and c.canary_is_reachable
+    """Enough replicas are ready, as their Deployment and their Pods say (the watch of the one may be behind that of the
+    other), and requests find them."""
+    ready = sum(podview.is_ready(p) for p in c.candidate_pods)
+    return min(ready, c.world.ready(c.candidate)) >= _needed_replicas(c) and c.canary_is_reachable
 
 
 def _lost(c: Context, share: Share) -> bool:
-    """The share is in force and the replicas that it needs are gone: what fails now says nothing about the model."""
-    return not _capable(c) and c.router.in_force(c.world, share)
+    """The share is in force and the platform took the replicas that it needs: what fails now says nothing about the
+    model. A Pod that runs and is not ready is the model's own affair."""
+    if _capable(c) or not c.router.in_force(c.world, share):
+        return False
+    return not any(podview.runs_unready(p) for p in c.candidate_pods)
 
 
 def _share(c: Context) -> Share | None:

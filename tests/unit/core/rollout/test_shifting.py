@@ -59,6 +59,19 @@ def seen(requests: int = 0, errors: int = 0, *, live_errors: int = 0, step: int 
         ({**seen(400), "rollout": {"restarts": 1}}, "stay"),
         ({**seen(400), "old": "unready"}, "stay"),  # evidence of a Pod that answers nobody
         ({}, "stay"),
+        # requests that met nobody because the platform took the canary's Pods away say nothing about it
+        ({**seen(100, 100), "new": "unschedulable"}, "record Shifting 0"),
+        ({**seen(100, 100), "new": "evicted starting"}, "record Shifting 0"),
+        ({**seen(100, 100), "new": "leaving pulling"}, "record Shifting 0"),
+        ({**seen(100, 100), "new": "store-down"}, "record Shifting 0"),
+        ({**seen(100, 100), "new": ""}, "record Shifting 0"),
+        ({**seen(400), "new": ""}, "record Shifting 0"),
+        ({**seen(100, 100), "new": "", "frozen": True}, "record Shifting 0"),
+        ({**seen(100, 100), "new": "ready unschedulable"}, "fail CanaryPassed ErrorRateTooHigh"),
+        ({**seen(100, 100), "new": "unready"}, "fail CanaryPassed ErrorRateTooHigh"),  # it runs and answers nobody
+        ({**seen(100, 100), "new": "crashed"}, "fail CanaryPassed ErrorRateTooHigh"),
+        ({**seen(100, 100), "new": "crashing starting"}, "fail CanaryPassed ErrorRateTooHigh"),
+        ({**seen(100, 100), "new": "", "route": None}, "fail CanaryPassed ErrorRateTooHigh"),
         # time
         ({**seen(10), "seconds": 599}, "stay"),
         ({**seen(10), **LATE, "frozen": True}, "stay"),
@@ -138,6 +151,8 @@ OFF = share(window=f"{ID}-disturbed", weight=0, canary=None)
         # traffic follows capacity
         ({"new": "unready"}, 1, None),
         ({"new": None}, 1, None),
+        ({"new": fleet(NEW, "", ready=1)}, 1, None),  # its Pods are gone, its Deployment does not know yet
+        ({"new": fleet(NEW, "ready", ready=0)}, 1, None),
         ({"new": "ready unready", "replicas": 4, **LAST}, 2, None),
         ({"new": "ready ready", "replicas": 4, **LAST}, 2, share(1)),
         ({"new": "ready unready", "replicas": 3, **LAST}, 2, None),
@@ -192,6 +207,7 @@ def test_without_a_live_version_nothing_is_shared() -> None:
         ({**seen(400), "rollout": {"restarts": 3}, "route": step_route(0, 3)}, 0, 10, 3, False),
         ({**seen(400), "pods": [LURE], "rollout": {"restarts": 3}}, 0, 10, 3, True),
         ({"rollout": {"disturbed": True, "restarts": 3}}, 0, 10, 4, False),
+        ({**seen(100, 100), "new": "", "rollout": {"restarts": 3}, "route": step_route(0, 3)}, 0, 10, 4, False),
         (seen(400), 1, 50, 0, False),
     ],
     ids=case,

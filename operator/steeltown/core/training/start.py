@@ -39,7 +39,12 @@ def start(run: ObservedRun, refusals: tuple[Refusal, ...], policy: Policy) -> Pl
         held = waiting(run, Reason.APPLY_REFUSED, message, until=deadline)
         return Plan(actions=(Create(job),), status=held.status, events=held.events, requeue_after=held.requeue_after)
     started = run.status.model_copy(
-        update={"job_name": job["metadata"]["name"], "start_time": rfc3339(run.now), "phase": "Pending"}
+        update={
+            "job_name": job["metadata"]["name"],
+            "start_time": rfc3339(run.now),
+            "waiting_since": rfc3339(run.now),
+            "phase": "Pending",
+        }
     )
     return Plan(
         actions=(Create(job),),

@@ -8,6 +8,7 @@ change it, and a mesh may add a container of its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ _FIELDS: Final = (
 )
 _PROBES: Final = ("startupProbe", "readinessProbe", "livenessProbe")
 _SHARED: Final = ("shareProcessNamespace", "hostPID", "hostIPC", "hostNetwork", "hostAliases", "dnsConfig")
+_IDENTITY: Final = re.compile(r"(AWS|AZURE|GOOGLE)_[A-Z0-9_]+")
 _REPORT: Final = "/dev/termination-log"
 """The API server's default, so a template has it only once it is stored."""
 
@@ -54,6 +56,28 @@ def container(c: Obj) -> Obj:
     report = c.get("terminationMessagePath", _REPORT)
     commands = {p: command for p in _PROBES if (command := (c.get(p) or {}).get("exec"))}
     return _given(c, _FIELDS) | commands | ({} if report == _REPORT else {"terminationMessagePath": report})
+
+
+def without_identity(c: Obj, written: Obj, spec: Obj) -> Obj:
+    """The container less what a cloud adds to every Pod for its workload identity: where a token lies, and the token.
+
+    written: the container as the operator wrote it, of which nothing is taken away. spec: of the Pod, for its volumes.
+    Without this no Pod of a namespace whose service account has a cloud role would be listened to.
+    """
+    own = {e["name"] for e in written.get("env") or ()}
+    env = [e for e in c.get("env") or () if e["name"] in own or not _IDENTITY.fullmatch(e["name"])]
+    tokens = {v["name"] for v in spec.get("volumes") or () if _holds_tokens(v)}
+    mounts = [m for m in c.get("volumeMounts") or () if not (m["name"] in tokens and _among_secrets(m["mountPath"]))]
+    return {**c, "env": env, "volumeMounts": mounts}
+
+
+def _holds_tokens(volume: Obj) -> bool:
+    sources = (volume.get("projected") or {}).get("sources") or ()
+    return bool(sources) and all(set(source) == {"serviceAccountToken"} for source in sources)
+
+
+def _among_secrets(path: str) -> bool:
+    return path.startswith("/var/run/secrets/") and ".." not in path
 
 
 def shared(spec: Obj) -> Obj:

@@ -196,6 +196,11 @@ def keep_result(run: Obj, final: Obj, policy: Policy) -> Annotate:
     return _annotate(run, RESULT_ANNOTATION, seal.sealed(policy.seal_key, _about_run("result", run), kept))
 
 
+def has_result(run: Obj) -> bool:
+    """A sealed result stands on the run, by whomever: cheap, for every run at every resync."""
+    return f'"{seal.SEAL}"' in _annotations(run).get(RESULT_ANNOTATION, "")
+
+
 def run_result(run: Obj, policy: Policy) -> TrainingRunStatus | None:
     """The final status as the annotation remembers it; None unless the operator wrote it about exactly this spec."""
     text = _annotations(run).get(RESULT_ANNOTATION)

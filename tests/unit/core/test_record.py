@@ -375,3 +375,16 @@ def test_upgrade_moves_nothing_and_forgets_no_rejection(second: Behaviour, live:
     assert "rollout" not in made.status
     after = {c["type"]: (c["status"], c["reason"]) for c in made.status["conditions"]}
     assert after["Ready"] == {"m-v2": ("True", "Promoted"), "m-v1": ("False", "RolledBack")}[live]
+
+
+def test_upgrade_makes_nothing_older_look_newer_than_a_live_version_whose_run_is_gone() -> None:
+    """Version 0.1 noted in plain text when that run was created. Its Deployment is no older than the run."""
+    explorer, seen = settled(GOOD_B)
+    before = old(seen)
+    left = {MODEL + "-v1": before.members["TrainingRun"]["m-v1"]}
+    before = replace(before, members={**before.members, "TrainingRun": left})
+    root = {**before.root, "spec": {**before.root["spec"], "training": {}}}
+    made = plan_model(replace(before, root=root), explorer.cluster.now, POLICY)
+    assert made.status is not None
+    assert "rollout" not in made.status
+    assert made.status["versions"]["live"]["run"] == "m-v2"

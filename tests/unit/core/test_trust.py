@@ -112,6 +112,19 @@ def beside(**more: Any) -> Callable[[Obj], object]:
     return lambda p: p["spec"]["containers"].append({"name": "istio-proxy", "image": "istio/proxyv2", **more})
 
 
+def identity(path: str = "/var/run/secrets/eks.amazonaws.com/serviceaccount", **volume: Any) -> Callable[[Obj], object]:
+    """What the webhook of a cloud adds to each container, so that it may take on a role."""
+    token = {"projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}
+
+    def add(found: Obj) -> None:
+        found["spec"]["volumes"].append({"name": "aws-iam-token", **(volume or token)})
+        for container in (*found["spec"]["initContainers"], *found["spec"]["containers"]):
+            container["env"].append({"name": "AWS_ROLE_ARN", "value": "arn:aws:iam::1:role/team"})
+            container["volumeMounts"].append({"name": "aws-iam-token", "mountPath": path, "readOnly": True})
+
+    return add
+
+
 MODEL_VOLUME = [{"name": "model", "mountPath": "/m"}]
 NOT_OURS: dict[str, Callable[[Obj], object]] = {
     "patched image": lambda p: server(p).update(image="theirs"),
@@ -133,6 +146,13 @@ NOT_OURS: dict[str, Callable[[Obj], object]] = {
     "names of hosts": lambda p: p["spec"].update(hostAliases=[{"ip": "10.0.0.1", "hostnames": ["store"]}]),
     "ephemeral container that mounts our volume": ephemeral(volumeMounts=MODEL_VOLUME),
     "ephemeral container in our processes": ephemeral(targetContainerName="server"),
+    "token over the image's code": identity("/app"),
+    "token over the image's code, by a detour": identity("/var/run/secrets/../../../app"),
+    "files of theirs where tokens lie": identity(configMap={"name": "theirs"}),
+    "files of theirs beside a token": identity(
+        projected={"sources": [{"serviceAccountToken": {}}, {"configMap": {"name": "theirs"}}]}
+    ),
+    "library for every process": lambda p: server(p)["env"].append({"name": "LD_PRELOAD", "value": "/tmp/x.so"}),
     "sidecar that mounts our volume": beside(volumeMounts=MODEL_VOLUME),
 }
 STILL_OURS: dict[str, Callable[[Obj], object]] = {
@@ -140,6 +160,7 @@ STILL_OURS: dict[str, Callable[[Obj], object]] = {
     "a mesh's volumes": lambda p: p["spec"]["volumes"].append({"name": "istio-envoy", "emptyDir": {}}),
     "a mesh's init container": lambda p: p["spec"]["initContainers"].insert(0, {"name": "istio-init", "image": "i"}),
     "probes that a mesh takes over": lambda p: server(p)["readinessProbe"]["httpGet"].update(port=15020),
+    "a cloud's workload identity": identity(),
     "resources of a limit range": lambda p: server(p).update(resources={"limits": {"cpu": "1"}}),
     "images pulled each time": lambda p: server(p).update(imagePullPolicy="Always"),
     "a toleration": lambda p: p["spec"].update(tolerations=[{"key": "x"}]),

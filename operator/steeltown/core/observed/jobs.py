@@ -75,12 +75,15 @@ class JobView:
     def ended(self, container: str) -> podview.Termination | None:
         return podview.termination(self.pod, container) if self.pod else None
 
-    def awaits_pod(self, now: datetime) -> bool:
-        """It is over, but the end of its Pod may not have arrived yet: the watches of the two are not in step."""
+    def awaits_pod(self, now: datetime, watched_seconds: float = float("inf")) -> bool:
+        """It is over, but the end of its Pod may not have arrived yet: the watches of the two are not in step.
+
+        watched_seconds: for how long this process has watched. What was over long before may still be on its way to it.
+        """
         stamp = (self.over_condition or {}).get("lastTransitionTime")
         if not stamp or (self.pod is not None and podview.first_failure(self.pod)):
             return False
-        return now - parse_time(str(stamp)) < REPORT_GRACE
+        return now - parse_time(str(stamp)) < REPORT_GRACE or watched_seconds < REPORT_GRACE.total_seconds()
 
     def step_report(self, container: str, *, ok_only: bool = False) -> StepReport | None:
         ended = self.ended(container)

@@ -269,10 +269,7 @@ class ObservedModel:
     @cached_property
     def live_order(self) -> Order | None:
         """Of the run that is live; recorded with it, so that deleting the run makes nothing older newer."""
-        if self.record is None:
-            return None
-        run = self.runs.get(self.record.live.run)
-        return order(self.record.live.run, self.record.created or (run.created if run else ""))
+        return order(self.live.run, self.created(self.live)) if self.live else None
 
     @cached_property
     def _newer(self) -> list[Run]:
@@ -345,11 +342,15 @@ class ObservedModel:
         return run
 
     def created(self, version: Version) -> str:
-        """When the run of `version` was created, also after it is gone, as long as the version is live."""
+        """When the run of `version` was created, also after it is gone, as long as the version is live.
+
+        Where nothing has noted it (a record of version 0.1 is lost): when the version's Deployment was.
+        """
         if self.record and version == self.record.live and self.record.created:
             return self.record.created
-        run = self.runs.get(version.run)
-        return run.created if run else ""
+        if run := self.runs.get(version.run):
+            return run.created
+        return str((self.deployment(version) or {"metadata": {}})["metadata"].get("creationTimestamp", ""))
 
     # --- children and Pods -------------------------------------------------------------------------------------------
 

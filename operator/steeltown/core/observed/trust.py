@@ -62,7 +62,9 @@ def runs(pod: Obj, template: Obj) -> bool:
     found = {c["name"]: c for c in program.containers(spec)}
     for container in program.containers(template):
         actual = found.pop(container["name"], None)
-        if actual is None or program.container(actual) != program.container(container):
+        if actual is None:
+            return False
+        if program.container(program.without_identity(actual, container, spec)) != program.container(container):
             return False
     return not any(_looks_in(c, volumes) for c in found.values())
 

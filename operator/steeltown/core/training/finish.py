@@ -159,13 +159,13 @@ def _finish(run: ObservedRun, status: TrainingRunStatus, findings: Findings, not
 def after_the_end(snapshot: Snapshot, status: TrainingRunStatus, now: datetime, policy: Policy) -> Plan:
     """The end stands for good. Its Job is removed: at once if it still runs (its deadline passed), else after a day.
 
-    A result that somebody took off is put back: the status is the other witness. One that was changed is left: it opens
-    as nothing, and to tell would cost each run a look into its seal at every resync.
+    A result that somebody took off is put back, and one without a seal (of version 0.1) is sealed: the status is the
+    other witness. One that was changed is left: it opens as nothing, and to tell would cost each run a look into its
+    seal at every resync.
     """
     root = snapshot.root
     again: tuple[Action, ...] = ()
-    noted = record.RESULT_ANNOTATION in (root["metadata"].get("annotations") or {})
-    if not noted and status.reason not in _UNKEPT:
+    if not record.has_result(root) and status.reason not in _UNKEPT:
         again = (record.keep_result(root, status.dump(), policy),)
     job = snapshot.of_kind("Job").get(training_job_name(root["metadata"]["name"]))
     if job is None or controller_uid(job) != root["metadata"]["uid"] or "deletionTimestamp" in job["metadata"]:

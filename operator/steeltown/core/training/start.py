@@ -44,6 +44,7 @@ def start(run: ObservedRun, refusals: tuple[Refusal, ...], policy: Policy) -> Pl
             "job_name": job["metadata"]["name"],
             "job_seal": seal_of(job),
             "start_time": rfc3339(run.now),
+            "waiting_since": rfc3339(run.now),
             "phase": "Pending",
         }
     )

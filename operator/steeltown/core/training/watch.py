@@ -33,11 +33,11 @@ def watch(run: ObservedRun, policy: Policy) -> Plan:
         report = job.step_report("finalise")
         if report is not None and report.digest:
             return succeeded(run, report, policy)
-        if job.awaits_pod(run.now):
+        if job.awaits_pod(run.now, run.watched_seconds):
             return Plan(requeue_after=REPORT_GRACE.total_seconds())
         return failed(run, Failure(reason=Reason.RESULT_MISSING, message=_why_no_report(job)), policy)
     if job.failed is not None:
-        if job.failed.get("reason") != "DeadlineExceeded" and job.awaits_pod(run.now):
+        if job.failed.get("reason") != "DeadlineExceeded" and job.awaits_pod(run.now, run.watched_seconds):
             return Plan(requeue_after=REPORT_GRACE.total_seconds())
         return failed(run, _failure(job, job.failed), policy)
     return _progress(run, job, policy)

@@ -1,0 +1,101 @@
+"""What a run is measured against, and with what: taken from the model where that names it, and from no status."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from explore.scenarios import GOOD_A, GOOD_B, template
+from steeltown.api.trainingrun import TrainingRunSpec
+from steeltown.contract.plans import TaskType
+from steeltown.core.plan import Obj
+from steeltown.core.record import LiveRecord, Version
+from training_worlds import LIVE, MODEL, created, plans, run, service
+
+ROWS_OF_THE_RUN = template(GOOD_A)["evaluation"]["data"]["uri"]
+FROZEN = {"uri": "s3://frozen/rows.csv", "digest": GOOD_B.data_digest}
+REGRESSION = {"type": "Regression", "target": "minutes", "features": ["distance"]}
+
+
+def model(status: Obj | None = None, **spec: Any) -> Obj:
+    return {**MODEL, "spec": {**MODEL["spec"], **spec}, "status": status or {}}
+
+
+EVALUATIONS: dict[str, tuple[Obj, Obj, str | None, str | None]] = {
+    "of the run": (model(), run(), ROWS_OF_THE_RUN, "y"),
+    "of the model": (model(evaluation={"data": FROZEN}), run(), FROZEN["uri"], "y"),
+    "of the model, with its task": (
+        model(evaluation={"data": FROZEN, "task": REGRESSION}),
+        run(),
+        FROZEN["uri"],
+        "minutes",
+    ),
+    "of the model, where the run has none": (
+        model(evaluation={"data": FROZEN, "task": REGRESSION}),
+        run(evaluation=None, task=None),
+        FROZEN["uri"],
+        "minutes",
+    ),
+    "none": (model(), run(evaluation=None), None, "y"),
+}
+
+
+@pytest.mark.parametrize(("owner", "root", "rows", "target"), EVALUATIONS.values(), ids=EVALUATIONS)
+def test_rows_and_task_of_the_model_win_over_those_of_the_run(
+    owner: Obj, root: Obj, rows: str | None, target: str | None
+) -> None:
+    root = {**root, "spec": {k: v for k, v in root["spec"].items() if v is not None}}
+    prepare, finalise = plans(created(root, owner))
+    assert (prepare.evaluation.uri if prepare.evaluation else None) == rows
+    assert prepare.task == finalise.task
+    assert (finalise.task.target if finalise.task else None) == target
+    if target == "minutes":
+        assert finalise.task is not None
+        assert (finalise.task.type, finalise.task.features) == (TaskType.REGRESSION, ("distance",))
+
+
+OTHER = "sha256:" + "d" * 64
+KNOWN = {"versions": {"live": {"run": "m-v7", "digest": OTHER, "rows": 1000}}, "switches": 1}
+COMPARED: dict[str, tuple[tuple[Obj, ...], str | None]] = {
+    "nothing is live": ((model(),), None),
+    "as the record says": ((model(), service(LIVE)), LIVE.live.digest),
+    "as the record says, with the status lost": ((model({}), service(LIVE)), LIVE.live.digest),
+    "as the record says, before the status follows": ((model(KNOWN), service(LIVE)), LIVE.live.digest),
+    "as the status says, with the record lost": ((model(KNOWN),), OTHER),
+    "not as a record of another model says": (
+        (model(), service(LIVE, root={**MODEL, "metadata": {**MODEL["metadata"], "name": "n"}})),
+        None,
+    ),
+    "not as a record of long ago says": (
+        (
+            model(KNOWN),
+            service(LiveRecord(live=Version(run="m-v0", digest=LIVE.live.digest), switches=0)),
+        ),
+        OTHER,
+    ),
+}
+
+
+@pytest.mark.parametrize(("members", "digest"), COMPARED.values(), ids=COMPARED)
+def test_run_is_compared_with_the_version_that_is_live(members: tuple[Obj, ...], digest: str | None) -> None:
+    job = created(run(), *members)
+    _, finalise = plans(job)
+    assert (finalise.live.digest if finalise.live else None) == digest
+    assert job["metadata"]["annotations"]["steeltown.dev/compared-with"] == (digest or "")
+
+
+def test_rows_are_compared_with_those_of_the_live_version() -> None:
+    objectives = {**MODEL["spec"]["objectives"], "data": {"rows": {"minRatioToLive": "0.5"}}}
+    prepare, _ = plans(created(run(), model(KNOWN, objectives=objectives)))
+    assert [(c.name, c.parameters) for c in prepare.demands] == [("rows", {"min": 500})]
+
+
+def test_run_takes_nothing_from_the_objectives_of_its_model() -> None:
+    lax = run(objectives={"quality": [{"metric": "accuracy", "min": "0.1", "mode": "Observe"}]})
+    kept = created(lax)["metadata"]["annotations"]["steeltown.dev/objectives"]
+    assert kept == created(run())["metadata"]["annotations"]["steeltown.dev/objectives"]
+    assert '"min":"0.8"' in kept
+
+
+def test_spec_of_the_tests_is_one_that_can_be_read() -> None:
+    assert TrainingRunSpec.model_validate(run()["spec"]).train is not None

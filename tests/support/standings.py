@@ -135,9 +135,11 @@ def model(
     entries: Iterable[HistoryEntry] = (),
     in_flight: RolloutStatus | None = None,
     status: Obj | None = None,
+    taken: Iterable[str] = (),
     **spec: Any,
 ) -> ObservedModel:
-    """live: its run, with one replica ready unless `ready` (run -> replicas) says other."""
+    """live: its run, with one replica ready unless `ready` (run -> replicas) says other. taken: names of runs
+    of another model."""
     counts = {**({live: 1} if live else {}), **(ready or {})}
     deployments = [deployment(name, ready=n) for name, n in counts.items()]
     told = MLModelStatus.model_validate(status or {})
@@ -154,6 +156,7 @@ def model(
         policy=POLICY,
         now=START,
         runs={r["metadata"]["name"]: Run(r, POLICY) for r in runs},
+        run_names=[*(r["metadata"]["name"] for r in runs), *taken],
         record=live_record,
         service=None,
         deployments={d["metadata"]["name"]: d for d in deployments},

@@ -55,6 +55,7 @@ _STATES: Final[dict[str, tuple[str, Obj]]] = {
     # what the server's container shows, by what a person would say of the Pod
     "ready": ("server", _RUNNING),
     "unready": ("server", _RUNNING),
+    "cut-off": ("server", _RUNNING),  # its node is lost: nobody says that its containers are not ready
     "evicted": ("server", {"state": {"terminated": {"exitCode": 137, "reason": "Error"}}}),
     "starting": ("server", {"state": {"waiting": {"reason": "PodInitializing"}}}),
     "leaving": ("server", _RUNNING),
@@ -71,8 +72,8 @@ _STATES: Final[dict[str, tuple[str, Obj]]] = {
     "store-down": ("fetch", _BACK_OFF | _ended(int(ExitCode.TRANSIENT), "connection refused", restarts=7)),
     "unschedulable": ("server", {}),
 }
-_PENDING: Final = ("starting", "pulling", "misconfigured", "not-fetched", "store-down", "unschedulable")
 _READY: Final = ("ready", "once-crashed", "just-crashed", "leaving")
+_PENDING: Final = ("starting", "pulling", "misconfigured", "not-fetched", "store-down", "unschedulable")
 
 
 def pod(name: str, labels: dict[str, str], spec: Obj, word: str, owner: Obj | None) -> Obj:
@@ -81,6 +82,8 @@ def pod(name: str, labels: dict[str, str], spec: Obj, word: str, owner: Obj | No
     container, shows = _STATES[state]
     ready = "True" if state in _READY else "False"
     conditions = [{"type": "Ready", "status": ready, "lastTransitionTime": ago(float(seconds or 3600))}]
+    if state not in (*_READY, "cut-off"):
+        conditions[0]["reason"] = "ContainersNotReady"
     if state == "unschedulable":
         conditions.append({"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"})
     kind = "initContainerStatuses" if container == "fetch" else "containerStatuses"
@@ -90,9 +93,8 @@ def pod(name: str, labels: dict[str, str], spec: Obj, word: str, owner: Obj | No
         meta["ownerReferences"] = [{"kind": owner["kind"], "uid": owner["metadata"]["uid"], "controller": True}]
     if state == "leaving":
         meta["deletionTimestamp"] = ago(1)
-    status: Obj = {"phase": "Running", "podIP": "10.0.0.1", "conditions": conditions, kind: statuses}
-    if state in _PENDING:
-        status["phase"] = "Pending"
+    phase = "Pending" if state in _PENDING else "Running"
+    status: Obj = {"phase": phase, "podIP": "10.0.0.1", "conditions": conditions, kind: statuses}
     if state == "evicted":
         status |= {"phase": "Failed", "reason": "Evicted"}
     return {"kind": "Pod", "metadata": meta, "spec": spec, "status": status}
@@ -205,11 +207,13 @@ def load_check(
     seconds: float = 3600,
     pod_seen: bool = True,
     forged: bool = False,
+    runs: Obj | None = None,
 ) -> tuple[Obj, tuple[Obj, ...]]:
     """The Job of a load check with its Pods.
 
     says: the report in the end of its Pod. over: Complete or Failed, "" while it runs. seconds: since it ended.
-    pod_seen: False while the watch of Pods has not brought it. forged: made by somebody else.
+    pod_seen: False while the watch of Pods has not brought it. forged: made by somebody else. runs: spec of the Pod, if
+    it is not what the Job says.
     """
     name = load_check_name(MODEL, rollout, attempt)
     fetch = FetchPlan(store="s3://store", digest=NEW.digest)
@@ -237,7 +241,8 @@ def load_check(
         "labels": {},
         "ownerReferences": [{"kind": "Job", "uid": uid, "controller": True}],
     }
-    return job, ({"kind": "Pod", "metadata": meta, "spec": {}, "status": {"containerStatuses": [container]}},)
+    spec = runs or job["spec"]["template"]["spec"]
+    return job, ({"kind": "Pod", "metadata": meta, "spec": spec, "status": {"containerStatuses": [container]}},)
 
 
 def run(

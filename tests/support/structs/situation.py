@@ -124,6 +124,7 @@ def situation(
         policy=POLICY,
         now=NOW,
         runs={r["metadata"]["name"]: Run(r, POLICY) for r in known},
+        run_names=[r["metadata"]["name"] for r in known],
         record=record,
         service=services.get(MODEL),
         deployments={f.name: f.deployment for f in serves},

@@ -80,6 +80,11 @@ CASES: dict[str, tuple[ObservedModel, str | None]] = {
         "m-v11",
     ),
     "a number by hand": (model(run("m-v41"), made_from("m-v1", A), training=training(B)), "m-v42"),
+    "runs of a model that had the name": (
+        model(made_from("m-v1", A), training=training(B), taken=["m-v5"]),
+        "m-v6",
+    ),
+    "none but those": (model(training=training(A), taken=["m-v1"]), "m-v2"),
     "names that only begin alike": (
         model(run("m-v7x"), run("mm-v8"), run("m-v12345678901"), training=training(A)),
         "m-v1",

@@ -254,6 +254,8 @@ def as_stored(obj: Obj) -> Obj:
     stored = copy.deepcopy(obj)
     stored["metadata"] |= {"uid": "j", "resourceVersion": "7"}
     stored["metadata"]["annotations"] |= {"batch.kubernetes.io/job-tracking": "", "team.example/note": "x"}
+    stored["metadata"]["annotations"] |= {"steeltown.dev/compared-with": "sha256:theirs"}  # nobody reads it there
+    stored["spec"]["template"]["metadata"]["annotations"] = {"sidecar.example/inject": "no"}
     stored["spec"] |= {"completions": 1, "parallelism": 1, "selector": {"matchLabels": {"controller-uid": "j"}}}
     pod = stored["spec"]["template"]["spec"]
     pod |= {"dnsPolicy": "ClusterFirst", "schedulerName": "default-scheduler", "terminationGracePeriodSeconds": 30}
@@ -295,7 +297,9 @@ SPOILED: dict[str, Callable[[Obj], object]] = {
     "a probe that runs a command": lambda j: container(j).update(livenessProbe={"exec": {"command": ["sh"]}}),
     "one process space": lambda j: pod_spec(j).update(shareProcessNamespace=True),
     "names of hosts": lambda j: pod_spec(j).update(hostAliases=[{"ip": "10.0.0.1", "hostnames": ["store"]}]),
-    "another annotation of ours": lambda j: j["metadata"]["annotations"].update({"steeltown.dev/compared-with": ""}),
+    "another annotation of ours": lambda j: j["spec"]["template"]["metadata"]["annotations"].update(
+        {"steeltown.dev/compared-with": ""}
+    ),
     "another name": lambda j: j["metadata"].update(name="m-load-x-1"),
     "another namespace": lambda j: j["metadata"].update(namespace="other"),
     "no seal": lambda j: j["metadata"].update(annotations={}),

@@ -55,21 +55,30 @@ def seen(requests: int = 10, errors: int = 0, **more: Any) -> dict[str, Any]:
         (seen(new="once-crashed"), "stay"),  # before the bake, and it got over that
         (seen(new="once-crashed", **OVER), "done Promoted"),
         (seen(new="ready busy", replicas=2), "stay"),
-        # nobody answers, although the old version could
-        (seen(new="unready"), "fail CapacityMissing (Superseded)"),
-        (seen(new="unready", **OVER), "fail CapacityMissing (Superseded)"),
-        (seen(new="unschedulable pulling", replicas=2), "fail CapacityMissing (Superseded)"),
-        (seen(new=""), "fail CapacityMissing (Superseded)"),
-        (seen(new=None), "fail CapacityMissing (Superseded)"),
+        # nobody answers, although the old version could: its own doing where it runs
+        (seen(new="unready"), "fail CanaryPassed Crashing"),
+        (seen(new="unready", **OVER), "fail CanaryPassed Crashing"),
+        (seen(new="unready cut-off", replicas=2), "fail CanaryPassed Crashing"),
+        (seen(new="unready pulling", replicas=2), "fail CanaryPassed Crashing"),
         (seen(new="unready@9"), "stay"),
-        (seen(new="unready@10"), "fail CapacityMissing (Superseded)"),
+        (seen(new="unready@10"), "fail CanaryPassed Crashing"),
         (seen(new="unready@9 unready@10", replicas=2), "stay"),
         (seen(new="unready", old="unready"), "stay"),
         (seen(new="unready", old=None), "stay"),
+        (seen(new=fleet(NEW, "unready", ready=0)), "fail CanaryPassed Crashing"),
+        # and else the platform's
+        (seen(new="cut-off"), "fail CapacityMissing (Superseded)"),
+        (seen(new="cut-off", **OVER), "fail CapacityMissing (Superseded)"),
+        (seen(new="cut-off@9"), "stay"),
+        (seen(new="cut-off@10"), "fail CapacityMissing (Superseded)"),
+        (seen(new="cut-off", old="unready"), "stay"),
+        (seen(new="evicted"), "fail CapacityMissing (Superseded)"),
+        (seen(new="unschedulable pulling", replicas=2), "fail CapacityMissing (Superseded)"),
+        (seen(new=""), "fail CapacityMissing (Superseded)"),
+        (seen(new=None), "fail CapacityMissing (Superseded)"),
         (seen(new="", replicas=0), "stay"),
         (seen(new=fleet(NEW, "ready", observed=False)), "stay"),  # an edit that no controller has seen
         (seen(new=fleet(NEW, "", ready=1)), "stay"),  # Pods of the template before answer while it is replaced
-        (seen(new=fleet(NEW, "unready", ready=0)), "fail CapacityMissing (Superseded)"),
         # it passes only if it stands
         (seen(new="ready unready", replicas=2, **OVER), "stay"),
         (seen(new="ready pulling", replicas=2, seconds=659), "stay"),
@@ -158,7 +167,8 @@ def test_is_asked_again(situated: dict[str, Any], seconds: float) -> None:
     [
         (seen(40, 40), "during the bake 40 of 40 requests failed"),
         (seen(new="ready crashing", replicas=2), "during the bake container server exited with code 1"),
-        (seen(new="unready"), "no Pod of m-v2 is ready"),
+        (seen(new="unready"), "no Pod of m-v2 was ready"),
+        (seen(new="cut-off"), "no Pod of m-v2 was ready"),
         (seen(new="ready pulling", replicas=2, seconds=660), "1 of 2 replicas of m-v2 are ready"),
         ({"seconds": 120}, "not every Pod of m-v2 tells what it counted"),
     ],
@@ -173,5 +183,7 @@ def test_why_is_told(situated: dict[str, Any], words: str) -> None:
 def test_pods_that_are_not_ours_change_nothing() -> None:
     """They cannot be told apart by users, but what they answer is counted by nobody, and taken for nobody's Pod."""
     lure = stray(fleet(NEW, "ready").deployment)
-    gone = situation(Phase.BAKING, **seen(new="unready", pods=[lure]))
+    gone = situation(Phase.BAKING, **seen(new="cut-off", pods=[lure]))
     assert in_words(BAKING.decide(gone)) == "fail CapacityMissing (Superseded)"
+    unready = situation(Phase.BAKING, **seen(new="unready", pods=[lure]))
+    assert in_words(BAKING.decide(unready)) == "fail CanaryPassed Crashing"

@@ -215,9 +215,19 @@ def test_missing_evidence_rejects_nothing_while_frozen() -> None:
     assert in_words(decide(c)) == "stay, held: Inconclusive"
 
 
-def test_held_is_told_with_its_sentence_and_asked_again() -> None:
-    c = situation(Phase.LOAD_CHECKING, **unsure(Reason.INCONCLUSIVE), seconds=100)
-    assert decide(c) == Stay(held=("Inconclusive", "why"), requeue_after=500)
+@pytest.mark.parametrize(
+    ("reason", "seconds"),
+    [
+        (Reason.LOAD_CHECK_FAILED, 500),
+        (Reason.JOB_NOT_OURS, 500),
+        (Reason.FOREIGN_PODS, 500),
+        (Reason.INCONCLUSIVE, None),  # it would measure the same: a person says when it is tried again
+        (Reason.GENERATOR_SATURATED, None),
+    ],
+)
+def test_held_is_told_with_its_sentence_and_asked_again_where_it_may_pass(reason: str, seconds: float | None) -> None:
+    c = situation(Phase.LOAD_CHECKING, **unsure(reason), seconds=100)
+    assert decide(c) == Stay(held=(reason, "why"), requeue_after=seconds)
 
 
 # --- what is recorded of a way back ----------------------------------------------------------------------------------
@@ -323,7 +333,8 @@ LURE = stray(fleet(NEW, "ready").deployment)
         ),
         (Phase.LOADING, {"new": "crashing"}, "back: NotLoadable (RolledBack)", "back: NotLoadable (RolledBack)"),
         (Phase.BAKING, {"new": "crashing"}, "back: Crashing (RolledBack)", "back: Crashing (RolledBack)"),
-        (Phase.BAKING, {"new": "unready"}, "back: CapacityMissing (Superseded)", "back: CapacityMissing (Superseded)"),
+        (Phase.BAKING, {"new": "unready"}, "back: Crashing (RolledBack)", "back: Crashing (RolledBack)"),
+        (Phase.BAKING, {"new": "cut-off"}, "back: CapacityMissing (Superseded)", "back: CapacityMissing (Superseded)"),
         # and what goes back goes on
         (Phase.ROLLING_BACK, {"rollout": {"ending": "Superseded"}}, "done Superseded", "done Superseded"),
         (Phase.ROLLING_BACK, {"rollout": {"ending": "RolledBack"}}, "stay", "stay"),

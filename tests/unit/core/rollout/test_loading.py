@@ -29,11 +29,21 @@ LATE: dict[str, Any] = {"seconds": 600}
         ({"fresh": "starting"}, "stay"),
         ({"fresh": None}, "stay"),
         ({"new": "ready crashing", "fresh": "starting"}, "stay"),
-        ({"fresh": "starting", **LATE}, "to LoadChecking"),
+        ({"fresh": "unready"}, "stay"),
+        ({"fresh": "unready", **LATE}, "to LoadChecking"),  # it runs, and does not become ready: its own doing
+        ({"fresh": "unready", **LATE, "frozen": True}, "stay"),
+        ({"fresh": "starting", **LATE}, "inconclusive CapacityMissing (platform)"),
+        ({"fresh": "pulling", **LATE}, "inconclusive ImagePullFailed (platform)"),
+        ({"fresh": "unschedulable", **LATE}, "inconclusive Unschedulable (platform)"),
+        ({"fresh": "store-down", **LATE}, "inconclusive StepFailed (platform)"),
+        ({"fresh": "", **LATE}, "inconclusive CapacityMissing (platform)"),
+        ({"fresh": None, **LATE}, "inconclusive CapacityMissing (platform)"),
         ({"fresh": "starting", **LATE, "frozen": True}, "stay"),
         ({"old": "crashing", "fresh": "starting"}, "to LoadChecking"),
         ({"old": "unready", "fresh": "not-loadable"}, "to LoadChecking"),
-        ({"old": "ready", "fresh": "crashing"}, "stay"),
+        ({"old": "ready", "fresh": "crashing"}, "to LoadChecking"),  # nor by one that cannot start another Pod
+        ({"old": "ready", "fresh": "not-loadable"}, "to LoadChecking"),
+        ({"old": "ready", "fresh": "crashed"}, "stay"),
         ({"old": "unready", "fresh": "pulling"}, "stay"),
         ({"old": "busy", "fresh": "starting"}, "stay"),
         # the model's own fault
@@ -124,6 +134,8 @@ def test_what_was_shown_is_recorded_and_the_next_phase_begins_anew() -> None:
         ({"new": None}, "there is no Pod of it"),
         ({"new": "starting"}, "the container of the server has not started"),
         ({"new": "unschedulable"}, "0/3 nodes are available"),
+        ({"fresh": "unschedulable"}, "the baseline Pod of the live version was not ready within 600 s: 0/3 nodes"),
+        ({"fresh": fleet(OLD, "", fresh=True, refused="exceeded quota: pods")}, "exceeded quota: pods"),
     ],
     ids=case,
 )

@@ -39,6 +39,14 @@ def seen(requests: int = 0, errors: int = 0, *, live_errors: int = 0, step: int 
     return {"route": route, "evidence": evidence, "step": step}
 
 
+GONE: dict[str, Any] = {
+    "route": off_route("disturbed"),
+    "evidence": told(off_route("disturbed"), canary=counts(400)),
+    "rollout": {"disturbed": True},
+}
+"""The share was cut, since who should have answered was gone."""
+
+
 @pytest.mark.parametrize(
     ("situated", "expected"),
     [
@@ -92,9 +100,28 @@ def seen(requests: int = 0, errors: int = 0, *, live_errors: int = 0, step: int 
         ({"new": "", **LATE}, "inconclusive CapacityMissing (platform)"),
         ({"new": "unready", **LATE}, "inconclusive CapacityMissing (platform)"),
         ({"new": "crashing", **LATE}, "fail CanaryPassed Crashing"),
-        ({"new": "crashing"}, "stay"),
+        ({"new": "crashing"}, "fail CanaryPassed Crashing"),  # nothing is to be waited for
+        ({"new": "crashing", "frozen": True}, "fail CanaryPassed Crashing"),
+        ({"new": "crashed"}, "stay"),
+        ({"new": "ready crashing", **seen(400)}, "to Shifting 1"),  # one answers, and the share needs no more
+        ({"new": "ready crashing", "replicas": 4, **LAST}, "fail CanaryPassed Crashing"),
         ({"new": "once-crashed unschedulable", "replicas": 4, **LAST, **LATE}, "inconclusive Unschedulable (platform)"),
-        ({"new": "crashing", **seen(10), **LATE}, "inconclusive Inconclusive"),  # in force: its requests judge it
+        ({"new": "crashing", **seen(10), **LATE}, "fail CanaryPassed Crashing"),
+        # the share is in force, and who should answer is gone: it is void what is measured
+        ({"new": "unschedulable", **seen(400)}, "record Shifting 0"),
+        ({"new": "", **seen(100, 100)}, "record Shifting 0"),
+        ({"new": "leaving", **seen(100, 100)}, "record Shifting 0"),
+        ({"new": "unready", **seen(100, 100), "frozen": True}, "record Shifting 0"),
+        ({"canary_service": False, **seen(100, 100)}, "record Shifting 0"),
+        ({"canary_service": False, **seen(400)}, "record Shifting 0"),
+        ({"canary_service": False}, "stay"),
+        ({"canary_service": False, **LATE}, "inconclusive CapacityMissing (platform)"),
+        ({"new": "", **GONE}, "stay"),
+        ({"new": "", **GONE, **LATE}, "inconclusive CapacityMissing (platform)"),
+        ({"new": "unschedulable", **GONE, **LATE}, "inconclusive Unschedulable (platform)"),
+        ({"canary_service": False, **GONE}, "stay"),
+        (GONE, "to Shifting 0"),
+        ({**GONE, "new": "crashing"}, "fail CanaryPassed Crashing"),
         # a live version that answers nobody does not block its fix
         ({"old": "crashing"}, "to Promoting"),
         ({"old": "not-loadable", **LAST}, "to Promoting"),
@@ -113,7 +140,8 @@ def seen(requests: int = 0, errors: int = 0, *, live_errors: int = 0, step: int 
         ({**seen(400), "pods": [LURE]}, "record Shifting 0"),
         ({**seen(100, 100), "pods": [LURE]}, "record Shifting 0"),
         ({**seen(400), "pods": [LURE], "rollout": {"disturbed": True}}, "stay, held: ForeignPods"),
-        ({"old": "crashing", "pods": [LURE], "rollout": {"disturbed": True}}, "stay, held: ForeignPods"),
+        ({"old": "crashing", "pods": [LURE], "rollout": {"disturbed": True}}, "to Promoting"),  # shares nothing
+        ({"old": "crashing", "pods": [LURE]}, "to Promoting"),
         ({**seen(400), "rollout": {"disturbed": True}}, "to Shifting 0"),
         ({**seen(400), "pods": [stray(fleet(NEW, "ready").deployment, "unready")]}, "to Shifting 1"),
         ({**seen(400), "pods": [stray(fleet(OLD, "ready").deployment)]}, "record Shifting 0"),
@@ -160,7 +188,7 @@ OFF = share(window=f"{ID}-disturbed", weight=0, canary=None)
         ({"new": "ready", "replicas": 0}, 1, share()),
         ({"replicas": 202, **LAST}, 101, None),
         ({"latency": 700}, 1, share(timeout_milliseconds=1400)),
-        # until then the share before stays, and so does one that is in force
+        # until then the share before stays
         (
             {"new": "ready unready", "replicas": 4, **LAST, "route": step_route(0)},
             2,
@@ -171,8 +199,14 @@ OFF = share(window=f"{ID}-disturbed", weight=0, canary=None)
             1,
             share(window=f"{ID}-disturbed", weight=0, canary=None),
         ),
-        ({"new": "unready", "replicas": 4, "route": step_route(0)}, 1, share()),
-        # but never one above the step, and none of another rollout
+        # but one in force is cut when the replicas that it needs are gone, or nobody finds them
+        ({"new": "unready", "replicas": 4, "route": step_route(0)}, 1, OFF),
+        ({"new": "", "route": step_route(0)}, 1, OFF),
+        ({"new": "ready unready", "replicas": 4, **LAST, "route": step_route(1)}, 2, OFF),
+        ({"canary_service": False, "route": step_route(0)}, 1, OFF),
+        ({"canary_service": False}, 1, None),
+        ({"new": "unready", **GONE}, 1, OFF),
+        # and never stays one above the step, and none of another rollout
         ({"new": "unready", "route": step_route(0, weight=11)}, 1, None),
         ({"new": "unready", "route": step_route(0, 1), "rollout": {"restarts": 2}}, 1, share(window=f"{ID}-0-1")),
         ({"new": "unready", "route": step_route(0, window="h999999999-0")}, 1, None),
@@ -206,8 +240,9 @@ def test_without_a_live_version_nothing_is_shared() -> None:
     [
         ({**seen(400), "rollout": {"restarts": 3}, "route": step_route(0, 3)}, 0, 10, 3, False),
         ({**seen(400), "pods": [LURE], "rollout": {"restarts": 3}}, 0, 10, 3, True),
+        ({**seen(400), "new": "", "rollout": {"restarts": 3}, "route": step_route(0, 3)}, 0, 10, 3, True),
         ({"rollout": {"disturbed": True, "restarts": 3}}, 0, 10, 4, False),
-        ({**seen(100, 100), "new": "", "rollout": {"restarts": 3}, "route": step_route(0, 3)}, 0, 10, 4, False),
+        ({"new": "", "rollout": {"disturbed": True, "restarts": 3}}, 0, 10, 3, True),
         (seen(400), 1, 50, 0, False),
     ],
     ids=case,
@@ -253,6 +288,27 @@ def test_a_pass_of_the_last_step_alone_is_the_pass(step: int, status: str, reaso
     assert (finding.status, finding.reason) == (status, reason)
     assert finding.message.startswith(f"{(10, 50)[step]}%: ")
     assert (decision.rollout.fail_look, decision.rollout.pass_look) == (0, 0)
+
+
+def test_replicas_that_went_and_came_back_are_measured_anew() -> None:
+    """A drain is nobody's failure: what failed meanwhile counts neither while it lasts nor after it."""
+    lost = decide(situation(Phase.SHIFTING, **seen(100, 100), new=""))
+    assert isinstance(lost, To)
+    assert lost.rollout.disturbed
+    back = decide(situation(Phase.SHIFTING, **seen(100, 100), rollout=lost.rollout.model_dump()))
+    assert isinstance(back, To)
+    assert (back.rollout.step, back.rollout.restarts, back.rollout.disturbed) == (0, 1, False)
+    anew = situation(Phase.SHIFTING, **seen(100, 100), rollout=back.rollout.model_dump())
+    assert in_words(decide(anew)) == "stay"
+    wanted = SHIFTING.wanted(anew)
+    assert wanted.share == share(window=f"{ID}-0-1")
+
+
+@pytest.mark.parametrize("pods", [[], [LURE]], ids=["no lure", "a lure"])
+def test_what_a_broken_live_version_cannot_share_was_never_shared(pods: list[Any]) -> None:
+    decision = SHIFTING.decide(situation(Phase.SHIFTING, old="crashing", pods=pods, **LAST))
+    assert isinstance(decision, To)
+    assert (decision.rollout.step, decision.rollout.weight, decision.rollout.disturbed) == (-1, 0, False)
 
 
 def test_version_that_could_share_nothing_says_that_the_load_check_is_the_evidence() -> None:

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from steeltown.core import seal
 
 KEY, ABOUT = b"of the operator", ("outcome", "team", "m-v1")
@@ -72,3 +74,28 @@ def test_no_depth_is_an_error() -> None:
     """What can just be read may still be too deep to be written again for its seal."""
     for levels in (*range(700, 1100), 5_000, 16_000):
         assert seal.opened(KEY, ABOUT, deep(levels)) is None
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.text() | st.dictionaries(st.text() | st.just(seal.SEAL), anything).map(json.dumps))
+def test_no_text_of_a_stranger_opens_or_is_an_error(text: str) -> None:
+    assert seal.opened(KEY, ABOUT, text) is None
+
+
+@given(st.dictionaries(st.text(), st.none() | st.booleans() | st.integers() | st.text(), max_size=5))
+def test_what_is_sealed_opens_again(payload: dict[str, Any]) -> None:
+    payload.pop(seal.SEAL, None)
+    assert seal.opened(KEY, ABOUT, seal.sealed(KEY, ABOUT, payload)) == payload
+
+
+@given(st.integers(0, len(GOOD) - 1), st.characters(min_codepoint=32, max_codepoint=126))
+def test_no_character_can_be_changed(at: int, other: str) -> None:
+    text = GOOD[:at] + other + GOOD[at + 1 :]
+    assert seal.opened(KEY, ABOUT, text) in (None, PAYLOAD)
+    assert text == GOOD or seal.opened(KEY, ABOUT, text) is None

@@ -11,11 +11,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
-from ...api.conditions import RUN_GATES, ConditionType, Finding, Reason, false, true, unknown
+from ...api.conditions import RUN_GATES, ConditionType, Finding, Reason, false, parse_time, true, unknown
 from ...api.mlmodel import MLModelSpec, MLModelStatus, RolloutStatus, Stage
 from ...contract.evidence import ROUTE_ANNOTATION, Evidence, Route
 from .. import record
@@ -134,10 +134,32 @@ def read_status(root: Obj) -> MLModelStatus:
     raw = root.get("status") or {}
     for without in ((), ("rollout",), ("rollout", "conditions", "verdict"), tuple(raw)):
         try:
-            return MLModelStatus.model_validate({k: v for k, v in raw.items() if k not in without})
+            status = MLModelStatus.model_validate({k: v for k, v in raw.items() if k not in without})
         except ValidationError:
             continue
+        return (
+            status if status.rollout is None or _sane(status.rollout) else status.model_copy(update={"rollout": None})
+        )
     raise AssertionError("an empty status can be read")
+
+
+MOST_LOOKS: Final = 62
+"""After so many, each at twice the requests of the one before, no number of requests is left."""
+
+
+def _sane(rollout: RolloutStatus) -> bool:
+    """One that this operator may have written: a schema does not tell a time from a text."""
+    looks = (rollout.fail_look, rollout.pass_look)
+    return is_time(rollout.phase_time) and all(0 <= n <= MOST_LOOKS for n in looks)
+
+
+def is_time(text: str) -> bool:
+    """As the API server and the operator write times, in whole seconds."""
+    try:
+        parse_time(text)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, kw_only=True)

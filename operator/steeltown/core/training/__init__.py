@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from ...api.trainingrun import TrainingRunSpec, TrainingRunStatus
 from .. import record
+from ..observed.model import is_time
 from ..observed.run import ObservedRun
 from ..plan import Obj, Plan, Snapshot
 from ..policy import Policy
@@ -47,8 +48,11 @@ def plan_run(snapshot: Snapshot, now: datetime, policy: Policy) -> Plan:
 
 
 def read_status(root: Obj) -> TrainingRunStatus:
-    """The status as it stands; one that cannot be read is none."""
+    """The status as it stands; one that cannot be read is none, and a time that is none was not noted."""
     try:
-        return TrainingRunStatus.model_validate(root.get("status") or {})
+        status = TrainingRunStatus.model_validate(root.get("status") or {})
     except ValidationError:
         return TrainingRunStatus.model_validate({})
+    noted = {"waiting_since": status.waiting_since, "completion_time": status.completion_time}
+    lost = [name for name, text in noted.items() if text is not None and not is_time(text)]
+    return status.model_copy(update=dict.fromkeys(lost)) if lost else status

@@ -8,9 +8,9 @@ import pytest
 from explore.scenarios import GOOD_A, GOOD_B, template
 from steeltown.api.trainingrun import TrainingRunSpec
 from steeltown.contract.plans import TaskType
-from steeltown.core.plan import Obj
+from steeltown.core.plan import Create, Obj, Refusal, Target
 from steeltown.core.record import LiveRecord, Version
-from training_worlds import LIVE, MODEL, created, plans, run, service
+from training_worlds import LIVE, MODEL, created, message, phase, plan, plans, run, service
 
 ROWS_OF_THE_RUN = template(GOOD_A)["evaluation"]["data"]["uri"]
 FROZEN = {"uri": "s3://frozen/rows.csv", "digest": GOOD_B.data_digest}
@@ -99,3 +99,23 @@ def test_run_takes_nothing_from_the_objectives_of_its_model() -> None:
 
 def test_spec_of_the_tests_is_one_that_can_be_read() -> None:
     assert TrainingRunSpec.model_validate(run()["spec"]).train is not None
+
+
+UNREADABLE = {**MODEL, "spec": {"stage": "Prod"}}
+
+
+def test_model_that_cannot_be_read_is_waited_for_and_not_for_ever() -> None:
+    """Nobody knows what the run must be measured against."""
+    early, late = (plan(run(), UNREADABLE, seconds=s) for s in (599, 600))
+    assert (early.actions, phase(early), early.requeue_after) == ((), ("Pending", "ModelNotFound"), 1.0)
+    assert "the spec of MLModel m cannot be read" in message(early)
+    assert phase(late) == ("Failed", "ModelNotFound")
+
+
+def test_job_that_is_refused_is_tried_again_until_the_deadline() -> None:
+    refused = (Refusal(target=Target("Job", "team", "r-run"), message="exceeded quota"),)
+    early, late = (plan(run(), seconds=s, refusals=refused) for s in (599, 600))
+    assert [type(a) for a in early.actions] == [Create]
+    assert early.status is not None
+    assert "jobName" not in early.status, "else it would count as made, and its absence as deleted"
+    assert (phase(late), message(late)) == (("Failed", "ApplyRefused"), "Job r-run: exceeded quota")

@@ -17,7 +17,7 @@ from typing import Final
 from steeltown.contract.files import ExitCode
 from steeltown.contract.reports import StepReport
 
-from .environment import Environment, termination_log
+from .environment import Environment, termination_log, unprefixed
 from .reasons import Reason, StepFailed
 
 STEPS: Final = ("prepare", "finalise", "fetch", "loadcheck", "collect")
@@ -61,4 +61,5 @@ def one_line(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
+    os.environ.update(unprefixed(os.environ))  # obstore reads the environment itself
     sys.exit(main(sys.argv[1:], os.environ))

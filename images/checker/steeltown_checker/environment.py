@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from steeltown.contract import files, reports
-from steeltown.contract.files import Env, ExitCode
+from steeltown.contract.files import STORE_PREFIX, Env, ExitCode
 from steeltown.contract.version import check_version
 
 from .reasons import Reason, StepFailed
@@ -16,6 +17,7 @@ from .reasons import Reason, StepFailed
 TERMINATION_LOG: Final = "STEELTOWN_TERMINATION_LOG"
 MAX_ARTIFACT_BYTES: Final = "STEELTOWN_MAX_ARTIFACT_BYTES"
 DEFAULT_MAX_ARTIFACT_BYTES: Final = 4 << 30
+_OF_A_STORE: Final = re.compile(r"(AWS|AZURE|GOOGLE)_[A-Z0-9_]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,3 +84,12 @@ def _positive(env: Mapping[str, str], name: str, default: int) -> int:
             ExitCode.USAGE,
         )
     return int(text)
+
+
+def unprefixed(env: Mapping[str, str]) -> dict[str, str]:
+    """Settings of the store from keys of the storage Secret that have no name of their own in the plan of the Pod.
+
+    Only `AWS_*`, `AZURE_*` and `GOOGLE_*`: whoever may edit the Secret must not steer anything else in this process.
+    """
+    keys = {k.removeprefix(STORE_PREFIX): v for k, v in env.items() if k.startswith(STORE_PREFIX)}
+    return {k: v for k, v in keys.items() if _OF_A_STORE.fullmatch(k) and k not in env}

@@ -36,6 +36,10 @@ class Env(StrEnum):
     GRPC_PORT = "STEELTOWN_GRPC_PORT"
 
 
+STORE_PREFIX: Final = "STEELTOWN_STORE_"
+"""Under this prefix a step finds every key of the storage Secret, so that none can be taken for anything else."""
+
+
 class ExitCode(IntEnum):
     """Exit codes of `prepare`, `train` and `finalise`, after sysexits.h; 64 and 65 are never retried."""
 

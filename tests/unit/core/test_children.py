@@ -100,6 +100,16 @@ def test_user_code_and_untrusted_models_never_see_the_storage_secret(child: Obj)
     for container in containers(child):
         trusted = container["image"] == POLICY.checker_image
         assert trusted == bool(container.get("envFrom")), container["name"]
+        assert trusted == any("valueFrom" in e for e in container["env"]), container["name"]
+
+
+@each_with_pods
+def test_storage_secret_steers_nothing_but_the_store(child: Obj) -> None:
+    """Whoever may edit it could otherwise run code of their own in ours: LD_PRELOAD, PYTHONPATH, PYTHONSTARTUP."""
+    for container in containers(child):
+        taken = [e["name"] for e in container["env"] if "valueFrom" in e]
+        assert all(name.startswith(("AWS_", "AZURE_", "GOOGLE_")) for name in taken)
+        assert all(source["prefix"] == "STEELTOWN_STORE_" for source in container.get("envFrom") or ())
 
 
 @each_with_pods

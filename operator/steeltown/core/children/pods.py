@@ -11,7 +11,7 @@ from decimal import ROUND_CEILING, Decimal
 from typing import Any, Final
 
 from ...api.base import API_VERSION, Resources
-from ...contract.files import Env
+from ...contract.files import STORE_PREFIX, Env
 from ...contract.version import CONTRACT_VERSION
 from ..ownership import MANAGED_BY_LABEL, MANAGER, MODEL_LABEL
 from ..plan import Obj
@@ -33,6 +33,18 @@ POD_SECURITY: Final[Obj] = {
     "fsGroup": USER,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
+STORE_KEYS: Final = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_ALLOW_HTTP",
+    "GOOGLE_SERVICE_ACCOUNT_KEY",
+    "AZURE_STORAGE_ACCOUNT_NAME",
+    "AZURE_STORAGE_ACCOUNT_KEY",
+)
+"""Keys of the storage Secret that images of every version read; docs/storage.md lists them."""
 STEP_RESOURCES: Final[Obj] = {
     "requests": {"cpu": "50m", "memory": "128Mi"},
     "limits": {"cpu": "2", "memory": "2Gi"},
@@ -114,8 +126,12 @@ def step(
     read_only: frozenset[str] = frozenset(),
     resources: Obj = STEP_RESOURCES,
 ) -> Obj:
-    """A container of the checker image, which alone may open the artifact store."""
-    return container(
+    """A container of the checker image, which alone may open the artifact store.
+
+    Whoever may edit the Secret must not be able to change what our code does (`LD_PRELOAD`, `PYTHONPATH`): only the
+    keys of the store keep their names, all others get a prefix under which nothing looks for them.
+    """
+    made = container(
         command,
         image,
         env={**env, Env.PLAN: plan},
@@ -123,8 +139,14 @@ def step(
         read_only=read_only,
         resources=resources,
         args=[command],
-        envFrom=[{"secretRef": {"name": secret}}],
+        envFrom=[{"prefix": STORE_PREFIX, "secretRef": {"name": secret}}],
     )
+    opened = [_from_secret(secret, key) for key in STORE_KEYS]
+    return {**made, "env": [*made["env"], *opened]}
+
+
+def _from_secret(secret: str, key: str) -> Obj:
+    return {"name": key, "valueFrom": {"secretKeyRef": {"name": secret, "key": key, "optional": True}}}
 
 
 def resources(given: Resources, default: Obj) -> Obj:

@@ -78,7 +78,7 @@ GONE: dict[str, Any] = {
         ({**seen(100, 100), "new": "ready unschedulable"}, "fail CanaryPassed ErrorRateTooHigh"),
         ({**seen(100, 100), "new": "unready"}, "fail CanaryPassed ErrorRateTooHigh"),  # it runs and answers nobody
         ({**seen(100, 100), "new": "crashed"}, "fail CanaryPassed ErrorRateTooHigh"),
-        ({**seen(100, 100), "new": "crashing starting"}, "fail CanaryPassed ErrorRateTooHigh"),
+        ({**seen(100, 100), "new": "crashing starting"}, "fail CanaryPassed Crashing"),
         ({**seen(100, 100), "new": "", "route": None}, "fail CanaryPassed ErrorRateTooHigh"),
         # time
         ({**seen(10), "seconds": 599}, "stay"),
@@ -111,7 +111,8 @@ GONE: dict[str, Any] = {
         ({"new": "unschedulable", **seen(400)}, "record Shifting 0"),
         ({"new": "", **seen(100, 100)}, "record Shifting 0"),
         ({"new": "leaving", **seen(100, 100)}, "record Shifting 0"),
-        ({"new": "unready", **seen(100, 100), "frozen": True}, "record Shifting 0"),
+        ({"new": "unready", **seen(100, 100), "frozen": True}, "fail CanaryPassed ErrorRateTooHigh"),
+        ({"new": "unschedulable", **seen(100, 100), "frozen": True}, "record Shifting 0"),
         ({"canary_service": False, **seen(100, 100)}, "record Shifting 0"),
         ({"canary_service": False, **seen(400)}, "record Shifting 0"),
         ({"canary_service": False}, "stay"),
@@ -200,9 +201,12 @@ OFF = share(window=f"{ID}-disturbed", weight=0, canary=None)
             share(window=f"{ID}-disturbed", weight=0, canary=None),
         ),
         # but one in force is cut when the replicas that it needs are gone, or nobody finds them
-        ({"new": "unready", "replicas": 4, "route": step_route(0)}, 1, OFF),
+        ({"new": "unschedulable", "replicas": 4, "route": step_route(0)}, 1, OFF),
         ({"new": "", "route": step_route(0)}, 1, OFF),
-        ({"new": "ready unready", "replicas": 4, **LAST, "route": step_route(1)}, 2, OFF),
+        ({"new": "ready unschedulable", "replicas": 4, **LAST, "route": step_route(1)}, 2, OFF),
+        # not when they run and are not ready: that is judged
+        ({"new": "unready", "replicas": 4, "route": step_route(0)}, 1, share()),
+        ({"new": "ready unready", "replicas": 4, **LAST, "route": step_route(1)}, 2, share(1)),
         ({"canary_service": False, "route": step_route(0)}, 1, OFF),
         ({"canary_service": False}, 1, None),
         ({"new": "unready", **GONE}, 1, OFF),

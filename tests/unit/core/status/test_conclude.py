@@ -21,7 +21,7 @@ TOO_BAD = run("m-v2", gates={**GATES, "QualityAccepted": ("False", "QualityBelow
 
 
 def concluded(s: Standing) -> MLModelStatus:
-    return conclude(s, s.world.status.history, START)
+    return conclude(s, s.world.status.history, None, START)
 
 
 def of(*runs: Any, **more: Any) -> Standing:

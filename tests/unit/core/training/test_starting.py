@@ -81,7 +81,7 @@ def test_run_is_compared_with_the_version_that_is_live(members: tuple[Obj, ...],
     job = created(run(), *members)
     _, finalise = plans(job)
     assert (finalise.live.digest if finalise.live else None) == digest
-    assert job["metadata"]["annotations"]["steeltown.dev/compared-with"] == (digest or "")
+    assert job["spec"]["template"]["metadata"]["annotations"]["steeltown.dev/compared-with"] == (digest or "")
 
 
 def test_rows_are_compared_with_those_of_the_live_version() -> None:
@@ -92,8 +92,10 @@ def test_rows_are_compared_with_those_of_the_live_version() -> None:
 
 def test_run_takes_nothing_from_the_objectives_of_its_model() -> None:
     lax = run(objectives={"quality": [{"metric": "accuracy", "min": "0.1", "mode": "Observe"}]})
-    kept = created(lax)["metadata"]["annotations"]["steeltown.dev/objectives"]
-    assert kept == created(run())["metadata"]["annotations"]["steeltown.dev/objectives"]
+    kept, own = (
+        created(r)["spec"]["template"]["metadata"]["annotations"]["steeltown.dev/objectives"] for r in (lax, run())
+    )
+    assert kept == own
     assert '"min":"0.8"' in kept
 
 

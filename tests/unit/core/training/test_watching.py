@@ -225,9 +225,9 @@ def test_pod_of_the_job_that_was_altered_is_named() -> None:
 
 FORGERIES: dict[str, Callable[[Obj], Any]] = {
     "another image": lambda j: j["spec"]["template"]["spec"]["containers"][0].update(image="theirs"),
-    "laxer objectives": lambda j: j["metadata"]["annotations"].update({"steeltown.dev/objectives": "{}"}),
-    "no seal": lambda j: j["metadata"]["annotations"].pop("steeltown.dev/seal"),
-    "another seal": lambda j: j["metadata"]["annotations"].update({"steeltown.dev/seal": "0" * 64}),
+    "laxer objectives": lambda j: j["spec"]["template"]["metadata"]["annotations"].update(
+        {"steeltown.dev/objectives": "{}"}
+    ),
     "of a run before it": lambda j: j["metadata"]["ownerReferences"][0].update(uid="before"),
     "of nobody": lambda j: j["metadata"].update(ownerReferences=[]),
 }
@@ -242,6 +242,26 @@ def test_job_that_is_not_ours_is_no_evidence(forge: Callable[[Obj], Any]) -> Non
     assert phase(made) == ("Failed", "JobNotOurs")
     assert "r-run is not the one that the operator made" in message(made)
     assert "artifact" not in (made.status or {})
+
+
+HANDS: dict[str, Callable[[Obj], Any]] = {
+    "took the seal off": lambda j: j["metadata"]["annotations"].pop("steeltown.dev/seal"),
+    "bent the seal": lambda j: j["metadata"]["annotations"].update({"steeltown.dev/seal": "0" * 64}),
+    "took all annotations off": lambda j: j["metadata"].pop("annotations"),
+}
+
+
+@pytest.mark.parametrize("hand", HANDS.values(), ids=HANDS)
+@pytest.mark.parametrize(("witness", "ended_as"), [(True, "Succeeded"), (False, "Failed")])
+def test_hand_on_the_seal_of_a_job_is_found_out_by_the_status(
+    hand: Callable[[Obj], Any], witness: bool, ended_as: str
+) -> None:
+    started, job = begun()
+    if not witness:
+        started["status"].pop("jobSeal")
+    hand(job)
+    done = over(job, "Complete", at=100)
+    assert phase(plan(started, done, pod(job, ("finalise", ended(0, MADE))), seconds=200))[0] == ended_as
 
 
 def test_job_of_a_run_deleted_before_is_never_taken_over() -> None:

@@ -378,6 +378,10 @@ def test_brake_changes_nothing_of_what_is_wanted() -> None:
         (600, 0, 600, "CapacityMissing", True),
         (599, 0, 600, "CapacityMissing", False),
         (-3600, 0, 600, "CapacityMissing", False),
+        # but what else a person has to look at was never a matter of time
+        (172_800, 0, 600, "UnknownRun", False),
+        (172_800, 0, 600, "RouterRefuses", False),
+        (172_800, 60, 600, "UnknownRun", True),
     ],
 )
 def test_deadline_passes_only_for_a_process_that_has_watched(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from steeltown.api.conditions import Finding
+from steeltown.api.conditions import Condition, ConditionType, Finding, build, true
 from steeltown.api.mlmodel import MLModelSpec, MLModelStatus, Phase, RolloutFinding, RolloutStatus
 from steeltown.contract.evidence import Evidence, Route
 from steeltown.core.children import serving
@@ -62,6 +62,7 @@ def situation(
     step: int | None = None,
     findings: dict[str, Finding] | None = None,
     rollout: dict[str, Any] | None = None,
+    stalled: str = "",
     # who is live
     live: Version | str | None = "",
     previous: Version | str | None = "",
@@ -73,7 +74,7 @@ def situation(
     route: Route | str | None = None,
     evidence: Evidence | Sequence[Evidence | None] = (),
     pods: Sequence[Obj] = (),
-    canary_service: bool = True,
+    canary_service: Version | bool = True,
     # what else there is
     jobs: Sequence[tuple[Obj, tuple[Obj, ...]]] = (),
     runs: Sequence[Obj] | None = None,
@@ -82,8 +83,8 @@ def situation(
 
     seconds: since the phase began. old, new: the two versions' Pods, each in a word; None: no Deployment. fresh: the
     Pod of the live version for the load check. route, evidence: of the Pods that requests of this phase are counted by:
-    those of the old version, in the bake those of the new one. pods: more of them. runs: beside that of `OLD`, in place
-    of that of `NEW`.
+    those of the old version, in the bake those of the new one. pods: more of them. canary_service: it is there, or
+    whom it selects. stalled: why, as the status says. runs: beside that of `OLD`, in place of that of `NEW`.
     """
     switched = phase in _AFTER_SWITCH
     now_live = (NEW if switched else OLD) if isinstance(live, str) else live
@@ -113,14 +114,15 @@ def situation(
     ]
     serves = [f for f in fleets if f is not None]
     record = LiveRecord(live=now_live, promoted=promoted, previous=before, switches=1) if now_live else None
-    services = {f"{MODEL}-canary": serving.canary_service(ROOT, MODEL, NEW)} if canary_service else {}
+    reached = canary_service if isinstance(canary_service, Version) else NEW
+    services = {f"{MODEL}-canary": serving.canary_service(ROOT, MODEL, reached)} if canary_service else {}
     if record:
         services[MODEL] = serving.live_service(ROOT, MODEL, record, POLICY)
     known = [run(OLD, created=ago(7200)), *([run(NEW, created=ago(3600))] if runs is None else runs)]
     world = ObservedModel(
         root=ROOT,
         spec=MLModelSpec.model_validate(raw),
-        status=MLModelStatus.model_validate({}),
+        status=MLModelStatus(conditions=_conditions(stalled)),
         policy=POLICY,
         now=NOW,
         runs={r["metadata"]["name"]: Run(r, POLICY) for r in known},
@@ -143,6 +145,11 @@ def situation(
         policy=POLICY,
         now=NOW,
     )
+
+
+def _conditions(stalled: str) -> list[Condition]:
+    told = {ConditionType.STALLED: true(stalled, "why")} if stalled else {}
+    return build(told, before=(), generation=1, now=NOW)
 
 
 def _fleet(version: Version, given: Fleet | str | None, more: dict[str, Any]) -> Fleet | None:

@@ -316,6 +316,33 @@ def test_job_that_somebody_else_made_or_changed_is_not_ours(spoil: Callable[[Obj
     assert not record.made_here(stored, ROOT, POLICY)
 
 
+SEAL = record.seal_of(as_stored(job()))
+TAKEN_OFF: dict[str, tuple[Callable[[Obj], object], str | None, bool]] = {
+    "no seal, and the status has it": (lambda j: j["metadata"].update(annotations={}), SEAL, True),
+    "no annotations at all": (lambda j: j["metadata"].pop("annotations"), SEAL, True),
+    "a seal that is not ours": (
+        lambda j: j["metadata"]["annotations"].update({record.SEAL_ANNOTATION: "x"}),
+        SEAL,
+        True,
+    ),
+    "another seal in the status": (lambda j: None, "0" * 64, True),
+    "no seal, and none in the status": (lambda j: j["metadata"].update(annotations={}), None, False),
+    "no seal, and an empty one in the status": (lambda j: j["metadata"].update(annotations={}), "", False),
+    "no seal, and another in the status": (lambda j: j["metadata"].update(annotations={}), "0" * 64, False),
+    **{f"changed: {name}": (SPOILED[name], SEAL, False) for name in SPOILED if name != "no seal"},
+}
+
+
+@pytest.mark.parametrize(("spoil", "witness", "ours"), TAKEN_OFF.values(), ids=TAKEN_OFF)
+def test_seal_that_a_hand_took_off_is_witnessed_by_the_status(
+    spoil: Callable[[Obj], object], witness: str | None, ours: bool
+) -> None:
+    """Of the Job as it was made, and of no other."""
+    stored = as_stored(job())
+    spoil(stored)
+    assert record.made_here(stored, ROOT, POLICY, witness=witness) is ours
+
+
 def test_job_of_the_same_name_for_a_root_created_again_is_not_its_own() -> None:
     assert not record.made_here(as_stored(job()), elsewhere(uid="new"), POLICY)
 

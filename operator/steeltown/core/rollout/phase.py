@@ -32,6 +32,8 @@ from ..routing.router import Router, Share
 
 CLOCK_SKEW_SECONDS: Final = 30.0
 """By how much the clocks of two replicas may differ without a meaning."""
+_OF_THE_SPEC: Final = (Reason.UNKNOWN_RUN, Reason.ROUTER_REFUSES)
+"""What stalls a model at once, whatever its rollout has waited for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +109,8 @@ class Context:
     @property
     def _was_late(self) -> bool:
         """The status says that the rollout is held: whoever wrote that had watched long enough."""
-        return any(k.type == ConditionType.STALLED for k in self.world.status.conditions)
+        told = (k.reason for k in self.world.status.conditions if k.type == ConditionType.STALLED)
+        return any(reason not in _OF_THE_SPEC for reason in told)
 
     @property
     def until_deadline(self) -> float | None:

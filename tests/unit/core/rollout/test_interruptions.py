@@ -300,6 +300,12 @@ LURE = stray(fleet(NEW, "ready").deployment)
             "stay, held: LoadCheckFailed",
         ),
         (
+            Phase.LOAD_CHECKING,
+            {**unsure(Reason.INCONCLUSIVE), "runs": [run(NEW, created=ago(3600), retry="1")]},
+            "to LoadChecking",
+            "stay",
+        ),
+        (
             Phase.SHIFTING,
             {"route": step_route(), "evidence": told(step_route(), canary=counts(400))},
             "to Shifting 1",
@@ -359,26 +365,57 @@ def test_brake_changes_nothing_of_what_is_wanted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "watched", "deadline", "late"),
+    ("seconds", "watched", "deadline", "stalled", "late"),
     [
-        (599, 7200, 600, False),
-        (600, 7200, 600, True),
-        (172_800, 59, 600, False),  # away for two days
-        (172_800, 60, 600, True),
-        (20, 19, 20, False),
-        (20, 20, 20, True),
-        (-3600, 7200, 600, False),
+        (599, 7200, 600, "", False),
+        (600, 7200, 600, "", True),
+        (172_800, 59, 600, "", False),  # away for two days
+        (172_800, 60, 600, "", True),
+        (20, 19, 20, "", False),
+        (20, 20, 20, "", True),
+        (-3600, 7200, 600, "", False),
+        # the process before has watched: what was held stays held
+        (600, 0, 600, "CapacityMissing", True),
+        (599, 0, 600, "CapacityMissing", False),
+        (-3600, 0, 600, "CapacityMissing", False),
+        # but what else a person has to look at was never a matter of time
+        (172_800, 0, 600, "UnknownRun", False),
+        (172_800, 0, 600, "RouterRefuses", False),
+        (172_800, 60, 600, "UnknownRun", True),
     ],
 )
 def test_deadline_passes_only_for_a_process_that_has_watched(
-    seconds: float, watched: float, deadline: int, late: bool
+    seconds: float, watched: float, deadline: int, stalled: str, late: bool
 ) -> None:
     def at(**more: Any) -> Context:
-        return situation(Phase.LOADING, seconds=seconds, watched=watched, deadline=deadline, **more)
+        return situation(Phase.LOADING, seconds=seconds, watched=watched, deadline=deadline, stalled=stalled, **more)
 
     assert at().late is late
     assert at(frozen=True).late is False
     assert at().seconds >= 0
     left = at().until_deadline
-    assert (left is None) is late
+    assert (left is None) is (late and watched > 0)
     assert left is None or 0.5 <= left <= max(deadline, 60)
+
+
+@pytest.mark.parametrize("phase", [Phase.LOADING, Phase.SHIFTING, Phase.PROMOTING])
+def test_what_is_held_stays_held_right_after_a_restart(phase: Phase) -> None:
+    """Fails when the status forgets for a minute that a person is waited for."""
+    held = in_words(decide(situation(phase, **HELD[phase])))
+    assert held.startswith("stay, held: ")
+    assert in_words(decide(situation(phase, **HELD[phase], watched=0))) == "stay"
+    assert in_words(decide(situation(phase, **HELD[phase], watched=0, stalled="ImagePullFailed"))) == held
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("phase", Phase)
+def test_phase_that_began_ahead_of_the_clock_is_timed_anew(phase: Phase, frozen: bool) -> None:
+    """The wall clock was set back: else a deadline would be as much longer, and a bake as well."""
+    worn = {"fail_look": 3, "pass_look": 2, "restarts": 1, "disturbed": True, "attempt": 2, "observed_weight": 7}
+    c = situation(phase, seconds=-31, frozen=frozen, rollout=worn)
+    decision = decide(c)
+    assert isinstance(decision, To)
+    assert decision == To(rollout=c.rollout.model_copy(update={"phase_time": "2026-03-01T12:00:00Z"}), forward=False)
+    for skew in (-30, 0):  # two replicas' clocks never agree
+        other = decide(situation(phase, seconds=skew, frozen=frozen))
+        assert not isinstance(other, To)

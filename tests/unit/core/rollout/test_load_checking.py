@@ -15,7 +15,22 @@ from steeltown.core.record import made_here
 from steeltown.core.rollout import PHASES, Wanted, decide
 from steeltown.core.rollout.load_checking import LOAD_CHECKING
 from steeltown.core.rollout.phase import Inconclusive, Stay, To
-from structs import ID, NEW, OLD, POLICY, ROOT, case, fleet, in_words, load_check, of_actions, situation, stray
+from structs import (
+    ID,
+    NEW,
+    OLD,
+    POLICY,
+    ROOT,
+    ago,
+    case,
+    fleet,
+    in_words,
+    load_check,
+    of_actions,
+    run,
+    situation,
+    stray,
+)
 
 ALONE: dict[str, Any] = {"live": None, "old": None}
 IN_PLACE: dict[str, Any] = {"live": NEW, "promoted": False, "old": None, "fresh": "ready"}
@@ -43,6 +58,12 @@ def checked(says: Any = None, **more: Any) -> dict[str, Any]:
 def held(reason: str = Reason.INCONCLUSIVE, attempt: int = 2, **more: Any) -> dict[str, Any]:
     """The last attempt could not tell, which stands recorded."""
     return {"findings": {"ServingPerformance": unknown(reason, "why")}, "rollout": {"attempt": attempt}, **more}
+
+
+def asked(retry: str, known: str | None = None, reason: str = Reason.INCONCLUSIVE, **more: Any) -> dict[str, Any]:
+    """Held, with this retry on the run. known: that which was set when the rollout, or its last attempt, began."""
+    rollout = {"attempt": 2, "retry": known}
+    return held(reason, **{"rollout": rollout, "runs": [run(NEW, created=ago(3600), retry=retry)], **more})
 
 
 COLLECTING: dict[str, Finding] = {"ServingPerformance": unknown(Reason.COLLECTING_EVIDENCE, "attempt again")}
@@ -105,6 +126,17 @@ COLLECTING: dict[str, Finding] = {"ServingPerformance": unknown(Reason.COLLECTIN
             held() | {"jobs": [load_check(ID, attempt=2, says=BAD)]},
             "inconclusive Inconclusive",
         ),  # it has been looked at
+        # a person asks for another measurement
+        (asked("1"), "to LoadChecking"),
+        (asked("2", known="1"), "to LoadChecking"),
+        (asked("", known="1"), "to LoadChecking"),
+        (asked("1", reason=Reason.GENERATOR_SATURATED), "to LoadChecking"),
+        (asked("1", reason=Reason.LOAD_CHECK_FAILED, seconds=1), "to LoadChecking"),
+        (asked("1", known="1"), "inconclusive Inconclusive"),
+        (asked("1", known="1", seconds=6000), "inconclusive Inconclusive"),
+        (asked("1", known="1", reason=Reason.LOAD_CHECK_FAILED, seconds=600), "to LoadChecking"),
+        (asked("1", known="1", runs=[]), "inconclusive Inconclusive"),
+        ({**checked(over=""), "runs": [run(NEW, created=ago(3600), retry="1")]}, "stay"),  # one is under way
         # Pods that are not ours void what is measured
         ({**checked(GOOD), "pods": [LURE]}, "record LoadChecking"),
         ({**checked(BAD), "pods": [LURE]}, "record LoadChecking"),
@@ -136,6 +168,31 @@ def test_what_is_recorded(situated: dict[str, Any], attempt: int, status: str, r
     (finding,) = (f for f in decision.rollout.findings if f.type == "ServingPerformance")
     assert (decision.rollout.attempt, finding.status, finding.reason) == (attempt, status, reason)
     assert decision.rollout.phase_time == "2026-03-01T12:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("situated", "retry"),
+    [
+        (asked("2", known="1"), "2"),
+        (asked("", known="1"), None),
+        (asked("1", known="1", reason=Reason.LOAD_CHECK_FAILED, seconds=600), "1"),
+        (held(Reason.LOAD_CHECK_FAILED, seconds=600, runs=[]), None),
+    ],
+    ids=case,
+)
+def test_retry_asks_for_one_more_attempt_and_is_remembered(situated: dict[str, Any], retry: str | None) -> None:
+    decision = decide_alone(situated)
+    assert isinstance(decision, To)
+    assert (decision.rollout.attempt, decision.rollout.retry) == (3, retry)
+    (finding,) = decision.rollout.findings
+    assert (finding.status, finding.reason) == ("Unknown", "CollectingEvidence")
+    failed_again = held(attempt=3) | {"runs": situated.get("runs")}
+    failed_again["rollout"] |= {"retry": decision.rollout.retry}
+    assert in_words(decide_alone(failed_again)) == "inconclusive Inconclusive"
+
+
+def decide_alone(situated: dict[str, Any]) -> Any:
+    return LOAD_CHECKING.decide(situation(Phase.LOAD_CHECKING, **situated))
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,7 @@ GONE: dict[str, Any] = {
         ({"new": "unschedulable", **seen(100, 100), "frozen": True}, "record Shifting 0"),
         ({"canary_service": False, **seen(100, 100)}, "record Shifting 0"),
         ({"canary_service": False, **seen(400)}, "record Shifting 0"),
+        ({"canary_service": OLD, **seen(400)}, "record Shifting 0"),  # it leads elsewhere
         ({"canary_service": False}, "stay"),
         ({"canary_service": False, **LATE}, "inconclusive CapacityMissing (platform)"),
         ({"new": "", **GONE}, "stay"),
@@ -208,7 +209,9 @@ OFF = share(window=f"{ID}-disturbed", weight=0, canary=None)
         ({"new": "unready", "replicas": 4, "route": step_route(0)}, 1, share()),
         ({"new": "ready unready", "replicas": 4, **LAST, "route": step_route(1)}, 2, share(1)),
         ({"canary_service": False, "route": step_route(0)}, 1, OFF),
+        ({"canary_service": OLD, "route": step_route(0)}, 1, OFF),
         ({"canary_service": False}, 1, None),
+        ({"canary_service": OLD}, 1, None),
         ({"new": "unready", **GONE}, 1, OFF),
         # and never stays one above the step, and none of another rollout
         ({"new": "unready", "route": step_route(0, weight=11)}, 1, None),

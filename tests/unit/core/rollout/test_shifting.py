@@ -29,7 +29,13 @@ from structs import (
 
 LURE = stray(fleet(NEW, "ready").deployment)
 LATE: dict[str, Any] = {"seconds": 600}
-HELD: dict[str, Any] = {**LATE, "findings": {"CanaryPassed": unknown(Reason.CAPACITY_MISSING, "recorded")}}
+
+
+def shown(reason: str) -> dict[str, Any]:
+    return {"findings": {"CanaryPassed": unknown(reason, "recorded")}}
+
+
+HELD: dict[str, Any] = {**LATE, **shown(Reason.CAPACITY_MISSING)}
 LAST: dict[str, Any] = {"step": 1}
 
 
@@ -101,6 +107,9 @@ def seen(requests: int = 0, errors: int = 0, *, live_errors: int = 0, step: int 
         ({"new": "unschedulable", **LATE}, "record Shifting 0"),
         ({**seen(10), "old": "ready ready", **LATE}, "record Shifting 0"),
         ({**seen(10), **HELD}, "record Shifting 0"),
+        ({**seen(10), **LATE, **shown(Reason.COLLECTING_EVIDENCE)}, "inconclusive Inconclusive"),
+        ({**seen(10), **LATE, **shown(Reason.INCONCLUSIVE)}, "inconclusive Inconclusive"),
+        ({**LATE, **shown(Reason.COLLECTING_EVIDENCE)}, "record Shifting 0"),
         ({**seen(400), **HELD}, "to Shifting 1"),
         ({**seen(100, 100), **HELD}, "fail CanaryPassed ErrorRateTooHigh"),
         # a live version that answers nobody does not block its fix
@@ -243,6 +252,13 @@ def test_time_in_which_nothing_could_be_counted_is_not_time_for_evidence() -> No
     now = over.rollout
     assert (now.phase_time, now.fail_look, now.pass_look, now.restarts) == ("2026-03-01T12:00:00Z", 2, 1, 1)
     assert [f.reason for f in now.findings] == ["CollectingEvidence"]
+
+
+def test_canary_that_lost_its_pods_says_so() -> None:
+    decision = SHIFTING.decide(situation(Phase.SHIFTING, **seen(100, 100), new=""))
+    assert isinstance(decision, To)
+    (finding,) = decision.rollout.findings
+    assert (finding.status, finding.reason) == ("Unknown", "CapacityMissing")
 
 
 def test_of_many_lures_a_few_are_named() -> None:

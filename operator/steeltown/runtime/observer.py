@@ -11,11 +11,14 @@ import asyncio
 import logging
 from typing import Final
 
+from ..contract.evidence import Evidence
 from ..core.plan import Key, Observe
 from .ports import EvidenceReader, Wake
 from .store import Store
 
 INTERVAL_SECONDS: Final = 3.0
+SILENT_READS: Final = 3
+"""So many reads in a row without an answer, and what a Pod has said before is no evidence any more."""
 READS_PER_ROOT: Final = 4
 """At a time. What all roots have in flight together is the reader's to bound."""
 
@@ -32,6 +35,7 @@ class Observer:
         self._interval_seconds = interval_seconds
         self._under_way: set[Key] = set()
         self._failed: set[Key] = set()
+        self._silent: dict[str, int] = {}  # by uid of a Pod: reads in a row without an answer
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -49,6 +53,8 @@ class Observer:
             if key not in self._under_way:
                 due.setdefault(key, []).append(pod)
         self._failed &= due.keys() | self._under_way
+        asked = {pod.uid for _, pod in self._store.observed()}
+        self._silent = {uid: reads for uid, reads in self._silent.items() if uid in asked}
         return due
 
     async def _round(self, key: Key, pods: list[Observe]) -> None:
@@ -58,11 +64,19 @@ class Observer:
         finally:
             self._under_way.discard(key)
 
+    def _is_news(self, uid: str, evidence: Evidence | None) -> bool:
+        """Whether a root has to look again. A Pod that stays silent has its last words dropped: they are old."""
+        if evidence is not None:
+            self._silent.pop(uid, None)
+            return self._store.put_evidence(uid, evidence)
+        self._silent[uid] = self._silent.get(uid, 0) + 1
+        return self._silent[uid] == SILENT_READS and self._store.drop_evidence(uid)
+
     async def _read(self, key: Key, pod: Observe, slots: asyncio.Semaphore) -> None:
         try:
             async with slots:
                 evidence = await self._reader.read(pod.url)
-            if evidence is not None and self._store.put_evidence(pod.uid, evidence):
+            if self._is_news(pod.uid, evidence):
                 self._wake(key)
         except Exception:
             if key not in self._failed:  # once for as long as its plan asks: the next round comes in seconds

@@ -324,6 +324,10 @@ class Store:
     def observed(self) -> list[tuple[Key, Observe]]:
         return [(key, pod) for key, pods in self._observed.items() for pod in pods]
 
+    def drop_evidence(self, uid: str) -> bool:
+        """Its Pod says nothing any more, so what it said is no evidence of now. Whether there was any."""
+        return self._evidence.pop(uid, None) is not None
+
     def put_evidence(self, uid: str, evidence: Evidence) -> bool:
         """Whether it says anything new."""
         if self._evidence.get(uid) == evidence:

@@ -107,9 +107,9 @@ def test_job_carries_the_objectives_and_the_live_version_of_its_moment() -> None
     (action,) = plan(run(), changed).actions
     assert isinstance(action, Create)
     pod_spec = action.body["spec"]["template"]["spec"]
-    env = {e["name"]: e["value"] for c in (*pod_spec["initContainers"], *pod_spec["containers"]) for e in c["env"]}
+    env = {e["name"]: e.get("value") for c in (*pod_spec["initContainers"], *pod_spec["containers"]) for e in c["env"]}
     assert json.loads(env[Env.PLAN])["live"]["digest"] == live["digest"]
-    first = {e["name"]: e["value"] for e in pod_spec["initContainers"][0]["env"]}
+    first = {e["name"]: e.get("value") for e in pod_spec["initContainers"][0]["env"]}
     assert json.loads(first[Env.PLAN])["minRows"] == 500
     assert "quality" in json.loads(
         action.body["spec"]["template"]["metadata"]["annotations"]["steeltown.dev/objectives"]

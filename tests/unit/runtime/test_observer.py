@@ -289,3 +289,19 @@ async def test_pod_that_is_gone_is_none() -> None:
     reader = EvidenceReader()
     assert await reader.read("http://127.0.0.1:1") is None
     await reader.close()
+
+
+@pytest.mark.looptime
+async def test_last_words_of_a_pod_that_stays_silent_are_dropped_and_its_root_is_told() -> None:
+    bench = Bench()
+    bench.store.observe(MODEL, (POD,))
+    bench.store.put_evidence(POD.uid, evidence(7))
+    async with bench.running():
+        await asyncio.sleep(4.0)  # two reads
+        assert bench.woken == []
+        await asyncio.sleep(3.0)
+        assert bench.woken == [MODEL]
+        assert not bench.store.drop_evidence(POD.uid), "it is gone already"
+        bench.reader.says = evidence(7)
+        await asyncio.sleep(3.0)
+    assert bench.woken == [MODEL, MODEL], "the same words are news again"

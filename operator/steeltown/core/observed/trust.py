@@ -29,8 +29,9 @@ def served_by(
     root: Obj, pods: Iterable[Obj], replicasets: Iterable[Obj], deployments: Iterable[Obj], now: datetime
 ) -> tuple[list[Obj], list[Obj]]:
     """(ours, not ours) of Pods that serve. A Pod whose chain has not arrived yet is in neither for a while."""
-    uid = root["metadata"]["uid"]
-    templates = {d["metadata"]["uid"]: d["spec"]["template"]["spec"] for d in deployments if controller_uid(d) == uid}
+    own = [d for d in deployments if controller_uid(d) == root["metadata"]["uid"]]
+    templates = {d["metadata"]["uid"]: d["spec"]["template"]["spec"] for d in own}
+    replacing = {d["metadata"]["uid"] for d in own if _replaces_pods(d)}
     chain: Mapping[str, str | None] = {r["metadata"]["uid"]: controller_uid(r) for r in replicasets}
     ours, foreign = [], []
     for pod in pods:
@@ -38,9 +39,17 @@ def served_by(
         template = templates.get(owner or "")
         if template is not None and runs(pod, template):
             ours.append(pod)
-        elif podview.is_ready(pod) and (template is not None or _had_time(pod, now)):
+        elif podview.is_ready(pod) and owner not in replacing and (template is not None or _had_time(pod, now)):
             foreign.append(pod)
     return ours, foreign
+
+
+def _replaces_pods(deployment: Obj) -> bool:
+    """Its template has changed (a new server image), and Pods of the one before are still about."""
+    status = deployment.get("status") or {}
+    if int(status.get("observedGeneration") or 0) < int(deployment["metadata"].get("generation") or 1):
+        return True
+    return int(status.get("updatedReplicas") or 0) < int(status.get("replicas") or 0)
 
 
 def _had_time(pod: Obj, now: datetime) -> bool:

@@ -16,7 +16,20 @@ from ...api.mlmodel import Phase, RolloutStatus
 from ..judge.verdict import Looks, Result, judge_canary, needed_requests
 from ..observed import pods as podview
 from ..routing.router import Measured, Share
-from .phase import Context, Decision, Fail, Inconclusive, RolloutPhase, Stay, To, Wanted, enter, enter_disturbed, found
+from .phase import (
+    Context,
+    Decision,
+    Fail,
+    Inconclusive,
+    RolloutPhase,
+    Stay,
+    To,
+    Wanted,
+    enter,
+    enter_disturbed,
+    finding_of,
+    found,
+)
 
 LIVE_IS_BROKEN: Final = "the live version answers nobody, so no requests can be shared; the load check is the evidence"
 
@@ -105,7 +118,13 @@ def _decide(c: Context) -> Decision:
 def _disturbed(c: Context) -> Decision:
     """What is measured from now on is void, until the step is measured anew."""
     if not c.rollout.disturbed:
-        return enter_disturbed(c)
+        moved = enter_disturbed(c)
+        if c.world.foreign:
+            return moved
+        told = unknown(
+            Reason.CAPACITY_MISSING, f"at {c.rollout.weight}%: the canary lost its Pods: it is measured anew"
+        )
+        return replace(moved, rollout=found(moved.rollout, ConditionType.CANARY_PASSED, told))
     names = ", ".join(p["metadata"]["name"] for p in c.world.foreign[:3])
     message = f"Pods that the operator did not make carry its labels and answer requests: delete {names}"
     return Stay(requeue_after=c.until_deadline, held=(Reason.FOREIGN_PODS, message))
@@ -118,6 +137,8 @@ def _judged(c: Context, measured: Measured) -> Decision:
         return Fail(failed=ConditionType.CANARY_PASSED, reason=judgement.reason, message=judgement.message)
     if judgement.result is Result.PASS:
         return _next(c, f"{c.rollout.weight}%: {judgement.message}")
+    if _was_blocked(c) and measured.complete:
+        return _deadline_anew(c)
     if looks != before:  # also while held: a look that is not recorded would be taken again
         told = found(c.rollout, ConditionType.CANARY_PASSED, unknown(judgement.reason, judgement.message))
         looked = told.model_copy(update={"fail_look": looks.fail, "pass_look": looks.passed})
@@ -125,6 +146,25 @@ def _judged(c: Context, measured: Measured) -> Decision:
     if not c.late:
         return Stay(requeue_after=c.until_deadline)
     return _overdue(c, measured, judgement.message, looks)
+
+
+def _was_blocked(c: Context) -> bool:
+    """The platform kept the step from its evidence, and it stands recorded."""
+    told = finding_of(c.rollout, ConditionType.CANARY_PASSED)
+    return told is not None and told.reason not in (Reason.COLLECTING_EVIDENCE, Reason.INCONCLUSIVE)
+
+
+def _deadline_anew(c: Context) -> Decision:
+    """Time in which nothing could be counted is not time for evidence. What is counted, and looked at, stays."""
+    told = unknown(Reason.COLLECTING_EVIDENCE, f"at {c.rollout.weight}%: what was in the way is gone")
+    kept = {"restarts": c.rollout.restarts, "fail_look": c.rollout.fail_look, "pass_look": c.rollout.pass_look}
+    return replace(enter(c, Phase.SHIFTING, found(c.rollout, ConditionType.CANARY_PASSED, told), **kept), forward=False)
+
+
+def _blocked(c: Context, reason: str, message: str) -> Decision:
+    if not _was_blocked(c):
+        return To(rollout=found(c.rollout, ConditionType.CANARY_PASSED, unknown(reason, message)), forward=False)
+    return Inconclusive(reason=reason, message=message, platform=True)
 
 
 def _next(c: Context, evidence: str) -> Decision:
@@ -142,10 +182,10 @@ def _overdue(c: Context, measured: Measured, seen: str, looks: Looks) -> Decisio
         blocked = c.obstacle()
         why = blocked.message if blocked else "too few replicas of the candidate are ready"
         reason = blocked.reason if blocked else Reason.CAPACITY_MISSING
-        return Inconclusive(reason=reason, message=f"{at}: {why}", platform=True)
+        return _blocked(c, reason, f"{at}: {why}")
     if not measured.complete:
         message = f"{at}: not every Pod of the live version has told what it counted under this share"
-        return Inconclusive(reason=Reason.EVIDENCE_UNREADABLE, message=message, platform=True)
+        return _blocked(c, Reason.EVIDENCE_UNREADABLE, message)
     needed = needed_requests(c.objective, looks.passed)
     message = f"{at}: {seen}; {measured.canary.requests} of {needed} canary requests came in time"
     return Inconclusive(reason=Reason.INCONCLUSIVE, message=message)

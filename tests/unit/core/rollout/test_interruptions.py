@@ -125,13 +125,14 @@ def test_while_evidence_is_collected_a_request_can_be_taken_back(
 # --- a newer version that waits --------------------------------------------------------------------------------------
 
 REJECTION = Outcome(result="RolledBack", digest=NEWER.digest, reason="Crashing", message="")
+BLOCKED: dict[str, Any] = {"findings": {"CanaryPassed": unknown(Reason.CAPACITY_MISSING, "recorded")}}
 HELD: dict[Phase, dict[str, Any]] = {
     Phase.LOADING: {"new": "pulling", "seconds": 600},
     Phase.LOAD_CHECKING: {
         "rollout": {"attempt": 2},
         "findings": {"ServingPerformance": unknown(Reason.LOAD_CHECK_FAILED, "")},
     },
-    Phase.SHIFTING: {"new": "pulling", "seconds": 600},
+    Phase.SHIFTING: {"new": "pulling", "seconds": 600, **BLOCKED},
     Phase.PROMOTING: {"new": "pulling", "seconds": 600},
     Phase.BAKING: {"seconds": 120},
 }
@@ -196,8 +197,8 @@ def unsure(reason: str) -> dict[str, Any]:
         (Phase.LOAD_CHECKING, unsure(Reason.GENERATOR_SATURATED), "GeneratorSaturated", False),
         (Phase.LOAD_CHECKING, unsure(Reason.JOB_NOT_OURS), "JobNotOurs", False),
         (Phase.LOAD_CHECKING, unsure(Reason.FOREIGN_PODS), "ForeignPods", False),
-        (Phase.SHIFTING, {"seconds": 600}, "EvidenceUnreadable", False),
-        (Phase.SHIFTING, {"new": "unschedulable", "seconds": 600}, "Unschedulable", False),
+        (Phase.SHIFTING, {**BLOCKED, "seconds": 600}, "EvidenceUnreadable", False),
+        (Phase.SHIFTING, {**BLOCKED, "new": "unschedulable", "seconds": 600}, "Unschedulable", False),
         (Phase.PROMOTING, {"new": "pulling", "seconds": 600}, "ImagePullFailed", False),
         (Phase.BAKING, {"seconds": 120}, "EvidenceUnreadable", False),
     ],
@@ -346,7 +347,7 @@ LURE = stray(fleet(NEW, "ready").deployment)
         (Phase.ROLLING_BACK, {"rollout": {"ending": "RolledBack"}}, "stay", "stay"),
         # no deadline passes
         (Phase.LOADING, {"new": "unready", "seconds": 600}, "back: ProgressDeadlineExceeded (RolledBack)", "stay"),
-        (Phase.SHIFTING, {"seconds": 600}, "stay, held: EvidenceUnreadable", "stay"),
+        (Phase.SHIFTING, {**BLOCKED, "seconds": 600}, "stay, held: EvidenceUnreadable", "stay"),
         (Phase.PROMOTING, {"new": "pulling", "seconds": 600}, "stay, held: ImagePullFailed", "stay"),
     ],
     ids=case,

@@ -29,6 +29,13 @@ from structs import (
 
 LURE = stray(fleet(NEW, "ready").deployment)
 LATE: dict[str, Any] = {"seconds": 600}
+
+
+def shown(reason: str) -> dict[str, Any]:
+    return {"findings": {"CanaryPassed": unknown(reason, "recorded")}}
+
+
+HELD: dict[str, Any] = {**LATE, **shown(Reason.CAPACITY_MISSING)}
 LAST: dict[str, Any] = {"step": 1}
 
 
@@ -88,24 +95,23 @@ GONE: dict[str, Any] = {
         ({**seen(10), **LATE}, "inconclusive Inconclusive"),
         ({**seen(400), **LATE}, "to Shifting 1"),  # evidence that came is evidence
         # what says nothing about the model
-        ({**LATE}, "inconclusive EvidenceUnreadable (platform)"),
-        ({"route": step_route(), **LATE}, "inconclusive EvidenceUnreadable (platform)"),
+        ({**HELD}, "inconclusive EvidenceUnreadable (platform)"),
+        ({"route": step_route(), **HELD}, "inconclusive EvidenceUnreadable (platform)"),
         (
-            {"route": step_route(), "evidence": told(step_route(1)), **LATE},
+            {"route": step_route(), "evidence": told(step_route(1)), **HELD},
             "inconclusive EvidenceUnreadable (platform)",
         ),
-        ({**seen(10), "old": "ready ready", **LATE}, "inconclusive EvidenceUnreadable (platform)"),  # one is silent
-        ({"new": "unschedulable", **LATE}, "inconclusive Unschedulable (platform)"),
-        ({"new": "pulling", **LATE}, "inconclusive ImagePullFailed (platform)"),
-        ({"new": "", **LATE}, "inconclusive CapacityMissing (platform)"),
-        ({"new": "unready", **LATE}, "inconclusive CapacityMissing (platform)"),
+        ({**seen(10), "old": "ready ready", **HELD}, "inconclusive EvidenceUnreadable (platform)"),  # one is silent
+        ({"new": "unschedulable", **HELD}, "inconclusive Unschedulable (platform)"),
+        ({"new": "pulling", **HELD}, "inconclusive ImagePullFailed (platform)"),
+        ({"new": "", **HELD}, "inconclusive CapacityMissing (platform)"),
+        ({"new": "unready", **HELD}, "inconclusive CapacityMissing (platform)"),
         ({"new": "crashing", **LATE}, "fail CanaryPassed Crashing"),
         ({"new": "crashing"}, "fail CanaryPassed Crashing"),  # nothing is to be waited for
         ({"new": "crashing", "frozen": True}, "fail CanaryPassed Crashing"),
         ({"new": "crashed"}, "stay"),
         ({"new": "ready crashing", **seen(400)}, "to Shifting 1"),  # one answers, and the share needs no more
         ({"new": "ready crashing", "replicas": 4, **LAST}, "fail CanaryPassed Crashing"),
-        ({"new": "once-crashed unschedulable", "replicas": 4, **LAST, **LATE}, "inconclusive Unschedulable (platform)"),
         ({"new": "crashing", **seen(10), **LATE}, "fail CanaryPassed Crashing"),
         # the share is in force, and who should answer is gone: it is void what is measured
         ({"new": "unschedulable", **seen(400)}, "record Shifting 0"),
@@ -117,19 +123,30 @@ GONE: dict[str, Any] = {
         ({"canary_service": False, **seen(400)}, "record Shifting 0"),
         ({"canary_service": OLD, **seen(400)}, "record Shifting 0"),  # it leads elsewhere
         ({"canary_service": False}, "stay"),
-        ({"canary_service": False, **LATE}, "inconclusive CapacityMissing (platform)"),
+        ({"canary_service": False, **HELD}, "inconclusive CapacityMissing (platform)"),
         ({"new": "", **GONE}, "stay"),
-        ({"new": "", **GONE, **LATE}, "inconclusive CapacityMissing (platform)"),
-        ({"new": "unschedulable", **GONE, **LATE}, "inconclusive Unschedulable (platform)"),
+        ({"new": "", **GONE, **HELD}, "inconclusive CapacityMissing (platform)"),
+        ({"new": "unschedulable", **GONE, **HELD}, "inconclusive Unschedulable (platform)"),
         ({"canary_service": False, **GONE}, "stay"),
         (GONE, "to Shifting 0"),
         ({**GONE, "new": "crashing"}, "fail CanaryPassed Crashing"),
+        ({"new": "once-crashed unschedulable", "replicas": 4, **LAST, **HELD}, "inconclusive Unschedulable (platform)"),
+        # which is recorded first, and gives the step its time anew when it is over
+        ({**LATE}, "record Shifting 0"),
+        ({"new": "unschedulable", **LATE}, "record Shifting 0"),
+        ({**seen(10), "old": "ready ready", **LATE}, "record Shifting 0"),
+        ({**seen(10), **HELD}, "record Shifting 0"),
+        ({**seen(10), **LATE, **shown(Reason.COLLECTING_EVIDENCE)}, "inconclusive Inconclusive"),
+        ({**seen(10), **LATE, **shown(Reason.INCONCLUSIVE)}, "inconclusive Inconclusive"),
+        ({**LATE, **shown(Reason.COLLECTING_EVIDENCE)}, "record Shifting 0"),
+        ({**seen(400), **HELD}, "to Shifting 1"),
+        ({**seen(100, 100), **HELD}, "fail CanaryPassed ErrorRateTooHigh"),
         # a live version that answers nobody does not block its fix
         ({"old": "crashing"}, "to Promoting"),
         ({"old": "not-loadable", **LAST}, "to Promoting"),
         ({"old": "crashing", "new": "crashing"}, "to Promoting"),
         ({"old": "unready"}, "stay"),
-        ({"old": "unready", **LATE}, "inconclusive EvidenceUnreadable (platform)"),
+        ({"old": "unready", **HELD}, "inconclusive EvidenceUnreadable (platform)"),
         ({"old": "pulling"}, "stay"),
         ({"old": "crashing ready"}, "stay"),
         ({"old": "busy"}, "stay"),
@@ -264,6 +281,28 @@ def test_each_measurement_has_its_own_window(
     assert (now.step, now.weight, now.restarts, now.disturbed) == (step, weight, restarts, disturbed)
 
 
+def test_time_in_which_nothing_could_be_counted_is_not_time_for_evidence() -> None:
+    first = SHIFTING.decide(situation(Phase.SHIFTING, new="unschedulable", **LATE))
+    assert isinstance(first, To)
+    (finding,) = first.rollout.findings
+    assert (finding.status, finding.reason) == ("Unknown", "Unschedulable")
+    worn = {"fail_look": 2, "restarts": 1, "pass_look": 1}
+    route = step_route(0, 1)
+    again: dict[str, Any] = {"route": route, "evidence": told(route, canary=counts(50))}
+    over = SHIFTING.decide(situation(Phase.SHIFTING, **again, **HELD, rollout=worn))
+    assert isinstance(over, To)
+    now = over.rollout
+    assert (now.phase_time, now.fail_look, now.pass_look, now.restarts) == ("2026-03-01T12:00:00Z", 2, 1, 1)
+    assert [f.reason for f in now.findings] == ["CollectingEvidence"]
+
+
+def test_canary_that_lost_its_pods_says_so() -> None:
+    decision = SHIFTING.decide(situation(Phase.SHIFTING, **seen(100, 100), new=""))
+    assert isinstance(decision, To)
+    (finding,) = decision.rollout.findings
+    assert (finding.status, finding.reason) == ("Unknown", "CapacityMissing")
+
+
 def test_of_many_lures_a_few_are_named() -> None:
     made = fleet(NEW, "ready").deployment
     lures = [stray(made, name=f"lure-{i}") for i in range(5)]
@@ -330,9 +369,9 @@ def test_version_that_could_share_nothing_says_that_the_load_check_is_the_eviden
     ("situated", "words"),
     [
         ({**seen(10), **LATE}, "10 of 368 canary requests came in time"),
-        ({"new": "unschedulable", **LATE}, "0/3 nodes are available"),
-        ({"new": "unready", **LATE}, "too few replicas"),
-        ({**seen(10), "old": "ready ready", **LATE}, "not every Pod of the live version"),
+        ({"new": "unschedulable", **HELD}, "0/3 nodes are available"),
+        ({"new": "unready", **HELD}, "too few replicas"),
+        ({**seen(10), "old": "ready ready", **HELD}, "not every Pod of the live version"),
         ({"new": "crashing", **LATE}, "again and again"),
         ({"pods": [LURE], "rollout": {"disturbed": True}}, "delete lure"),
     ],

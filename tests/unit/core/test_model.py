@@ -196,6 +196,28 @@ def test_deleting_the_run_of_the_live_version_moves_nothing() -> None:
     assert {type(a) for a in made.actions} <= {Create}
 
 
+def test_rollout_whose_run_was_deleted_ends_with_the_time_at_which_that_was_seen() -> None:
+    """A run that the template makes again meanwhile is younger than that, and so the same bytes made again."""
+    explorer = Explorer(Scenario(name="x", steps=(create(GOOD_A), retrain(GOOD_B)), ticks=90))
+    while not in_step(0)(explorer):
+        explorer.run_to(explorer.tick + 1)
+    run = explorer.cluster.get("TrainingRun", "m-v2")
+    assert run is not None
+    explorer.cluster.remove(Target("TrainingRun", run["metadata"]["namespace"], "m-v2"))
+    began = ""
+    while explorer.status.rollout is not None:
+        began = explorer.status.rollout.phase_time
+        explorer.run_to(explorer.tick + 1)
+    latest = explorer.status.history[0]
+    assert (latest.run, latest.outcome, latest.reason) == ("m-v2", "Superseded", "RunDeleted")
+    assert latest.time == began
+    explorer.run()
+    made = [r for r in explorer.cluster.of_kind("TrainingRun") if r["metadata"]["name"] != "m-v1"]
+    assert [r["metadata"]["name"] for r in made] == ["m-v3"]
+    assert all(r["metadata"]["creationTimestamp"] >= latest.time for r in made)
+    assert [h.outcome for h in explorer.status.history] == ["Superseded", "Promoted"]
+
+
 def test_foreign_objects_are_never_deleted() -> None:
     explorer = settled()
     seen = snapshot(explorer)

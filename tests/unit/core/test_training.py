@@ -15,7 +15,7 @@ from steeltown.api.conditions import rfc3339, violations
 from steeltown.contract.files import Env
 from steeltown.contract.reports import MetricComparison, StepReport
 from steeltown.core.plan import Annotate, Create, Delete, Obj, Plan, Refusal, Snapshot, Target
-from steeltown.core.record import sealed_job
+from steeltown.core.record import SEAL_ANNOTATION, seal_of, sealed_job
 from steeltown.core.training import plan_run
 
 STARTED = {"observedGeneration": 1, "jobName": "r-run", "startTime": rfc3339(START), "phase": "Pending"}
@@ -98,6 +98,9 @@ def test_new_run_makes_its_job_and_says_so_in_one_go() -> None:
     assert [type(a) for a in made.actions] == [Create]
     assert made.status is not None
     assert (made.status["jobName"], made.status["phase"]) == ("r-run", "Pending")
+    (action,) = made.actions
+    assert isinstance(action, Create)
+    assert made.status["jobSeal"] == seal_of(action.body) != ""
 
 
 def test_job_carries_the_objectives_and_the_live_version_of_its_moment() -> None:
@@ -263,6 +266,35 @@ def test_pod_that_does_not_start_fails_at_the_deadline_and_its_job_goes() -> Non
     assert (early.status["phase"], early.status["reason"]) == ("Pending", "Unschedulable")
     assert (late.status["phase"], late.status["reason"]) == ("Failed", "Unschedulable")
     assert plan(ended_run(late), job(), stuck).actions == (Delete("Job", "team", "r-run", "j"),)
+
+
+OTHER_PROGRAM: Obj = {"containers": [{"name": "finalise", "image": "theirs"}]}
+TOUCHED: dict[str, tuple[dict[str, str], str, bool, str]] = {
+    # annotations that a hand left on the Job, its seal as the status has it, whether it was changed, what the run says
+    "untouched": ({SEAL_ANNOTATION: seal_of(job())}, "", False, "Training"),
+    "seal taken off": ({}, seal_of(job()), False, "Training"),
+    "seal overwritten": ({SEAL_ANNOTATION: "x"}, seal_of(job()), False, "Training"),
+    "seal taken off, of a status that has none": ({}, "", False, "JobNotOurs"),
+    "seal taken off, of another Job": ({}, "0" * 64, False, "JobNotOurs"),
+    "made anew with another program": ({}, seal_of(job()), True, "JobNotOurs"),
+    "with the seal of the true one": ({SEAL_ANNOTATION: seal_of(job())}, seal_of(job()), True, "JobNotOurs"),
+}
+
+
+@pytest.mark.parametrize(("notes", "witness", "changed", "reason"), TOUCHED.values(), ids=TOUCHED)
+def test_job_whose_seal_a_hand_took_off_is_known_by_the_status(
+    notes: dict[str, str], witness: str, changed: bool, reason: str
+) -> None:
+    """Fails when an hour of training is thrown away because a hand stripped the annotations of its Job."""
+    made = job()
+    touched = {**made, "metadata": {**made["metadata"], "annotations": notes}}
+    if changed:
+        template = {**made["spec"]["template"], "spec": OTHER_PROGRAM}
+        touched["spec"] = {**made["spec"], "template": template}
+    told = plan(run({**STARTED, **({"jobSeal": witness} if witness else {})}), touched, pod(("train", {"running": {}})))
+    assert told.status is not None
+    assert told.status["reason"] == reason
+    assert told.status.get("jobSeal") == (witness or None)
 
 
 def test_deleted_job_is_not_made_again() -> None:

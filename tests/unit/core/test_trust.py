@@ -194,3 +194,20 @@ def test_pods_of_a_job_are_told_from_those_that_name_it() -> None:
     server(lure).update(image="theirs")
     view = JobView.of(JOB, [lure, own, other])
     assert (view.pods, view.altered) == ((own,), (lure,))
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ({"observedGeneration": 1}, "neither yet"),  # the new template has not been seen yet
+        ({"observedGeneration": 2, "replicas": 3, "updatedReplicas": 1}, "neither yet"),
+        ({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2}, "foreign"),
+        ({}, "foreign"),
+    ],
+)
+def test_pod_of_the_template_before_is_no_stranger_while_it_is_replaced(status: Obj, expected: str) -> None:
+    """A new server image rolls out: the Pods of the old one answer until they are gone."""
+    old = pod()
+    old["spec"]["containers"][0]["image"] = "the one before"
+    told = {**DEPLOYMENT, "metadata": {**DEPLOYMENT["metadata"], "generation": 2}, "status": status}
+    assert verdict(old, deployments=(told,)) == expected

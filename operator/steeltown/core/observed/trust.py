@@ -47,7 +47,8 @@ def served_by(
 def _replaces_pods(deployment: Obj) -> bool:
     """Its template has changed (a new server image), and Pods of the one before are still about."""
     status = deployment.get("status") or {}
-    if int(status.get("observedGeneration") or 0) < int(deployment["metadata"].get("generation") or 1):
+    observed = status.get("observedGeneration")
+    if observed is not None and observed < deployment["metadata"].get("generation", 1):
         return True
     return int(status.get("updatedReplicas") or 0) < int(status.get("replicas") or 0)
 

@@ -341,10 +341,10 @@ def test_replicas_that_went_and_came_back_are_measured_anew() -> None:
     lost = decide(situation(Phase.SHIFTING, **seen(100, 100), new=""))
     assert isinstance(lost, To)
     assert lost.rollout.disturbed
-    back = decide(situation(Phase.SHIFTING, **seen(100, 100), rollout=lost.rollout.model_dump()))
+    back = decide(situation(Phase.SHIFTING, **seen(100, 100), rollout=dict(lost.rollout)))
     assert isinstance(back, To)
     assert (back.rollout.step, back.rollout.restarts, back.rollout.disturbed) == (0, 1, False)
-    anew = situation(Phase.SHIFTING, **seen(100, 100), rollout=back.rollout.model_dump())
+    anew = situation(Phase.SHIFTING, **seen(100, 100), rollout=dict(back.rollout))
     assert in_words(decide(anew)) == "stay"
     wanted = SHIFTING.wanted(anew)
     assert wanted.share == share(window=f"{ID}-0-1")

@@ -205,8 +205,8 @@ class _Planner:
         if now is not None and now.live == live:
             promoted = wanted.grants or self.world.promoted
             previous = now.previous if now.previous != live else None
-            created = self.world.created(live)
-            return replace(now, promoted=promoted, previous=previous, created=created)
+            rows = now.rows if now.rows is not None else self.world.rows(live)
+            return replace(now, promoted=promoted, previous=previous, created=self.world.created(live), rows=rows)
         if not self._may_select(live):
             return now
         return LiveRecord(
@@ -214,6 +214,7 @@ class _Planner:
             promoted=wanted.grants or self.world.was_promoted(live),
             previous=now.live if now else None,
             created=self.world.created(live),
+            rows=self.world.rows(live),
             switches=(now.switches if now else self.world.status.switches) + 1,
         )
 

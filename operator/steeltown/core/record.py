@@ -68,13 +68,15 @@ class LiveRecord:
     """What the Service of a model says about the version that it selects.
 
     promoted: live by evidence, not as the newest experiment. created: creation time of its run, so that deleting the
-    run makes nothing older look newer. switches: how often the live version has changed up to now.
+    run makes nothing older look newer. rows: that it was trained on. switches: how often the live version has changed
+    up to now.
     """
 
     live: Version
     promoted: bool = False
     previous: Version | None = None
     created: str = ""
+    rows: int | None = None
     switches: int = 0
 
     def annotation(self, root: Obj, policy: Policy) -> dict[str, str]:
@@ -85,6 +87,8 @@ class LiveRecord:
             payload["previous"] = self.previous.to_json()
         if self.created:
             payload["created"] = self.created
+        if self.rows is not None:
+            payload["rows"] = self.rows
         return {RECORD_ANNOTATION: seal.sealed(policy.seal_key, _about("live", root), payload)}
 
 
@@ -107,6 +111,7 @@ def live_record(root: Obj, service: Obj | None, status: MLModelStatus, policy: P
         promoted=known.promoted,
         previous=Version(run=before.run, digest=before.digest) if before else None,
         created=known.created or "",
+        rows=known.rows,
         switches=status.switches,
     )
 
@@ -121,6 +126,7 @@ def _live_from(raw: dict[str, Any]) -> LiveRecord | None:
         promoted=raw.get("promoted") is True,
         previous=Version.from_json(raw.get("previous")),
         created=str(raw.get("created", "")),
+        rows=rows if isinstance(rows := raw.get("rows"), int) else None,
         switches=switches,
     )
 

@@ -249,6 +249,18 @@ def test_deployment_that_the_service_selects_is_never_pruned_whatever_the_annota
     assert not any(isinstance(a, Delete) for a in made.actions)
 
 
+def test_rows_of_the_live_version_outlive_its_run_and_the_status() -> None:
+    """Else `minRatioToLive` compares with nothing, and half the data passes."""
+    explorer = settled(create(GOOD_A), retrain(GOOD_B))
+    for name in ("m-v1", "m-v2"):
+        explorer.cluster.remove(Target("TrainingRun", explorer.cluster.namespace, name))
+    assert explorer.model is not None
+    explorer.cluster.set_status(explorer.model, {"observedGeneration": -1})
+    explorer.run_to(explorer.tick + 2)
+    assert explorer.status.versions.live is not None
+    assert (explorer.status.versions.live.run, explorer.status.versions.live.rows) == ("m-v2", 1000)
+
+
 def test_stale_route_without_a_rollout_is_withdrawn() -> None:
     """The status was lost in the middle of a canary: no pod may go on sending a share that nobody recorded."""
     explorer = settled()

@@ -363,6 +363,12 @@ class ObservedModel:
             return None
         return run
 
+    def rows(self, version: Version) -> int | None:
+        """That it was trained on, as its run says."""
+        run = self.runs.get(version.run)
+        rows = run.status.get("rows") if run and run.version == version else None
+        return rows if isinstance(rows, int) else None
+
     def created(self, version: Version) -> str:
         """When the run of `version` was created, also after it is gone, as long as the version is live.
 

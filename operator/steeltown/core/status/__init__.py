@@ -62,10 +62,9 @@ def _ref(s: Standing, version: Version | None, *, promoted: bool = False) -> Ver
     if version is None:
         return None
     run = s.world.runs.get(version.run)
-    known = s.world.status.versions.live
-    rows = run.status.get("rows") if run else None
-    if rows is None and known and (known.run, known.digest) == (version.run, version.digest):
-        rows = known.rows  # the run is gone: how much it was trained on is not forgotten
+    rows = s.record.rows if s.record and version == s.live else None
+    if rows is None:
+        rows = s.world.rows(version)
     created = (s.record.created if s.record and version == s.live else "") or (run.created if run else "")
     live = version == s.live
     return VersionRef(

@@ -104,19 +104,12 @@ def _prepare_plan(run: ObservedRun, model: MLModelSpec, objectives: RunObjective
     return PreparePlan(
         run=run.name,
         data=Source(uri=spec.train.data.uri, digest=spec.train.data.digest) if spec.train else None,
-        checks=objectives.data.checks(_live_rows(run)) if objectives.data else (),
+        checks=objectives.data.checks(run.live.rows if run.live else None) if objectives.data else (),
         evaluation=Source(uri=evaluation.data.uri, digest=evaluation.data.digest) if evaluation else None,
         imported=Source(uri=spec.import_.uri, digest=spec.import_.digest) if spec.import_ else None,
         task=_task(spec, model),
         params=dict(spec.train.params) if spec.train else None,
     )
-
-
-def _live_rows(run: ObservedRun) -> int | None:
-    """Rows that the live version was trained on. The status of the model keeps them when its run is deleted."""
-    known = ((run.model or {}).get("status") or {}).get("versions") or {}
-    rows = (known.get("live") or {}).get("rows")
-    return rows if isinstance(rows, int) else None
 
 
 def _task(spec: TrainingRunSpec, model: MLModelSpec) -> Task | None:

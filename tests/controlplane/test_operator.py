@@ -281,7 +281,7 @@ class Account:
     def grant(self, *, but: tuple[str, str] | None = None) -> None:
         """All rights of the manifests, `but` one: (resource, verb)."""
         rules = []
-        for path in ("overlays/namespace/rbac.yaml", "base/leader-election.yaml"):
+        for path in ("overlays/namespace/rbac.yaml", "base/leader-election.yaml", "base/seal.yaml"):
             for document in yaml.safe_load_all((REPOSITORY / "manifests" / path).read_text()):
                 rules += document.get("rules", [])
         if but:

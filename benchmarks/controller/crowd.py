@@ -25,7 +25,12 @@ from steeltown.kube.resources import WATCHED
 from steeltown.runtime.reconciler import Reconciler
 from steeltown.runtime.store import Store
 
-POLICY = Policy(trainer_image="steeltown/trainer", checker_image="steeltown/checker", server_image="steeltown/server")
+POLICY = Policy(
+    trainer_image="steeltown/trainer",
+    checker_image="steeltown/checker",
+    server_image="steeltown/server",
+    seal_key=b"of the benchmark",
+)
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 STAMP = "2026-01-02T00:00:00Z"
 CONDITIONS = ("DataValidated", "TrainingHealthy", "ResourcesWithinBudget", "QualityAccepted", "Ready")

@@ -40,42 +40,28 @@ def order(run: str, created: str) -> Order:
 
 
 class Run:
-    """A TrainingRun of the model, read without parsing all of it, and each fact at most once."""
+    """A TrainingRun of the model, read without parsing all of it, and each fact at most once.
+
+    created: when it was first created; a restore gives it another creationTimestamp. version: what it made, None unless
+    it succeeded.
+    """
 
     def __init__(self, obj: Obj, policy: Policy) -> None:
+        meta = obj["metadata"]
         self.obj = obj
         self.policy = policy
-        self.name: str = obj["metadata"]["name"]
+        self.name: str = meta["name"]
+        self.annotations: Mapping[str, str] = meta.get("annotations") or {}
+        self.controller = trust.controller_uid(obj)
         self.status: dict[str, Any] = obj.get("status") or {}
         if not self.status.get("completionTime") and (kept := record.run_result(obj, policy)):
             self.status = kept.dump()  # restored without its status, which the run's own reconcile will bring back
-
-    @cached_property
-    def created(self) -> str:
-        """When it was first created; a restore gives it another creationTimestamp."""
-        return str(self.status.get("createdTime") or self.obj["metadata"].get("creationTimestamp", ""))
-
-    @cached_property
-    def controller(self) -> str | None:
-        return trust.controller_uid(self.obj)
-
-    @cached_property
-    def annotations(self) -> Mapping[str, str]:
-        return self.obj["metadata"].get("annotations") or {}
-
-    @cached_property
-    def order(self) -> Order:
-        return order(self.name, self.created)
-
-    @cached_property
-    def finished(self) -> bool:
-        return bool(self.status.get("completionTime"))
-
-    @cached_property
-    def version(self) -> Version | None:
-        """What it made, None unless it succeeded."""
-        digest = (self.status.get("artifact") or {}).get("digest")
-        return Version(run=self.name, digest=digest) if self.finished and digest else None
+        # Not properties: all runs of a model are asked for these, and it may have thousands.
+        self.finished = bool(self.status.get("completionTime"))
+        self.created = str(self.status.get("createdTime") or meta.get("creationTimestamp", ""))
+        self.order = order(self.name, self.created)
+        digest = (self.status.get("artifact") or {}).get("digest") if self.finished else None
+        self.version = Version(run=self.name, digest=digest) if digest else None
 
     @cached_property
     def retry(self) -> str:

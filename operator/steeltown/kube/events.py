@@ -63,4 +63,4 @@ def _seen(event: Obj) -> str:
         event.get("eventTime"),
         event["metadata"].get("creationTimestamp"),
     )
-    return max((str(s) for s in stamps if s), default="")
+    return next((str(s) for s in stamps if s), "")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from environment import kubeconfig
-from installation import Bucket, bucket, install, team
-from kubectl import Kubectl
-from status_watch import watched
+from steeltown_testing.environment import kubeconfig
+from steeltown_testing.installation import Bucket, bucket, install, team
+from steeltown_testing.kubectl import Kubectl
+from steeltown_testing.status_watch import watched
 
 
 @pytest.fixture(scope="session")

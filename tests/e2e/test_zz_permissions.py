@@ -9,8 +9,8 @@ import json
 
 import pytest
 import yaml
-from environment import REPOSITORY, audit_log
-from kubectl import Kubectl
+from steeltown_testing.environment import REPOSITORY, audit_log
+from steeltown_testing.kubectl import Kubectl
 
 ACCOUNT = "system:serviceaccount:steeltown-system:steeltown-operator"
 RARE = {("events.k8s.io", "events", "patch"), ("steeltown.dev", "trainingruns", "delete")}

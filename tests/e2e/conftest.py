@@ -11,6 +11,12 @@ from steeltown_testing.kubectl import Kubectl
 from steeltown_testing.status_watch import watched
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What judges all that happened comes after all that makes it happen, whatever its file is called."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
 @pytest.fixture(scope="session")
 def everywhere() -> Iterator[Kubectl]:
     """The whole cluster, with Steeltown and a store on it. Every status written on it keeps the rules."""

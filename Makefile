@@ -47,7 +47,7 @@ test-controlplane: $(VENV)/.installed ## the tests that need an API server, but 
 	$(PYTEST) -q tests/controlplane
 
 test-e2e: $(VENV)/.installed ## the tests on a whole cluster
-	$(BIN)/python tests/support/environment.py
+	PYTHONPATH=tests/support $(BIN)/python -m steeltown_testing.environment
 	$(PYTEST) -q tests/e2e
 
 fuzz: $(VENV)/.installed ## ten minutes of fuzzing; TARGET=operator, http or grpc, MINUTES=10

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from explore.nature import Trouble, of_run
-from explore.scenarios import GOOD_A, GOOD_B, begun, create, live_is, retrain
-from explore.schedule import Explorer
 from steeltown.api.mlmodel import Phase
 from steeltown.core.rollout import PHASES
+from steeltown_testing.explore.nature import Trouble, of_run
+from steeltown_testing.explore.scenarios import GOOD_A, GOOD_B, begun, create, live_is, retrain
+from steeltown_testing.explore.schedule import Explorer
 
 ORDER = [p.value for p in PHASES]
 assert ORDER[1:4] == ["LoadChecking", "Soaking", "Shifting"], ORDER

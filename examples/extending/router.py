@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from explore.scenarios import GOOD_A, GOOD_B, begun, create, in_step, retrain
-from explore.schedule import MODEL, POLICY
 from steeltown.contract.evidence import Counts, Evidence, Route
 from steeltown.contract.histogram import Histogram
 from steeltown.core.model import plan_model
 from steeltown.core.plan import Apply, Key, Obj, Plan, Snapshot
+from steeltown_testing.explore.scenarios import GOOD_A, GOOD_B, begun, create, in_step, retrain
+from steeltown_testing.explore.schedule import MODEL, POLICY
 
 explorer = begun(create(GOOD_A), retrain(GOOD_B)).until(in_step(0), within=120)
 found = explorer.operator.store.snapshot(Key("MLModel", explorer.cluster.namespace, MODEL))

@@ -19,13 +19,13 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests" / "support"))
 
-import environment  # noqa: E402
 import flights  # noqa: E402
 import yaml  # noqa: E402
 import zoo  # noqa: E402
-from installation import Bucket, bucket, condition, forwarded, give_access, install  # noqa: E402
-from kubectl import Kubectl, eventually  # noqa: E402
-from traffic import Totals, Traffic, traffic  # noqa: E402
+from steeltown_testing import environment  # noqa: E402
+from steeltown_testing.installation import Bucket, bucket, condition, forwarded, give_access, install  # noqa: E402
+from steeltown_testing.kubectl import Kubectl, eventually  # noqa: E402
+from steeltown_testing.traffic import Totals, Traffic, traffic  # noqa: E402
 
 NAMESPACE, MODEL = "team-ops", "flight-delay"
 

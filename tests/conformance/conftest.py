@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from functools import cache
 
 import pytest
-import target as targets
+from steeltown_testing.conformance import target as targets
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import target as targets
-from environments import FOLDER, LOCKS, programs
+from steeltown_testing.conformance import target as targets
+from steeltown_testing.conformance.environments import LOCKS, programs
 
 pytestmark = pytest.mark.clients
 
@@ -42,8 +42,8 @@ def test_client_gets_what_it_expects(script: str, environment: str, target: Call
 
 
 def _run(python: Path, script: Path, places: dict[str, str]) -> list[dict[str, str | bool]]:
-    environment = {k: v for k, v in os.environ.items() if k.lower() not in ("http_proxy", "https_proxy", "all_proxy")}
-    environment["PYTHONPATH"] = str(FOLDER)
+    not_theirs = ("http_proxy", "https_proxy", "all_proxy", "pythonpath")
+    environment = {k: v for k, v in os.environ.items() if k.lower() not in not_theirs}
     command: list[str | Path] = [python, script, *(f"{model}={place}" for model, place in places.items())]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=RUN_SECONDS)
     lines = [line for line in done.stdout.splitlines() if line.startswith('{"name"')]

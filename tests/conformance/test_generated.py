@@ -1,7 +1,6 @@
 """Generated requests: any tensors in any form, and the answer is what onnxruntime says of the same arrays.
 
-The table has the corners that somebody thought of; here hypothesis looks for the others. Runs are derandomized: the
-same examples every time, so that a failure is a finding and not a matter of luck.
+The table has the corners that somebody thought of; here hypothesis looks for the others.
 """
 
 from __future__ import annotations
@@ -9,38 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import models
 import numpy as np
-import target as targets
-from checks import binary_outputs, each, gives
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from wire import DTYPES, Array, Body, Tensor, binary, flat, infer, nested, send, strings
+from steeltown_testing.conformance import models
+from steeltown_testing.conformance import target as targets
+from steeltown_testing.conformance.checks import binary_outputs, each, gives
+from steeltown_testing.conformance.strategies import arrays, generated
+from steeltown_testing.conformance.wire import Array, Body, Tensor, binary, flat, infer, nested, send
 
 FindTarget = Callable[[str], targets.Target]
 Draw = Callable[..., Any]
 FORMS: list[Callable[[str, Array], Tensor]] = [flat, nested, binary]
-
-generated = settings(
-    max_examples=150,
-    derandomize=True,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-
-
-def arrays(datatype: str, shape: tuple[int, ...], *, finite: bool = True) -> st.SearchStrategy[Array]:
-    """finite: a float that is sent or answered in JSON has no NaN and no infinity."""
-    dtype = DTYPES[datatype]
-    if datatype == "BYTES":
-        size = int(np.prod(shape))
-        texts = st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=size, max_size=size)
-        return texts.map(lambda words: strings(words, shape))
-    elements = None
-    if dtype.kind == "f":
-        elements = hnp.from_dtype(dtype, allow_nan=not finite, allow_infinity=not finite)
-    return hnp.arrays(dtype, shape, elements=elements)
 
 
 def outputs_asked(draw: Draw, names: list[str]) -> tuple[dict[str, Any], list[str], list[str]]:

@@ -7,17 +7,17 @@ from functools import cache
 from typing import Any
 
 import grpc
-import models
 import numpy as np
 import pytest
-import target as targets
 from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from steeltown_server.rpc import inference_pb2 as pb
-from test_generated import arrays, generated
-from wire import NAMES, TIMEOUT_SECONDS, Array, from_bytes, to_bytes
+from steeltown_testing.conformance import models
+from steeltown_testing.conformance import target as targets
+from steeltown_testing.conformance.strategies import arrays, generated
+from steeltown_testing.conformance.wire import NAMES, TIMEOUT_SECONDS, Array, from_bytes, to_bytes
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 MISTAKES = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}

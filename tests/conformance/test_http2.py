@@ -6,10 +6,9 @@ import re
 import subprocess
 from collections.abc import Callable
 
-import environments  # noqa: F401  (it adds the cluster's folder, whose Go programs these are, to the path)
-import programs
 import pytest
-import target as targets
+from steeltown_testing.conformance import target as targets
+from steeltown_testing.conformance.environments import h2spec
 
 pytestmark = pytest.mark.clients
 
@@ -23,7 +22,7 @@ def test_h2spec_finds_nothing(target: Callable[[str], targets.Target]) -> None:
     if not place:
         pytest.skip("the server under test has no gRPC port that we know")
     host, _, port = place.rpartition(":")
-    command = [str(programs.folder(programs.H2SPEC) / "h2spec"), "--host", host, "--port", port, "--path", METHOD]
+    command = [str(h2spec()), "--host", host, "--port", port, "--path", METHOD]
     command += ["--max-header-length", str(HEADER_BYTES), "--timeout", "5"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_SECONDS)
     counts = re.search(r"(\d+) tests, (\d+) passed, (\d+) skipped, (\d+) failed", done.stdout)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import target as targets
 import yaml
-from cases import CASES, STEELTOWN, Case
-from environments import FOLDER, programs
 from jsonschema import Draft202012Validator
-from wire import send
+from steeltown_testing.conformance import target as targets
+from steeltown_testing.conformance.cases import CASES, STEELTOWN, Case
+from steeltown_testing.conformance.environments import FOLDER, programs
+from steeltown_testing.conformance.wire import send
 
 DOCUMENT = targets.REPOSITORY / "docs" / "openapi.yaml"
 DOCUMENTED: dict[str, Any] = yaml.safe_load(DOCUMENT.read_text())

@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import cases
 import pytest
-import target as targets
-from cases import CASES, INFER, STEELTOWN, Case
-from checks import gives, is_error
-from models import GOLDEN
-from target import BODY_LIMIT_BYTES
-from verdict import extensions_of, judge
-from wire import Answer, Body, flat, infer, send, send_raw
+from steeltown_testing.conformance import cases
+from steeltown_testing.conformance import target as targets
+from steeltown_testing.conformance.cases import CASES, INFER, STEELTOWN, Case
+from steeltown_testing.conformance.checks import gives, is_error
+from steeltown_testing.conformance.models import GOLDEN
+from steeltown_testing.conformance.target import BODY_LIMIT_BYTES
+from steeltown_testing.conformance.verdict import extensions_of, judge
+from steeltown_testing.conformance.wire import Answer, Body, flat, infer, send, send_raw
 
 FindTarget = Callable[[str], targets.Target]
 LEVELS = targets.levels()

@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 import yaml
-from acting import Acting, grant
-from environment import REPOSITORY
-from explore.nature import Behaviour
-from explore.real import Kubelet, real_cluster
-from explore.scenarios import model
-from kubectl import Kubectl, Obj, eventually, namespace
-from operator_process import install_resources, running
+from steeltown_testing.acting import Acting, grant
+from steeltown_testing.environment import REPOSITORY
+from steeltown_testing.explore.nature import Behaviour
+from steeltown_testing.explore.real import Kubelet, real_cluster
+from steeltown_testing.explore.scenarios import model
+from steeltown_testing.kubectl import Kubectl, Obj, eventually, namespace
+from steeltown_testing.operator_process import install_resources, running
 
 API = "steeltown.dev/v1alpha1"
 OPERATOR = "steeltown-operator"

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from environment import REPOSITORY, kubeconfig
-from kubectl import Kubectl, eventually, namespace
+from steeltown_testing.environment import REPOSITORY, kubeconfig
+from steeltown_testing.kubectl import Kubectl, eventually, namespace
 
 DIGEST = "sha256:" + "a" * 64
 

@@ -15,8 +15,8 @@ from typing import Any
 import onnx
 import pytest
 import yaml
-from environment import REPOSITORY, kubeconfig
-from kubectl import Kubectl, eventually, namespace
+from steeltown_testing.environment import REPOSITORY, kubeconfig
+from steeltown_testing.kubectl import Kubectl, eventually, namespace
 
 API = "steeltown.dev/v1alpha1"
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]

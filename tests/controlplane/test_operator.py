@@ -14,13 +14,20 @@ from typing import Any, TypeVar
 
 import pytest
 import yaml
-from environment import REPOSITORY
-from explore.nature import Behaviour
-from explore.real import Kubelet, real_cluster
-from explore.scenarios import model, template
-from kubectl import Kubectl, eventually, namespace
-from operator_process import LEASE, AuditLog, OperatorProcess, every_version, install_resources, running
 from steeltown.api.conditions import violations
+from steeltown_testing.environment import REPOSITORY
+from steeltown_testing.explore.nature import Behaviour
+from steeltown_testing.explore.real import Kubelet, real_cluster
+from steeltown_testing.explore.scenarios import model, template
+from steeltown_testing.kubectl import Kubectl, eventually, namespace
+from steeltown_testing.operator_process import (
+    LEASE,
+    AuditLog,
+    OperatorProcess,
+    every_version,
+    install_resources,
+    running,
+)
 
 Obj = dict[str, Any]
 T = TypeVar("T")

@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from explore.real import explore
-from explore.scenarios import SCENARIOS
-from explore.schedule import Explorer, Scenario
-from operator_process import install_resources
+from steeltown_testing.explore.real import explore
+from steeltown_testing.explore.scenarios import SCENARIOS
+from steeltown_testing.explore.schedule import Explorer, Scenario
+from steeltown_testing.operator_process import install_resources
 
 SEED = int(os.environ.get("STEELTOWN_EXPLORE_SEED", "20260101"))
 CRASHES = 6

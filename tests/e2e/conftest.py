@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from environment import kubeconfig
-from installation import Bucket, bucket, install, team
-from kubectl import Kubectl
-from status_watch import watched
+from steeltown_testing.environment import kubeconfig
+from steeltown_testing.installation import Bucket, bucket, install, team
+from steeltown_testing.kubectl import Kubectl
+from steeltown_testing.status_watch import watched
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What judges all that happened comes after all that makes it happen, whatever its file is called."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from environment import REPOSITORY
-from kubectl import Kubectl
+from steeltown_testing.environment import REPOSITORY
+from steeltown_testing.kubectl import Kubectl
 
 
 def test_every_claim_of_the_demo_holds(everywhere: Kubectl) -> None:

@@ -10,24 +10,23 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-import tables
-from acting import Acting, grant
-from environment import REPOSITORY
-from installation import Bucket, condition, images
-from kubectl import Kubectl, Obj, eventually
 from onnx import TensorProto, helper, numpy_helper
-from traffic import traffic
+from steeltown_testing import tables
+from steeltown_testing.acting import Acting, grant
+from steeltown_testing.environment import REPOSITORY
+from steeltown_testing.installation import Bucket, condition, images
+from steeltown_testing.kubectl import Kubectl, Obj, eventually
+from steeltown_testing.traffic import traffic
 
 API = "steeltown.dev/v1alpha1"
 PREFIX = "steeltown.dev/"
 MODEL = "tiny"
-LURE = Path(__file__).parents[1] / "support" / "lure.py"
+LURE = REPOSITORY / "tests/support/steeltown_testing/lure.py"
 POLICIES = str(REPOSITORY / "manifests/admission")
 EXTREME = 50.0
 RESTRICTED = {

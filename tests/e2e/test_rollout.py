@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import tables
-from installation import Bucket, condition
-from kubectl import Kubectl, Obj, eventually
-from traffic import Traffic, traffic
+from steeltown_testing import tables
+from steeltown_testing.installation import Bucket, condition
+from steeltown_testing.kubectl import Kubectl, Obj, eventually
+from steeltown_testing.traffic import Traffic, traffic
 
 API = "steeltown.dev/v1alpha1"
 MODEL = "tiny"

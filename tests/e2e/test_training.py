@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import tables
-from installation import Bucket, condition, images
-from kubectl import Kubectl, Obj, eventually
+from steeltown_testing import tables
+from steeltown_testing.installation import Bucket, condition, images
+from steeltown_testing.kubectl import Kubectl, Obj, eventually
 
 API = "steeltown.dev/v1alpha1"
 OWN_TRAINER = """

@@ -10,11 +10,11 @@ from datetime import timedelta
 from functools import cache
 
 import pytest
-from explore.nature import Behaviour, Trouble, of_run, trained_by
-from explore.scenarios import GOOD_A, GOOD_B, PHASES, begun, create, live_is, retrain
-from explore.schedule import Explorer
 from steeltown.api.mlmodel import Phase
 from steeltown.core.plan import Obj
+from steeltown_testing.explore.nature import Behaviour, Trouble, of_run, trained_by
+from steeltown_testing.explore.scenarios import GOOD_A, GOOD_B, PHASES, begun, create, live_is, retrain
+from steeltown_testing.explore.schedule import Explorer
 
 HOUR, DAY = 3600, 86400
 JUMPS = pytest.mark.parametrize("jump", [HOUR, -HOUR], ids=["forth", "back"])

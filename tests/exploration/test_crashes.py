@@ -13,13 +13,13 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
-from explore.nature import Nature
-from explore.scenarios import SCENARIOS
-from explore.schedule import Explorer, Scenario
 from steeltown.api.mlmodel import Phase
 from steeltown.contract.evidence import Counts, Evidence
 from steeltown.core.plan import Obj
 from steeltown.core.rollout import LOAD_CHECK_ATTEMPTS
+from steeltown_testing.explore.nature import Nature
+from steeltown_testing.explore.scenarios import SCENARIOS
+from steeltown_testing.explore.schedule import Explorer, Scenario
 
 SEED = int(os.environ.get("STEELTOWN_EXPLORE_SEED", "20260101"))
 PAIRS = int(os.environ.get("STEELTOWN_EXPLORE_PAIRS", "12"))

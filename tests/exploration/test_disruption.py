@@ -13,8 +13,10 @@ from collections.abc import Callable
 from functools import cache
 
 import pytest
-from explore.nature import QUOTA, Behaviour, Trouble, everything, of_component, of_run, trained_by
-from explore.scenarios import (
+from steeltown.api.mlmodel import Phase
+from steeltown.core.plan import Obj, Target
+from steeltown_testing.explore.nature import QUOTA, Behaviour, Trouble, everything, of_component, of_run, trained_by
+from steeltown_testing.explore.scenarios import (
     GOOD_A,
     GOOD_B,
     GOOD_C,
@@ -27,9 +29,7 @@ from explore.scenarios import (
     retrain,
     template,
 )
-from explore.schedule import MODEL, Explorer, Step
-from steeltown.api.mlmodel import Phase
-from steeltown.core.plan import Obj, Target
+from steeltown_testing.explore.schedule import MODEL, Explorer, Step
 
 FAILING = Behaviour("failing", "b")
 SEED = int(os.environ.get("STEELTOWN_EXPLORE_SEED", "20260101"))

@@ -14,10 +14,13 @@ from collections.abc import Callable
 from functools import cache
 
 import pytest
-from explore import records
-from explore.cluster import OURS
-from explore.nature import Behaviour, Trouble, of_run, trained_by
-from explore.scenarios import (
+from steeltown.api.base import API_VERSION
+from steeltown.contract.evidence import ROUTE_ANNOTATION
+from steeltown.core.plan import Obj, Target
+from steeltown_testing.explore import records
+from steeltown_testing.explore.cluster import OURS
+from steeltown_testing.explore.nature import Behaviour, Trouble, of_run, trained_by
+from steeltown_testing.explore.scenarios import (
     GOOD_A,
     GOOD_B,
     GOOD_C,
@@ -30,10 +33,7 @@ from explore.scenarios import (
     retrain,
     template,
 )
-from explore.schedule import MODEL, Explorer, Scenario
-from steeltown.api.base import API_VERSION
-from steeltown.contract.evidence import ROUTE_ANNOTATION
-from steeltown.core.plan import Obj, Target
+from steeltown_testing.explore.schedule import MODEL, Explorer, Scenario
 
 SEED = int(os.environ.get("STEELTOWN_EXPLORE_SEED", "20260101"))
 HANDS = int(os.environ.get("STEELTOWN_EXPLORE_HANDS", "3"))

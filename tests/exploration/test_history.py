@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from explore.cluster import later
-from explore.nature import Trouble, of_component
-from explore.scenarios import GOOD_A, GOOD_B, GOOD_C, create, edit, live_is, retrain
-from explore.schedule import Explorer, Scenario, Step
 from steeltown.core.history import AGAIN_SECONDS, KEPT_SECONDS
+from steeltown_testing.explore.cluster import later
+from steeltown_testing.explore.nature import Trouble, of_component
+from steeltown_testing.explore.scenarios import GOOD_A, GOOD_B, GOOD_C, create, edit, live_is, retrain
+from steeltown_testing.explore.schedule import Explorer, Scenario, Step
 
 
 def time_passes(x: Explorer) -> None:

@@ -7,11 +7,11 @@ others. What is not seen yet is not gone: no schedule may end otherwise than wit
 from __future__ import annotations
 
 import pytest
-from explore.nature import Behaviour, Trouble, trained_by
-from explore.scenarios import GOOD_A, GOOD_B, PHASES, SCENARIOS, begun, create, live_is, retrain
-from explore.schedule import Explorer
 from steeltown.api.mlmodel import Phase
 from steeltown.core.plan import Obj
+from steeltown_testing.explore.nature import Behaviour, Trouble, trained_by
+from steeltown_testing.explore.scenarios import GOOD_A, GOOD_B, PHASES, SCENARIOS, begun, create, live_is, retrain
+from steeltown_testing.explore.schedule import Explorer
 
 KINDS = ("MLModel", "TrainingRun", "Service", "Deployment", "ReplicaSet", "Job", "Pod")
 LAGS = (2, 5)

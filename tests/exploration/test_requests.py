@@ -10,8 +10,10 @@ from __future__ import annotations
 from functools import cache
 
 import pytest
-from explore.nature import Behaviour
-from explore.scenarios import (
+from steeltown.api.base import API_VERSION
+from steeltown.core.plan import Action, Apply, Obj
+from steeltown_testing.explore.nature import Behaviour
+from steeltown_testing.explore.scenarios import (
     GOOD_A,
     GOOD_B,
     GOOD_C,
@@ -25,9 +27,7 @@ from explore.scenarios import (
     retrain,
     template,
 )
-from explore.schedule import MODEL, Explorer
-from steeltown.api.base import API_VERSION
-from steeltown.core.plan import Action, Apply, Obj
+from steeltown_testing.explore.schedule import MODEL, Explorer
 
 BEFORE_PROMOTION = [name for name in PHASES if name not in ("promoting", "baking")]
 

@@ -11,12 +11,23 @@ import random
 from functools import cache
 
 import pytest
-from explore import records
-from explore.nature import Behaviour
-from explore.scenarios import GOOD_A, GOOD_B, GOOD_C, When, begun, create, edit, live_is, retrain, template
-from explore.schedule import MODEL, Explorer
 from steeltown.api.base import API_VERSION
 from steeltown.core.plan import Obj, Target
+from steeltown_testing.explore import records
+from steeltown_testing.explore.nature import Behaviour
+from steeltown_testing.explore.scenarios import (
+    GOOD_A,
+    GOOD_B,
+    GOOD_C,
+    When,
+    begun,
+    create,
+    edit,
+    live_is,
+    retrain,
+    template,
+)
+from steeltown_testing.explore.schedule import MODEL, Explorer
 
 CHILDREN = ("Service", "Deployment", "Job")
 FIRST = {

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from explore.cluster import _quantity
-from explore.nature import Trouble, everything, of_run, trained_by
-from explore.scenarios import GOOD_A, GOOD_B, begun, create, edit, live_is, retrain
-from explore.schedule import MODEL, Explorer
 from steeltown.core.plan import Obj
+from steeltown_testing.explore.cluster import _quantity
+from steeltown_testing.explore.nature import Trouble, everything, of_run, trained_by
+from steeltown_testing.explore.scenarios import GOOD_A, GOOD_B, begun, create, edit, live_is, retrain
+from steeltown_testing.explore.schedule import MODEL, Explorer
 
 
 def chain(x: Explorer, obj: Obj) -> list[str]:

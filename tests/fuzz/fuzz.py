@@ -20,12 +20,13 @@ from typing import Any
 import atheris
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "operator"), str(ROOT / "images" / "server"), str(Path(__file__).parent)]
+SOURCES = ("operator", "images/server", "images/http2", "images/tensors", "tests/support")
+sys.path[:0] = [str(ROOT / part) for part in SOURCES]
 
-with atheris.instrument_imports(include=["steeltown_server", "steeltown"]):
-    import fuzz_grpc
-    import fuzz_operator
-    import fuzz_target
+with atheris.instrument_imports(include=["steeltown_server", "steeltown_http2", "steeltown_tensors", "steeltown"]):
+    from steeltown_testing.fuzzing import grpc as fuzz_grpc
+    from steeltown_testing.fuzzing import http as fuzz_target
+    from steeltown_testing.fuzzing import operator as fuzz_operator
 
 
 def resident_mib() -> float:

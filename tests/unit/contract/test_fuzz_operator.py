@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from fuzz_operator import HOSTILE, READERS, OperatorTarget, Reader, seeds, spoiled
+from steeltown_testing.fuzzing.operator import HOSTILE, READERS, OperatorTarget, Reader, seeds, spoiled
 
 INPUTS = 6000
 each_reader = pytest.mark.parametrize("reader", READERS, ids=lambda r: r.name)

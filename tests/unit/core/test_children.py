@@ -7,8 +7,6 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
-from explore.scenarios import GOOD_A, template
-from explore.schedule import POLICY
 from steeltown.api.base import Resources
 from steeltown.api.trainingrun import TrainingRunSpec
 from steeltown.contract.plans import CollectItem, CollectPlan, FetchPlan, FinalisePlan, LoadCheckPlan, PreparePlan
@@ -20,6 +18,8 @@ from steeltown.core.children.pods import canonical_quantity
 from steeltown.core.children.serving import ServingSpec
 from steeltown.core.plan import Apply, Obj
 from steeltown.core.record import LiveRecord, Version
+from steeltown_testing.explore.scenarios import GOOD_A, template
+from steeltown_testing.explore.schedule import POLICY
 
 ROOT: Obj = {"kind": "MLModel", "metadata": {"name": "m", "namespace": "n", "uid": "u"}}
 LIVE = Version(run="m-v1", digest="sha256:" + "a" * 64)

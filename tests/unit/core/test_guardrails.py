@@ -14,7 +14,7 @@ from steeltown.contract.reports import LoadReport, LoadSide
 from steeltown.core.judge import guardrails, verdict
 from steeltown.core.judge.guardrails import GUARDRAILS, Guardrail, Side, shares, tightest
 from steeltown.core.judge.verdict import Looks, Result, judge_canary, judge_load
-from structs import case
+from steeltown_testing.structs import case
 
 LIMITS = ServingObjective(error_rate="0.02", latency_milliseconds=50, slow_rate="0.05", max_slowdown="2.0")
 

@@ -9,10 +9,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from explore.cluster import START, later
-from explore.nature import Behaviour
-from explore.scenarios import GOOD_A, model, template
-from explore.schedule import MODEL, POLICY
 from steeltown.api.base import API_VERSION
 from steeltown.api.conditions import RUN_GATES, rfc3339, violations
 from steeltown.api.mlmodel import MLModelSpec
@@ -30,6 +26,10 @@ from steeltown.core.new_runs import TEMPLATE_ANNOTATION, new_run
 from steeltown.core.observed.model import ObservedModel, read_status
 from steeltown.core.plan import Create, Delete, Obj, Plan, Snapshot
 from steeltown.core.record import LiveRecord, Outcome, Version
+from steeltown_testing.explore.cluster import START, later
+from steeltown_testing.explore.nature import Behaviour
+from steeltown_testing.explore.scenarios import GOOD_A, model, template
+from steeltown_testing.explore.schedule import MODEL, POLICY
 
 NOW = later(START, 30 * 86400)
 STORE = "s3://steeltown"

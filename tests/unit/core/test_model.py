@@ -8,15 +8,25 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from explore.nature import Behaviour
-from explore.scenarios import GOOD_A, GOOD_B, SCENARIOS, create, in_step, model, restage, retrain, template
-from explore.schedule import MODEL, POLICY, Explorer, Scenario
 from steeltown.api.conditions import violations
 from steeltown.contract.evidence import ROUTE_ANNOTATION, Route
 from steeltown.core.model import plan_model
 from steeltown.core.naming import deployment_name, load_check_name, version_id
 from steeltown.core.observed.model import Run
 from steeltown.core.plan import Annotate, Create, Delete, Key, Obj, Plan, Refusal, Snapshot, Target
+from steeltown_testing.explore.nature import Behaviour
+from steeltown_testing.explore.scenarios import (
+    GOOD_A,
+    GOOD_B,
+    SCENARIOS,
+    create,
+    in_step,
+    model,
+    restage,
+    retrain,
+    template,
+)
+from steeltown_testing.explore.schedule import MODEL, POLICY, Explorer, Scenario
 
 
 def settled(*steps: Any, ticks: int = 60) -> Explorer:

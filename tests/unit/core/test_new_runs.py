@@ -6,16 +6,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from explore.cluster import START
-from explore.scenarios import GOOD_A, GOOD_B, template
-from explore.schedule import MODEL
-from standings import history, model, rollout, run
 from steeltown.api.mlmodel import Phase
 from steeltown.api.trainingrun import TrainingRunTemplate
 from steeltown.core import new_runs
 from steeltown.core.new_runs import TEMPLATE_ANNOTATION, Wish, fingerprint, new_run
 from steeltown.core.observed.model import ObservedModel
 from steeltown.core.plan import Obj
+from steeltown_testing.explore.cluster import START
+from steeltown_testing.explore.scenarios import GOOD_A, GOOD_B, template
+from steeltown_testing.explore.schedule import MODEL
+from steeltown_testing.standings import history, model, rollout, run
 
 A, B = template(GOOD_A), template(GOOD_B)
 

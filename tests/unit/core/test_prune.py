@@ -11,7 +11,7 @@ from steeltown.core.children.prune import unwanted
 from steeltown.core.observed.model import ObservedModel
 from steeltown.core.plan import Delete, Obj
 from steeltown.core.record import Version
-from structs import NEW, OLD, ROOT, ago, case, fleet, situation
+from steeltown_testing.structs import NEW, OLD, ROOT, ago, case, fleet, situation
 
 OLDER = Version(run="m-v0", digest="sha256:" + "0" * 64)
 LIVE, CANARY, BEFORE = (fleet(v, "ready") for v in (OLD, NEW, OLDER))

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from explore.cluster import START, later
-from explore.scenarios import GOOD_A, GOOD_B, begun, create, in_step, retrain
-from explore.schedule import MODEL, POLICY
-from standings import rollout
 from steeltown.api.mlmodel import Phase
 from steeltown.core.model import plan_model
 from steeltown.core.observed.model import read_status
 from steeltown.core.plan import Key, Obj, Snapshot
 from steeltown.core.training import plan_run
-from training_worlds import MADE, RUNNING, ended, over, plan, pod
-from training_worlds import begun as run_begun
+from steeltown_testing.explore.cluster import START, later
+from steeltown_testing.explore.scenarios import GOOD_A, GOOD_B, begun, create, in_step, retrain
+from steeltown_testing.explore.schedule import MODEL, POLICY
+from steeltown_testing.standings import rollout
+from steeltown_testing.training_worlds import MADE, RUNNING, ended, over, plan, pod
+from steeltown_testing.training_worlds import begun as run_begun
 
 ROLLOUT = rollout("m-v2", Phase.SHIFTING, step=0, weight=5).dump()
 LIVE = {"run": "m-v1", "digest": "sha256:aa"}

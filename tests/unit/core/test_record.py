@@ -9,10 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from explore.cluster import START
-from explore.nature import Behaviour
-from explore.scenarios import GOOD_A, GOOD_B, create, retrain, template
-from explore.schedule import MODEL, POLICY, Explorer, Scenario
 from steeltown.api.base import API_VERSION
 from steeltown.api.conditions import rfc3339
 from steeltown.api.mlmodel import MLModelStatus, RolloutFinding
@@ -23,6 +19,10 @@ from steeltown.core.model import plan_model
 from steeltown.core.observed.model import Run
 from steeltown.core.plan import Annotate, Apply, Key, Obj, Snapshot
 from steeltown.core.record import LiveRecord, Outcome, Version
+from steeltown_testing.explore.cluster import START
+from steeltown_testing.explore.nature import Behaviour
+from steeltown_testing.explore.scenarios import GOOD_A, GOOD_B, create, retrain, template
+from steeltown_testing.explore.schedule import MODEL, POLICY, Explorer, Scenario
 
 OTHER = replace(POLICY, seal_key=b"of another operator")
 DIGEST = "sha256:" + "a" * 64

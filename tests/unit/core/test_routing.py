@@ -13,7 +13,7 @@ from steeltown.core.plan import Annotate, Observe
 from steeltown.core.record import Version
 from steeltown.core.routing import SERVER, router_for
 from steeltown.core.routing.router import Measured, Share
-from structs import ID, NEW, OLD, case, counts, fleet, off_route, situation, step_route, stray, told
+from steeltown_testing.structs import ID, NEW, OLD, case, counts, fleet, off_route, situation, step_route, stray, told
 
 SHARE = Share(stable=OLD, window=f"{ID}-0", weight=10, canary=NEW, timeout_milliseconds=1000)
 OFF = Share(stable=OLD, window=f"{ID}-off")

@@ -7,9 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from explore.cluster import START, later
-from explore.scenarios import GOOD_A, model, template
-from explore.schedule import POLICY
 from steeltown.api.base import API_VERSION
 from steeltown.api.conditions import rfc3339, violations
 from steeltown.contract.files import Env
@@ -17,6 +14,9 @@ from steeltown.contract.reports import MetricComparison, StepReport
 from steeltown.core.plan import Annotate, Create, Delete, Obj, Plan, Refusal, Snapshot, Target
 from steeltown.core.record import SEAL_ANNOTATION, seal_of, sealed_job
 from steeltown.core.training import plan_run
+from steeltown_testing.explore.cluster import START, later
+from steeltown_testing.explore.scenarios import GOOD_A, model, template
+from steeltown_testing.explore.schedule import POLICY
 
 STARTED = {"observedGeneration": 1, "jobName": "r-run", "startTime": rfc3339(START), "phase": "Pending"}
 MODEL = {**model(GOOD_A), "metadata": {"name": "m", "namespace": "team", "uid": "mu", "generation": 1}}

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from explore.cluster import START, later
-from explore.schedule import POLICY
 from steeltown.api.base import API_VERSION, Resources
 from steeltown.api.conditions import rfc3339
 from steeltown.core.children.serving import ServingSpec, deployment
@@ -16,6 +14,8 @@ from steeltown.core.observed.jobs import JobView
 from steeltown.core.observed.trust import ARRIVAL_SECONDS, served_by
 from steeltown.core.plan import Obj
 from steeltown.core.record import Version
+from steeltown_testing.explore.cluster import START, later
+from steeltown_testing.explore.schedule import POLICY
 
 ROOT: Obj = {
     "apiVersion": API_VERSION,

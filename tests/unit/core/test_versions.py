@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from explore.cluster import START, later
-from explore.schedule import POLICY
-from standings import history, model, run, version
 from steeltown.api.base import API_VERSION
 from steeltown.api.conditions import rfc3339
 from steeltown.api.mlmodel import HistoryEntry, MLModelSpec, MLModelStatus
 from steeltown.core.observed.model import ObservedModel
 from steeltown.core.plan import Obj, Snapshot
+from steeltown_testing.explore.cluster import START, later
+from steeltown_testing.explore.schedule import POLICY
+from steeltown_testing.standings import history, model, run, version
 
 ROOT: Obj = {
     "apiVersion": API_VERSION,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from http2_peer import (
+from steeltown_testing.http2_peer import (
     DATA,
     END_HEADERS,
     END_STREAM,
@@ -31,7 +31,7 @@ from http2_peer import (
     number,
     plain,
 )
-from http2_peer import head as grpc_head
+from steeltown_testing.http2_peer import head as grpc_head
 
 ROUNDS, CONNECTIONS, PIPELINED, REPEATS = 8, 2, 8, 60
 MOST = 4.0

@@ -1,16 +1,16 @@
-"""The fuzz targets of tests/fuzz on their seeds and on bent ones: quick, the same every time, without a fuzzer."""
+"""The fuzz targets of the server on their seeds and on bent ones: quick, the same every time, without a fuzzer."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
 
-import fuzz_grpc
 import pytest
-from fuzz_grpc import GrpcTarget
-from fuzz_target import Target, seeds
 from steeltown_server import engine, log, service
 from steeltown_server.rpc import server as port
+from steeltown_testing.fuzzing import grpc as fuzz_grpc
+from steeltown_testing.fuzzing.grpc import GrpcTarget
+from steeltown_testing.fuzzing.http import Target, seeds
 
 INPUTS = 3000
 PROGRAMS = 400

@@ -14,7 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from http2_peer import (
+from steeltown_http2 import STREAMS, Head
+from steeltown_server.rpc import inference_pb2 as pb
+from steeltown_server.rpc import messages
+from steeltown_server.rpc.calls import Call, Method
+from steeltown_server.rpc.http2 import Exchange
+from steeltown_server.rpc.server import GrpcServer
+from steeltown_testing.http2_peer import (
     ACK,
     CALM,
     CANCEL,
@@ -42,12 +48,6 @@ from http2_peer import (
     plain,
     setting,
 )
-from steeltown_http2 import STREAMS, Head
-from steeltown_server.rpc import inference_pb2 as pb
-from steeltown_server.rpc import messages
-from steeltown_server.rpc.calls import Call, Method
-from steeltown_server.rpc.http2 import Exchange
-from steeltown_server.rpc.server import GrpcServer
 
 ROW = np.array([[1, 2, 3]], np.float32)
 

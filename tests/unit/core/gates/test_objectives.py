@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from explore.schedule import POLICY
 from hypothesis import given
 from hypothesis import strategies as st
 from steeltown.api.base import Model
@@ -16,6 +15,7 @@ from steeltown.contract.reports import MetricComparison
 from steeltown.core.gates.objectives import basis, effective, stricter
 from steeltown.core.gates.quality import quality_accepted
 from steeltown.core.observed.model import Run
+from steeltown_testing.explore.schedule import POLICY
 
 ACCURACY = {"metric": "accuracy", "min": "0.7"}
 WATCHED = {**ACCURACY, "mode": "Observe"}

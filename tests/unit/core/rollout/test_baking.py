@@ -11,7 +11,21 @@ from steeltown.core.rollout import Wanted
 from steeltown.core.rollout.baking import BAKING
 from steeltown.core.rollout.phase import Done, Fail, Inconclusive, Stay, To
 from steeltown.core.routing.router import Share
-from structs import ID, NEW, OLD, ago, case, counts, fleet, in_words, off_route, situation, step_route, stray, told
+from steeltown_testing.structs import (
+    ID,
+    NEW,
+    OLD,
+    ago,
+    case,
+    counts,
+    fleet,
+    in_words,
+    off_route,
+    situation,
+    step_route,
+    stray,
+    told,
+)
 
 BAKE = off_route("bake")
 OVER: dict[str, Any] = {"seconds": 60}

@@ -13,7 +13,7 @@ from steeltown.contract.reports import LoadReport, LoadSide
 from steeltown.core.record import Outcome, Version
 from steeltown.core.rollout import PHASES, Context, Wanted, begin, decide, wanted
 from steeltown.core.rollout.phase import Stay, To
-from structs import (
+from steeltown_testing.structs import (
     ID,
     NEW,
     NOW,

@@ -15,7 +15,7 @@ from steeltown.core.record import made_here
 from steeltown.core.rollout import PHASES, Wanted, decide
 from steeltown.core.rollout.load_checking import LOAD_CHECKING
 from steeltown.core.rollout.phase import Inconclusive, Stay, To
-from structs import (
+from steeltown_testing.structs import (
     ID,
     NEW,
     OLD,

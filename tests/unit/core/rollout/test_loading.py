@@ -9,7 +9,7 @@ from steeltown.api.mlmodel import Phase
 from steeltown.core.rollout import Wanted
 from steeltown.core.rollout.loading import LOADING
 from steeltown.core.rollout.phase import Fail, Inconclusive, Stay, To
-from structs import NEW, OLD, case, fleet, in_words, situation
+from steeltown_testing.structs import NEW, OLD, case, fleet, in_words, situation
 
 ALONE: dict[str, Any] = {"live": None, "old": None}
 IN_PLACE: dict[str, Any] = {"live": NEW, "promoted": False, "old": None, "step": -1}

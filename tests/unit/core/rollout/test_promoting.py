@@ -14,7 +14,20 @@ from steeltown.core.rollout import Wanted
 from steeltown.core.rollout.phase import Inconclusive, Stay, To
 from steeltown.core.rollout.promoting import PROMOTING
 from steeltown.core.routing.router import Share
-from structs import ID, MODEL, NAMESPACE, NEW, OLD, POLICY, ago, case, in_words, of_actions, run, situation
+from steeltown_testing.structs import (
+    ID,
+    MODEL,
+    NAMESPACE,
+    NEW,
+    OLD,
+    POLICY,
+    ago,
+    case,
+    in_words,
+    of_actions,
+    run,
+    situation,
+)
 
 PROVEN = {"CanaryPassed": true(Reason.WITHIN_OBJECTIVES, "50%: 3 of 4000 requests failed")}
 LATE: dict[str, Any] = {"seconds": 600}

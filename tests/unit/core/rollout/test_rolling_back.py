@@ -14,8 +14,22 @@ from steeltown.core.rollout import Wanted
 from steeltown.core.rollout.phase import Done, Stay
 from steeltown.core.rollout.rolling_back import ROLLING_BACK
 from steeltown.core.routing.router import Share
-from structs import ID, NEW, OLD, POLICY, ago, case, fleet, in_words, of_actions, off_route, run, situation, step_route
-from structs import told as evidence_of
+from steeltown_testing.structs import (
+    ID,
+    NEW,
+    OLD,
+    POLICY,
+    ago,
+    case,
+    fleet,
+    in_words,
+    of_actions,
+    off_route,
+    run,
+    situation,
+    step_route,
+)
+from steeltown_testing.structs import told as evidence_of
 
 WHY = {"reason": "Crashing", "message": "it crashed"}
 FOUND = {"Loadable": true(Reason.GOLDEN_ROWS_ANSWERED, "a"), "CanaryPassed": false(Reason.CRASHING, "what was seen")}

@@ -12,7 +12,7 @@ from steeltown.core.rollout import Wanted, decide
 from steeltown.core.rollout.phase import Fail, Inconclusive, Stay, To
 from steeltown.core.rollout.shifting import SHIFTING
 from steeltown.core.routing.router import Share
-from structs import (
+from steeltown_testing.structs import (
     ID,
     NEW,
     OLD,

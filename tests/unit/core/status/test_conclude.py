@@ -6,15 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from explore.cluster import START
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from standings import GATES, history, model, outcome, rollout, run, standing, version
 from steeltown.api.conditions import ConditionType, violations
 from steeltown.api.mlmodel import MLModelStatus, Phase, RolloutFinding
 from steeltown.core.plan import Refusal, Target
 from steeltown.core.record import LiveRecord
 from steeltown.core.status import Standing, conclude
+from steeltown_testing.explore.cluster import START
+from steeltown_testing.standings import GATES, history, model, outcome, rollout, run, standing, version
 
 FIRST, GOOD = run("m-v1"), run("m-v2")
 TOO_BAD = run("m-v2", gates={**GATES, "QualityAccepted": ("False", "QualityBelowMinimum", "0.6")})

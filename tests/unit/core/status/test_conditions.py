@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from standings import GATES, history, model, outcome, pod, rollout, run, standing
 from steeltown.api.conditions import RUN_GATES, ConditionType, Reason
 from steeltown.api.mlmodel import Phase, RolloutFinding
 from steeltown.core.status import Standing
 from steeltown.core.status.conditions import CONDITIONS, NO_VERSION, conditions
+from steeltown_testing.standings import GATES, history, model, outcome, pod, rollout, run, standing
 
 LOADABLE, PERFORMANCE = ConditionType.LOADABLE, ConditionType.SERVING_PERFORMANCE
 CANARY, PROMOTED, AVAILABLE = ConditionType.CANARY_PASSED, ConditionType.PROMOTED, ConditionType.AVAILABLE

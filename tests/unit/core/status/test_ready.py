@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from standings import GATES, history, model, outcome, pod, rollout, run, standing
 from steeltown.api.conditions import ConditionType, Reason
 from steeltown.api.mlmodel import Phase
 from steeltown.core.plan import Refusal, Target
 from steeltown.core.status import Standing
 from steeltown.core.status.ready import QUESTIONS, ready
 from steeltown.core.status.verdict import verdict
+from steeltown_testing.standings import GATES, history, model, outcome, pod, rollout, run, standing
 
 UNFINISHED = run("m-v2", made=False, ready=("Unknown", "Training", "the trainer runs"))
 FAILED = run("m-v2", made=False, failed=True, ready=("False", "TrainerFailed", "boom"))

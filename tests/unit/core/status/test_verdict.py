@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from standings import GATES, history, model, outcome, rollout, run, standing
 from steeltown.api.mlmodel import Phase, RolloutFinding
 from steeltown.core.status import Standing
 from steeltown.core.status.verdict import verdict
+from steeltown_testing.standings import GATES, history, model, outcome, rollout, run, standing
 
 FIRST, GOOD = run("m-v1"), run("m-v2")
 TRAINING = run("m-v3", made=False, ready=("Unknown", "Training", "the trainer runs"))

@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable
 
 import pytest
-from explore.scenarios import GOOD_B, template
 from steeltown.core import record
 from steeltown.core.plan import Annotate, Create, Obj, Plan
-from training_worlds import DIGEST, MADE, after, begun, ended, over, phase, plan, pod, run
+from steeltown_testing.explore.scenarios import GOOD_B, template
+from steeltown_testing.training_worlds import DIGEST, MADE, after, begun, ended, over, phase, plan, pod, run
 
 STARTED, JOB = begun()
 DONE = over(JOB, "Complete", at=100)

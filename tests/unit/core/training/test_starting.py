@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from explore.scenarios import GOOD_A, GOOD_B, template
 from steeltown.api.trainingrun import TrainingRunSpec
 from steeltown.contract.plans import TaskType
 from steeltown.core.plan import Create, Obj, Refusal, Target
 from steeltown.core.record import LiveRecord, Version
-from training_worlds import LIVE, MODEL, created, message, phase, plan, plans, run, service
+from steeltown_testing.explore.scenarios import GOOD_A, GOOD_B, template
+from steeltown_testing.training_worlds import LIVE, MODEL, created, message, phase, plan, plans, run, service
 
 ROWS_OF_THE_RUN = template(GOOD_A)["evaluation"]["data"]["uri"]
 FROZEN = {"uri": "s3://frozen/rows.csv", "digest": GOOD_B.data_digest}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from steeltown.contract.reports import StepReport
 from steeltown.core.plan import Create, Explain, Obj, Plan
-from training_worlds import (
+from steeltown_testing.training_worlds import (
     DIGEST,
     MADE,
     RUNNING,

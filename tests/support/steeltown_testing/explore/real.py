@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from time import monotonic, sleep
 from typing import Any
 
-from kubectl import namespace
 from steeltown.core.observed import pods as podview
 from steeltown.core.ownership import RUN_LABEL
 from steeltown.core.plan import Action, Obj, Target, target
@@ -25,6 +24,8 @@ from steeltown.kube.errors import NotFound
 from steeltown.kube.lists import Lister
 from steeltown.kube.resources import WATCHED
 from steeltown.runtime import ports
+
+from steeltown_testing.kubectl import namespace
 
 from .cluster import Cluster
 from .nature import Nature, job_outcome, server_status

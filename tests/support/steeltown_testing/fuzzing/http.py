@@ -1,7 +1,7 @@
 """What is fuzzed: everything from bytes on a socket to the bytes of an answer, with a real model behind it.
 
 `Served` is what every target stands on: the service, a transport and a loop that is turned by hand. `Target` is the
-HTTP/1.1 port; that of gRPC is in fuzz_grpc.py.
+HTTP/1.1 port; that of gRPC is in grpc.py.
 
 `Target.one_input` plays one client: it sends the input in pieces that the input itself chooses, hangs up, and then
 checks what must hold whatever was sent: no exception, whole answers in HTTP, errors in the protocol's form, and

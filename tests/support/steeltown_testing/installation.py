@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import obstore
-from environment import REPOSITORY, kubectl_program
-from kubectl import Kubectl, Obj, eventually, namespace
 from obstore.store import S3Store
+
+from steeltown_testing.environment import REPOSITORY, kubectl_program
+from steeltown_testing.kubectl import Kubectl, Obj, eventually, namespace
 
 OVERLAY = REPOSITORY / "build" / "overlay"
 STORE = "s3://steeltown"

@@ -18,8 +18,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from environment import KIND_AUDIT_LOG, KIND_KUBECONFIG, REPOSITORY, tool
-from kubectl import Kubectl, eventually
+from steeltown_testing.environment import KIND_AUDIT_LOG, KIND_KUBECONFIG, REPOSITORY, tool
+from steeltown_testing.kubectl import Kubectl, eventually
 
 USER_AGENT = "steeltown-operator"
 READS = ("get", "list", "watch")

@@ -26,7 +26,6 @@ from typing import Any
 
 import hpack
 import numpy as np
-from fuzz_target import DIGEST, Served, Transport
 from steeltown_http2 import frames
 from steeltown_http2.connection import ALIVE, LEAVING
 from steeltown_http2.frames import (
@@ -54,6 +53,8 @@ from steeltown_server.rpc.http2 import Connection
 from steeltown_server.rpc.server import GrpcServer
 from steeltown_server.settings import Settings
 from steeltown_tensors import Array
+
+from steeltown_testing.fuzzing.http import DIGEST, Served, Transport
 
 Fields = list[tuple[bytes, bytes]]
 Outputs = dict[str, tuple[str, list[int], bytes]]

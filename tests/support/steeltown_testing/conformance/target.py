@@ -19,10 +19,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import models
-from wire import Body, send
+from steeltown_testing.conformance import models
+from steeltown_testing.conformance.wire import Body, send
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[4]
 BODY_LIMIT_BYTES = 4 << 20
 HEADER_LIMIT_BYTES = 8 << 10
 VERSION = "m-v1"

@@ -2,8 +2,9 @@
 
 Clients of the protocol pin each other's libraries away (one wants an old grpcio, another a new one), and none of
 them may decide what our own tests run with. So each gets an environment of its own, named after a hash of its lock
-file: a changed file makes a new environment, an unchanged one costs nothing. `python tests/conformance/environments.py`
-makes them all ahead of time.
+file: a changed file makes a new environment, an unchanged one costs nothing.
+`python -m steeltown_testing.conformance.environments` makes them all ahead of time. h2spec, a program in Go, is the
+cluster's to build, like the cluster's own.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parent
-sys.path.append(str(FOLDER.parent / "cluster"))
+TESTS = Path(__file__).resolve().parents[3]
+FOLDER = TESTS / "conformance"
+sys.path.append(str(TESTS / "cluster"))
+import programs as go_programs  # noqa: E402
 from layout import cache_root  # noqa: E402
 
 LOCKS = FOLDER / "clients"
@@ -36,6 +39,11 @@ def programs(name: str) -> Path:
             _install(lock_file, target / "venv")
             (target / "complete").write_text(f"{name}\n")
     return target / "venv" / "bin"
+
+
+def h2spec() -> Path:
+    """The program, built if need be."""
+    return go_programs.folder(go_programs.H2SPEC) / "h2spec"
 
 
 def _install(lock_file: Path, venv: Path) -> None:

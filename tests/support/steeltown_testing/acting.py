@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 
-from kubectl import Kubectl
+from steeltown_testing.kubectl import Kubectl
 
 RBAC = "rbac.authorization.k8s.io"
 

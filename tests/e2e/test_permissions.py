@@ -1,6 +1,6 @@
-"""Least privilege, both ways: what the operator did in all tests before this one is what its role allows.
+"""Least privilege, both ways: what the operator did in all other tests is what its role allows.
 
-Taken from the API server's audit log, so it runs last.
+Taken from the API server's audit log, so what reads it runs last (marker `last`); the rest compares manifests.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import json
 
 import pytest
 import yaml
-from environment import REPOSITORY, audit_log
-from kubectl import Kubectl
+from steeltown_testing.environment import REPOSITORY, audit_log
+from steeltown_testing.kubectl import Kubectl
 
 ACCOUNT = "system:serviceaccount:steeltown-system:steeltown-operator"
 RARE = {("events.k8s.io", "events", "patch"), ("steeltown.dev", "trainingruns", "delete")}
@@ -51,14 +51,17 @@ def seen(everywhere: Kubectl) -> tuple[set[Right], list[str]]:
     return used()
 
 
+@pytest.mark.last
 def test_no_request_of_the_operator_was_forbidden(seen: tuple[set[Right], list[str]]) -> None:
     assert seen[1] == []
 
 
+@pytest.mark.last
 def test_operator_did_nothing_that_its_role_does_not_name(seen: tuple[set[Right], list[str]]) -> None:
     assert seen[0] - allowed() == set()
 
 
+@pytest.mark.last
 def test_role_names_nothing_that_the_operator_did_not_do(seen: tuple[set[Right], list[str]]) -> None:
     """Server-side apply of what is not there yet is a patch in the log and needs the right to create."""
     created_by_apply = {("apps", "deployments", "create"), ("", "services", "create")}

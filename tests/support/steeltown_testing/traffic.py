@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from installation import images
-from kubectl import Kubectl, eventually
+from steeltown_testing.installation import images
+from steeltown_testing.kubectl import Kubectl, eventually
 
 CLIENT = Path(__file__).with_name("traffic_client.py")
 

@@ -9,8 +9,6 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from explore.cluster import START
-from explore.schedule import POLICY
 from steeltown.api.base import API_VERSION
 from steeltown.api.conditions import RUN_GATES, rfc3339
 from steeltown.api.mlmodel import HistoryEntry, MLModelSpec, MLModelStatus, Phase, RolloutStatus
@@ -20,6 +18,9 @@ from steeltown.core.observed.model import ObservedModel, Run
 from steeltown.core.plan import Obj, Refusal
 from steeltown.core.record import RETRY_ANNOTATION, LiveRecord, Outcome, Version
 from steeltown.core.status import Standing
+
+from steeltown_testing.explore.cluster import START
+from steeltown_testing.explore.schedule import POLICY
 
 TIME = rfc3339(START)
 GATES: Mapping[str, tuple[str, str, str]] = {g.value: ("True", "Fine", f"{g.value} holds") for g in RUN_GATES}

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from environment import kubectl_program
-from kubectl import Kubectl, Obj
 from steeltown.api.conditions import violations
+
+from steeltown_testing.environment import kubectl_program
+from steeltown_testing.kubectl import Kubectl, Obj
 
 KINDS = ("mlmodels", "trainingruns")
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from wire import JSON_LENGTH, NAMES, Answer, Array
+
+from steeltown_testing.conformance.wire import JSON_LENGTH, NAMES, Answer, Array
 
 Check = Callable[[Answer], None]
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from checks import (
+
+from steeltown_testing.conformance.checks import (
     Check,
     anything,
     binary_outputs,
@@ -35,9 +36,9 @@ from checks import (
     lists,
     no_body,
 )
-from models import GOLDEN, TYPES, direct
-from target import BODY_LIMIT_BYTES
-from wire import (
+from steeltown_testing.conformance.models import GOLDEN, TYPES, direct
+from steeltown_testing.conformance.target import BODY_LIMIT_BYTES
+from steeltown_testing.conformance.wire import (
     JSON_LENGTH,
     JSON_TYPE,
     OCTETS_TYPE,

@@ -6,9 +6,9 @@ import json
 from collections.abc import Collection
 from typing import NamedTuple
 
-from cases import STEELTOWN, Case
-from target import Target
-from wire import Body, send
+from steeltown_testing.conformance.cases import STEELTOWN, Case
+from steeltown_testing.conformance.target import Target
+from steeltown_testing.conformance.wire import Body, send
 
 
 class Verdict(NamedTuple):

@@ -1,6 +1,6 @@
 """The cluster that demo and tests use: kind where Docker answers, else the embedded one.
 
-`python tests/support/environment.py` starts it, builds and loads the images that have changed, and prints the
+`python -m steeltown_testing.environment` starts it, builds and loads the images that have changed, and prints the
 path of its kubeconfig. `STEELTOWN_KUBECONFIG` names another cluster instead: whoever sets it also brings the
 images there (`python3 images/build.py --load none` builds them and names them).
 """
@@ -14,7 +14,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 KIND_KUBECONFIG = REPOSITORY / "build" / "kind.kubeconfig"
 KIND_AUDIT_LOG = REPOSITORY / "build" / "kind-audit" / "audit.log"
 KIND_NAME = "steeltown"

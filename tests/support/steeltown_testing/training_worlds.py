@@ -5,9 +5,6 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from explore.cluster import START, later
-from explore.scenarios import GOOD_A, model, template
-from explore.schedule import POLICY
 from steeltown.api.base import API_VERSION
 from steeltown.api.conditions import rfc3339, violations
 from steeltown.contract.plans import FinalisePlan, PreparePlan
@@ -15,6 +12,10 @@ from steeltown.contract.reports import StepReport
 from steeltown.core.plan import Annotate, Create, Obj, Plan, Snapshot
 from steeltown.core.record import LiveRecord, Version
 from steeltown.core.training import plan_run
+
+from steeltown_testing.explore.cluster import START, later
+from steeltown_testing.explore.scenarios import GOOD_A, model, template
+from steeltown_testing.explore.schedule import POLICY
 
 MODEL: Obj = {**model(GOOD_A), "metadata": {"name": "m", "namespace": "team", "uid": "mu", "generation": 1}}
 DIGEST = "sha256:" + "c" * 64

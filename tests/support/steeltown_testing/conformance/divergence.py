@@ -1,9 +1,9 @@
 """Where servers and the table differ, in Markdown: every case that some server does not pass.
 
-`python tests/conformance/divergence.py steeltown mlserver kserve` starts each (peers in their own environments, with
-an onnxruntime runtime of a few lines) and writes the table to standard output. `--url http://host:port` asks a server
-that runs already and has all models of the set, `--name` is its column. Steeltown is held to level STEELTOWN, others
-to MUST and SHOULD.
+`python -m steeltown_testing.conformance.divergence steeltown mlserver kserve` starts each (peers in their own
+environments, with an onnxruntime runtime of a few lines) and writes the table to standard output.
+`--url http://host:port` asks a server that runs already and has all models of the set, `--name` is its column.
+Steeltown is held to level STEELTOWN, others to MUST and SHOULD.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import models
-from cases import CASES, MUST, SHOULD, STEELTOWN
-from environments import FOLDER, programs
-from target import Target, started_from_source
-from verdict import Verdict, expected_status, extensions_of, judge
-from wire import Body, send
+from steeltown_testing.conformance import models
+from steeltown_testing.conformance.cases import CASES, MUST, SHOULD, STEELTOWN
+from steeltown_testing.conformance.environments import FOLDER, programs
+from steeltown_testing.conformance.target import Target, started_from_source
+from steeltown_testing.conformance.verdict import Verdict, expected_status, extensions_of, judge
+from steeltown_testing.conformance.wire import Body, send
 
 PEERS = FOLDER / "peers"
 OURS = "steeltown"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from environment import kubectl_program
+from steeltown_testing.environment import kubectl_program
 
 Obj = dict[str, Any]
 T = TypeVar("T")

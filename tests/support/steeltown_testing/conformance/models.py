@@ -1,8 +1,8 @@
 """The models that a server under test serves: tiny, deterministic, and chosen for what the protocol can get wrong.
 
-`python tests/conformance/models.py OUT_DIR` writes OUT_DIR/<name>/model.onnx, and beside it golden.json (our own
-server's first request). The suite knows each model's answers from onnxruntime on the same bytes, so a server needs
-nothing but these files. One server may serve them all under these names, or one each.
+`python -m steeltown_testing.conformance.models OUT_DIR` writes OUT_DIR/<name>/model.onnx, and beside it golden.json
+(our own server's first request). The suite knows each model's answers from onnxruntime on the same bytes, so a server
+needs nothing but these files. One server may serve them all under these names, or one each.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
-from wire import Array, flat
+
+from steeltown_testing.conformance.wire import Array, flat
 
 F32, I64 = TensorProto.FLOAT, TensorProto.INT64
 TYPES = {
@@ -145,6 +146,6 @@ def write(folder: Path, name: str) -> Path:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python tests/conformance/models.py OUT_DIR")
+        sys.exit("usage: python -m steeltown_testing.conformance.models OUT_DIR")
     for each in MAKERS:
         print(write(Path(sys.argv[1]), each))

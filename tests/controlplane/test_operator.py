@@ -227,7 +227,7 @@ def test_foreign_service_of_the_models_name_is_never_adopted_and_named_until_it_
 def test_run_of_a_missing_model_says_so_and_starts_when_the_model_appears(kubectl: Kubectl) -> None:
     kubectl.apply(run("r", "m"))
     told = eventually(ready(kubectl, "trainingrun", "r", "ModelNotFound"), seconds=5)
-    assert told["message"] == f"create MLModel m in namespace {kubectl.namespace}"
+    assert told["message"] == f"MLModel {kubectl.namespace}/m not found: create it"
     without_template = model(GOOD)
     del without_template["spec"]["training"]
     kubectl.apply(without_template)

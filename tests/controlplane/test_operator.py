@@ -45,7 +45,7 @@ def kubectl(config: str) -> Iterator[Kubectl]:
 @pytest.fixture
 def operator(config: str, kubectl: Kubectl, tmp_path: Path) -> Iterator[OperatorProcess]:
     with running(config, kubectl.namespace, tmp_path / "operator.log") as process:
-        eventually(lambda: process.says("leading as"), seconds=30)
+        eventually(lambda: process.says("became leader as"), seconds=30)
         yield process
 
 
@@ -213,7 +213,7 @@ def test_foreign_service_of_the_models_name_is_never_adopted_and_named_until_it_
     before = kubectl.get("service", "m")
     kubectl.apply(model(GOOD, stage="Experimental"))
     told = with_pods(kubelet, ready(kubectl, "mlmodel", "m", "ApplyRefused"))
-    assert "Service m exists already and does not belong to this object: delete or rename it" in told["message"]
+    assert "Service m already exists and is not controlled by this object: delete or rename it" in told["message"]
     after = kubectl.get("service", "m")
     assert after["spec"] == before["spec"]
     assert not {"labels", "annotations", "ownerReferences"} & set(after["metadata"])
@@ -324,7 +324,7 @@ def test_standby_takes_over_within_five_seconds_when_the_leader_is_stopped(
     with running(config, kubectl.namespace, tmp_path / "second.log", identity="second") as second:
         time.sleep(3.0)  # it fills its cache and stands for election
         assert lease_holder(kubectl).startswith("operator_")
-        assert not second.says("leading as")
+        assert not second.says("became leader as")
         operator.terminate()
         eventually(lambda: lease_holder(kubectl).startswith("second_"), seconds=5)
         kubectl.apply(model(GOOD))

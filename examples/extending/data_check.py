@@ -49,4 +49,4 @@ assert (code, report.reason) == (0, "ObservedOnly"), report
 assert [c.name for c in report.checks if c.verdict is Verdict.FAIL] == ["Duplicates"]
 
 for name, text in rendered().items():
-    assert "How many rows may be copies of another." in text, name
+    assert "Limit on the number of duplicate rows." in text, name

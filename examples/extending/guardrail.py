@@ -39,7 +39,7 @@ for judged in (canary, load_check):
     assert result != "Fail", message
     result, message = judged(900)
     assert result == "Fail", message
-    assert "40 of 400 requests took over 400 ms (10.00%, limit 2.00%)" in message
+    assert "40 of 400 requests took longer than 400 ms (10.00%, limit 2.00%)" in message
 
 stricter = OBJECTIVE.model_copy(update={"very_slow_rate": "0.005"})
 assert needed_requests(stricter) > needed_requests(OBJECTIVE)

@@ -89,26 +89,35 @@ REFUSED = {
     "share above one": (mlmodel(objectives={"serving": {"errorRate": "1.5"}}), "spec.objectives.serving.errorRate"),
     "a metric without a bound": (
         mlmodel(objectives={"quality": [{"metric": "auc"}]}),
-        "write at least one of min, max and nonInferiorityMargin",
+        "at least one of min, max and nonInferiorityMargin is required",
     ),
     "the same metric twice": (mlmodel(objectives={"quality": [QUALITY, QUALITY]}), "Duplicate value"),
     "rows.min above rows.max": (
         mlmodel(objectives={"data": {"rows": {"min": 2, "max": 1}}}),
-        "rows.min must not be above rows.max",
+        "rows.min must be less than or equal to rows.max",
     ),
-    "train and import": (run(**TRAIN, **{"import": SOURCE}), "write exactly one of train"),
-    "neither train nor import": (run(), "write exactly one of train"),
-    "built-in trainer without a task": (run(train={"data": SOURCE}), "the built-in trainer needs task"),
+    "train and import": (
+        run(**TRAIN, **{"import": SOURCE}),
+        "exactly one of train (train on data) and import (use an existing ONNX file) is required",
+    ),
+    "neither train nor import": (
+        run(),
+        "exactly one of train (train on data) and import (use an existing ONNX file) is required",
+    ),
+    "built-in trainer without a task": (run(train={"data": SOURCE}), "task is required by the built-in trainer"),
     "evaluation without a task": (
         run(**{"import": SOURCE}, evaluation={"data": SOURCE}),
-        "evaluation needs task",
+        "task is required by evaluation",
     ),
     "a URI of no known scheme": (
         run(**{"import": {**SOURCE, "uri": "ftp://x/y"}}),
         "spec.import.uri",
     ),
     "a digest that is none": (run(**{"import": {**SOURCE, "digest": "sha256:123"}}), "spec.import.digest"),
-    "a template that is no run": (mlmodel(training={"template": {}}), "write exactly one of train"),
+    "a template that is no run": (
+        mlmodel(training={"template": {}}),
+        "exactly one of train (train on data) and import (use an existing ONNX file) is required",
+    ),
 }
 
 
@@ -130,7 +139,7 @@ def test_name_that_leaves_no_room_for_children_is_refused(kubectl: Kubectl, kind
     obj["metadata"]["name"] = "m" * limit
     kubectl.run("create", "--dry-run=server", "-f", "-", stdin=json.dumps(obj))
     obj["metadata"]["name"] += "m"
-    assert f"metadata.name must have at most {limit} characters" in kubectl.refusal(obj)
+    assert f"metadata.name must be no more than {limit} characters" in kubectl.refusal(obj)
 
 
 def test_run_is_immutable(kubectl: Kubectl) -> None:

@@ -52,7 +52,7 @@ def kubectl(config: str) -> Iterator[Kubectl]:
 @pytest.fixture
 def operator(config: str, kubectl: Kubectl, tmp_path: Path) -> Iterator[OperatorProcess]:
     with running(config, kubectl.namespace, tmp_path / "operator.log") as process:
-        eventually(lambda: process.says("leading as"), seconds=30)
+        eventually(lambda: process.says("became leader as"), seconds=30)
         yield process
 
 
@@ -220,7 +220,7 @@ def test_foreign_service_of_the_models_name_is_never_adopted_and_named_until_it_
     before = kubectl.get("service", "m")
     kubectl.apply(model(GOOD, stage="Experimental"))
     told = with_pods(kubelet, ready(kubectl, "mlmodel", "m", "ApplyRefused"))
-    assert "Service m exists already and does not belong to this object: delete or rename it" in told["message"]
+    assert "Service m already exists and is not controlled by this object: delete or rename it" in told["message"]
     after = kubectl.get("service", "m")
     assert after["spec"] == before["spec"]
     assert not {"labels", "annotations", "ownerReferences"} & set(after["metadata"])
@@ -234,7 +234,7 @@ def test_foreign_service_of_the_models_name_is_never_adopted_and_named_until_it_
 def test_run_of_a_missing_model_says_so_and_starts_when_the_model_appears(kubectl: Kubectl) -> None:
     kubectl.apply(run("r", "m"))
     told = eventually(ready(kubectl, "trainingrun", "r", "ModelNotFound"), seconds=5)
-    assert told["message"] == f"create MLModel m in namespace {kubectl.namespace}"
+    assert told["message"] == f"MLModel {kubectl.namespace}/m not found: create it"
     without_template = model(GOOD)
     del without_template["spec"]["training"]
     kubectl.apply(without_template)
@@ -331,7 +331,7 @@ def test_standby_takes_over_within_five_seconds_when_the_leader_is_stopped(
     with running(config, kubectl.namespace, tmp_path / "second.log", identity="second") as second:
         time.sleep(3.0)  # it fills its cache and stands for election
         assert lease_holder(kubectl).startswith("operator_")
-        assert not second.says("leading as")
+        assert not second.says("became leader as")
         operator.terminate()
         eventually(lambda: lease_holder(kubectl).startswith("second_"), seconds=5)
         kubectl.apply(model(GOOD))

@@ -122,7 +122,7 @@ async def test_unforced_apply_onto_a_service_with_a_selector_of_its_own_is_refus
     before = await client.request("POST", path, query={"fieldManager": "kubectl-create"}, body=foreign)
     answer = await applier.run(Apply(service(namespace), force=False))
     assert answer.result == "refused"
-    assert "Service s exists already and does not belong to this object: delete or rename it" in answer.message
+    assert "Service s already exists and is not controlled by this object: delete or rename it" in answer.message
     assert "kubectl-create" in answer.message
     after = await client.request("GET", f"{path}/s")
     assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
@@ -137,7 +137,7 @@ async def test_unforced_apply_onto_a_service_without_a_selector_is_refused_and_l
     before = await client.request("POST", path, query={"fieldManager": "kubectl-create"}, body=foreign)
     answer = await applier.run(Apply(service(namespace, annotations={"a": "b"}), force=False))
     assert answer.result == "refused"
-    assert "does not belong to this object" in answer.message
+    assert "is not controlled by this object" in answer.message
     after = await client.request("GET", f"{path}/s")
     assert after["spec"] == before["spec"]
     assert not {"labels", "annotations"} & set(after["metadata"])
@@ -172,7 +172,7 @@ async def test_create_of_a_name_that_somebody_else_has_is_refused(
         Create(service(namespace, ownerReferences=[{**reference, "uid": owner["metadata"]["uid"]}]))
     )
     assert answer.result == "refused"
-    assert "exists already and does not belong to this object" in answer.message
+    assert "already exists and is not controlled by this object" in answer.message
 
 
 async def test_delete_holds_to_the_uid_and_takes_gone_for_success(applier: Applier, namespace: str) -> None:

@@ -78,7 +78,7 @@ def test_load_check_that_cannot_tell_is_tried_again_and_then_a_person_is_asked()
     checks = [line for line in explorer.cluster.log if "Create Job/m-check" in line or "Create Job/m-load" in line]
     assert len({line.partition(": ")[2] for line in checks}) == 1 + LOAD_CHECK_ATTEMPTS, explorer.cluster.log
     stalled = next(c for c in explorer.status.conditions if c.type == "Stalled")
-    assert f"{LOAD_CHECK_ATTEMPTS} load checks were inconclusive" in stalled.message
+    assert f"inconclusive after {LOAD_CHECK_ATTEMPTS} load checks" in stalled.message
 
 
 class OfAnotherStep(Nature):

@@ -101,5 +101,5 @@ def _summary(plan: PreparePlan, rows: int | None, checks: tuple[Check, ...], obs
     passed = sum(c.verdict is Verdict.PASS for c in checks)
     data = f"{rows} training rows passed {passed} checks" if rows is not None else "no training data: an import"
     if observed:
-        data = f"only observed, not enforced: {'; '.join(observed)}; {data}"
+        data = f"observed only, not enforced: {'; '.join(observed)}; {data}"
     return data + ("" if plan.evaluation is not None else "; no evaluation data, so quality cannot be measured")

@@ -53,40 +53,40 @@ Quantity = Annotated[
 
 
 class Resources(Model):
-    """Compute resources of a container."""
+    """Compute resource requirements of a container."""
 
     requests: dict[str, Quantity] = Field(
         default_factory=dict,
         max_length=8,
-        description='What the scheduler reserves, such as {cpu: "1", memory: 512Mi}.',
+        description='Minimum amount of compute resources reserved, such as {cpu: "1", memory: 512Mi}.',
     )
     limits: dict[str, Quantity] = Field(
         default_factory=dict,
         max_length=8,
-        description='What the container may use at most, such as {cpu: "1", memory: 512Mi}.',
+        description='Maximum amount of compute resources allowed, such as {cpu: "1", memory: 512Mi}.',
     )
 
 
 class Storage(Model):
-    """Where artifacts live and which Secret opens it."""
+    """Location of the artifact store and the credentials for it."""
 
     uri: StoreURI | None = Field(
         None,
         description="Root of the artifact store: s3://bucket/prefix, gs://, az:// or file://. "
-        "Absent: the operator's default store.",
+        "Defaults to the store configured for the operator.",
     )
     secret_name: Name | None = Field(
         None,
-        description="Secret in this namespace whose keys become environment variables of the steps that read or write "
-        "the store (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, ...). "
-        "User code never sees it. Absent: the operator's default name.",
+        description="Name of a Secret in the same namespace. Its keys are exposed as environment variables to the "
+        "containers that access the store (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, ...), never to "
+        "user code. Defaults to the name configured for the operator.",
     )
 
 
 class Source(Model):
-    """Bytes at an address, pinned by their digest."""
+    """Object at a URI, pinned by its digest."""
 
-    uri: URI = Field(description="Address of the object: s3://, gs://, az://, file://, http:// or https://.")
+    uri: URI = Field(description="URI of the object: s3://, gs://, az://, file://, http:// or https://.")
     digest: Digest = Field(
-        description="sha256:<64 hexadecimal digits> of its bytes, as `sha256sum` prints them; it must match."
+        description="SHA-256 digest of the object, sha256:<64 lowercase hexadecimal digits>. A mismatch fails the run."
     )

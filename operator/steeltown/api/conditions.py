@@ -140,16 +140,22 @@ Status = Literal["True", "False", "Unknown"]
 
 
 class Condition(Model):
-    """metav1.Condition."""
+    """Observation of one aspect of the state, as metav1.Condition."""
 
-    type: str = Field(max_length=64, description="Which statement this is about.")
-    status: Status = Field(description="True, False or Unknown; no evidence is Unknown.")
-    observed_generation: int = Field(ge=0, description="Generation of the spec that this was concluded for.")
+    type: str = Field(max_length=64, description="Type of the condition.")
+    status: Status = Field(description="Status of the condition: True, False or Unknown. Unknown without evidence.")
+    observed_generation: int = Field(ge=0, description="Value of metadata.generation that the condition was set for.")
     last_transition_time: str = Field(
-        description="When `status` last changed.", json_schema_extra={"format": "date-time"}, max_length=40
+        description="Last time the status of the condition changed.",
+        json_schema_extra={"format": "date-time"},
+        max_length=40,
     )
-    reason: str = Field(max_length=64, pattern=r"^[A-Za-z][A-Za-z0-9]*$", description="One word; see docs/reasons.md.")
-    message: str = Field(max_length=2048, description="What happened and what to do next.")
+    reason: str = Field(
+        max_length=64,
+        pattern=r"^[A-Za-z][A-Za-z0-9]*$",
+        description="CamelCase reason for the last transition; see docs/reasons.md.",
+    )
+    message: str = Field(max_length=2048, description="Human-readable details: what happened and what to do next.")
 
 
 class Finding(tuple[Status, str, str]):

@@ -20,21 +20,23 @@ RUN_NAME_LIMIT: Final = 52
 
 
 class _MLModel(BaseModel):
-    """A machine-learning model: what must be true of its versions, how it is served, and how far it has got."""
+    """MLModel is a machine-learning model: the objectives of its versions, and how they are served and rolled out."""
 
     model_config = ConfigDict()
-    spec: MLModelSpec = Field(description="Policy of the model; all of it may change at any time.")
+    spec: MLModelSpec = Field(description="Desired state of the model. All fields are mutable.")
     status: MLModelStatus = Field(
-        default_factory=lambda: MLModelStatus.model_validate({}), description="Where the model stands."
+        default_factory=lambda: MLModelStatus.model_validate({}),
+        description="Most recently observed state of the model.",
     )
 
 
 class _TrainingRun(BaseModel):
-    """One immutable attempt to make one version of an MLModel, and afterwards its record."""
+    """TrainingRun is one attempt to produce a version of an MLModel, and the record of its result."""
 
-    spec: TrainingRunSpec = Field(description="What to do. Immutable.")
+    spec: TrainingRunSpec = Field(description="Specification of the run. Immutable.")
     status: TrainingRunStatus = Field(
-        default_factory=lambda: TrainingRunStatus.model_validate({}), description="How it went."
+        default_factory=lambda: TrainingRunStatus.model_validate({}),
+        description="Most recently observed state of the run.",
     )
 
 
@@ -47,28 +49,28 @@ def _condition(name: str, field: str) -> str:
     return f'.status.conditions[?(@.type=="{name}")].{field}'
 
 
-_AGE = column("Age", ".metadata.creationTimestamp", "When it was created.", kind="date")
-_READY = column("Ready", _condition("Ready", "status"), "Whether the spec is fully acted on.")
+_AGE = column("Age", ".metadata.creationTimestamp", "Time since creation.", kind="date")
+_READY = column("Ready", _condition("Ready", "status"), "Status of the Ready condition.")
 
 MLMODEL_COLUMNS = [
     _READY,
-    column("Stage", ".status.stage", "How far it has got."),
-    column("Live", ".status.versions.live.run", "The version that answers users."),
-    column("Candidate", ".status.versions.candidate.run", "The newest version that is not live."),
-    column("Weight", ".status.rollout.observedWeight", "Percent of requests that the canary gets.", kind="integer"),
-    column("Verdict", ".status.verdict.reason", "The last word on the newest version."),
+    column("Stage", ".status.stage", "Current stage of the model."),
+    column("Live", ".status.versions.live.run", "TrainingRun of the version that serves traffic."),
+    column("Candidate", ".status.versions.candidate.run", "TrainingRun of the newest version that is not live."),
+    column("Weight", ".status.rollout.observedWeight", "Percentage of requests routed to the canary.", kind="integer"),
+    column("Verdict", ".status.verdict.reason", "Latest verdict on the newest version."),
     _AGE,
-    column("Message", _condition("Ready", "message"), "What is going on.", wide=True),
+    column("Message", _condition("Ready", "message"), "Message of the Ready condition.", wide=True),
     column("Digest", ".status.versions.live.digest", "Digest of the live version.", wide=True),
 ]
 TRAININGRUN_COLUMNS = [
     _READY,
-    column("Phase", ".status.phase", "Where it stands."),
-    column("Model", ".spec.modelRef.name", "The MLModel it makes a version for."),
-    column("Reason", ".status.reason", "Why it stands there."),
+    column("Phase", ".status.phase", "Current phase of the run."),
+    column("Model", ".spec.modelRef.name", "Name of the MLModel that the run belongs to."),
+    column("Reason", ".status.reason", "Reason for the current phase."),
     _AGE,
-    column("Message", _condition("Ready", "message"), "What is going on.", wide=True),
-    column("Digest", ".status.artifact.digest", "Digest of the model that came out.", wide=True),
+    column("Message", _condition("Ready", "message"), "Message of the Ready condition.", wide=True),
+    column("Digest", ".status.artifact.digest", "Digest of the produced model.", wide=True),
 ]
 
 
@@ -90,11 +92,12 @@ def _crd(
     schema["x-kubernetes-validations"] = [
         rule(
             f"self.metadata.name.size() <= {name_limit}",
-            f"metadata.name must have at most {name_limit} characters: the names of its children add a hash to it",
+            f"metadata.name must be no more than {name_limit} characters: names of child objects append a hash to it",
         ),
         rule(
             "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-            "metadata.name must begin with a letter and hold only a-z, 0-9 and -: a Service is named after it",
+            "metadata.name must start with a letter, end with a letter or digit and contain only a-z, 0-9 and -: "
+            "a Service is named after it",
         ),
     ]
     version: dict[str, Any] = {

@@ -23,51 +23,57 @@ class OnInconclusive(StrEnum):
 
 
 class RunHistoryLimit(Model):
-    """How many finished TrainingRuns are kept, of those that were made from the template."""
+    """Number of finished TrainingRuns to retain, of those created from the template."""
 
     succeeded: int | None = Field(
-        None, ge=0, le=10000, description="Newest runs that succeeded, such as 20. Absent: all of them."
+        None, ge=0, le=10000, description="Number of succeeded runs to retain, newest first. Unlimited if not set."
     )
     failed: int | None = Field(
-        None, ge=0, le=10000, description="Newest runs that failed, such as 5. Absent: all of them."
+        None, ge=0, le=10000, description="Number of failed runs to retain, newest first. Unlimited if not set."
     )
 
 
 class Training(Model):
-    """How new versions come about."""
+    """How new versions of a model are produced."""
 
     template: TrainingRunTemplate | None = Field(
-        None, description="A TrainingRun is created from this, named <model>-v<N>, whenever it changes."
+        None, description="Template of TrainingRuns. A run named <model>-v<N> is created whenever the template changes."
     )
     history_limit: RunHistoryLimit | None = Field(
         None,
-        description="How many finished runs made from the template are kept. Older ones are deleted, and their objects "
-        "in the store unless anybody else refers to them. Absent: all are kept.",
+        description="Number of finished runs created from the template to retain. Older runs are deleted, and their "
+        "artifacts unless something else references them. All are retained if not set.",
     )
 
 
 class Serving(Model):
-    """How a version is served."""
+    """How versions of a model are served."""
 
-    replicas: int = Field(1, ge=0, le=1000, description="Pods of the live version.")
-    resources: Resources = Field(default_factory=lambda: Resources(), description="Resources of each server.")
+    replicas: int = Field(1, ge=0, le=1000, description="Number of Pods of the live version. 0 stops serving.")
+    resources: Resources = Field(
+        default_factory=lambda: Resources(), description="Compute resources of each server container."
+    )
 
 
 class Step(Model):
-    """A traffic step."""
+    """One traffic step of a rollout."""
 
-    weight: int = Field(ge=1, le=100, description="Percent of requests that the canary gets.")
+    weight: int = Field(ge=1, le=100, description="Percentage of requests routed to the canary.")
 
 
 class LoadCheck(Model):
-    """Load on a fresh Pod of the candidate beside a fresh Pod of the live version, before any traffic."""
+    """Load test of a new Pod of the candidate against a new Pod of the live version, before any user traffic."""
 
-    rate_per_second: Decimal = Field("50", description="Requests a second to each side, sent on schedule (open loop).")
-    duration_seconds: int = Field(16, ge=2, le=3600, description="Length of the measurement, both sides together.")
+    rate_per_second: Decimal = Field(
+        "50", description="Requests per second sent to each of the two Pods, at a constant rate (open loop)."
+    )
+    duration_seconds: int = Field(
+        16, ge=2, le=3600, description="Total duration of the measurement in seconds, shared by both Pods."
+    )
 
 
 class Rollout(Model):
-    """How a version gets to production."""
+    """How a version is rolled out to production."""
 
     steps: list[Step] = Field(
         default_factory=lambda: [Step(weight=5), Step(weight=25), Step(weight=50)],
@@ -83,89 +89,96 @@ class Rollout(Model):
                 )
             ],
         },
-        description="Traffic steps, judged one after the other on live requests.",
+        description="Traffic steps, in order. Each must pass on live requests before the next starts.",
     )
     load_check: LoadCheck = Field(
-        default_factory=lambda: LoadCheck.model_validate({}), description="The check before any traffic."
+        default_factory=lambda: LoadCheck.model_validate({}), description="Load test before any user traffic."
     )
     on_inconclusive: OnInconclusive = Field(
         OnInconclusive.HOLD,
-        description="What to do when a deadline passes without enough evidence. Hold: stay at this weight and say so. "
-        "Rollback: back to the live version.",
+        description="Action when progressDeadlineSeconds expires without enough evidence. Hold: keep the current "
+        "weight and report Stalled. Rollback: return to the live version.",
     )
     progress_deadline_seconds: int = Field(
-        600, ge=10, le=604800, description="Each phase and each step must get on within this time."
+        600,
+        ge=10,
+        le=604800,
+        description="Maximum time in seconds for each phase and each traffic step to make progress.",
     )
-    bake_seconds: int = Field(60, ge=0, le=604800, description="The old version stays warm this long after the switch.")
+    bake_seconds: int = Field(
+        60,
+        ge=0,
+        le=604800,
+        description="Time in seconds that the previous version keeps running after the switch, for a fast rollback.",
+    )
 
 
 class ModelEvaluation(Evaluation):
-    """Frozen evaluation rows of a model. Those who make runs cannot change them."""
+    """Evaluation data of a model. Creators of TrainingRuns cannot override it."""
 
-    task: Task | None = Field(
-        None, description="What is predicted, from which columns. Absent: the task that the TrainingRun names."
-    )
+    task: Task | None = Field(None, description="Prediction task. Defaults to the task of the TrainingRun.")
 
 
 class MLModelSpec(Model):
-    """Policy of a model."""
+    """Desired state of a model."""
 
     stage: Stage = Field(
         Stage.EXPERIMENTAL,
-        description="Experimental: every finished run is served, gates only report. "
-        "Production: the request for promotion; only evidence moves traffic.",
+        description="Target stage. Experimental: every succeeded run is served and gates only report. "
+        "Production: requests promotion; traffic moves only on evidence.",
     )
     frozen: bool = Field(
         False,
-        description="Incident brake: nothing moves forward, serving goes on. Abort, a withdrawn stage and harm that is "
-        "shown still roll back.",
+        description="Pauses all progress while serving continues. An abort, a withdrawn promotion request and proven "
+        "harm still roll back.",
     )
     abort: Name | None = Field(
         None,
-        description="Name of a TrainingRun that must not be rolled out: its rollout in flight is rolled back at once, "
-        "also while frozen, and the version counts as rejected.",
+        description="Name of a TrainingRun that must not be rolled out. Its rollout in progress is rolled back "
+        "immediately, even while frozen, and the version is rejected.",
     )
-    training: Training | None = Field(None, description="How new versions come about.")
+    training: Training | None = Field(None, description="How new versions are produced.")
     history_limit: int | None = Field(
         None,
         ge=0,
         le=10000,
-        description="How many finished runs are kept, whoever made them: also those that people created. The live and "
-        "the previous version, a candidate, and runs of the last hour are kept in any case. Older ones are deleted, "
-        "and their objects in the store unless anybody else refers to them. Absent: all are kept that "
-        "training.historyLimit keeps.",
+        description="Number of finished runs to retain, including runs created by users. The live, previous and "
+        "candidate versions and runs that finished within the last hour are always retained. Older runs are deleted, "
+        "and their artifacts unless something else references them. If not set, only training.historyLimit applies.",
     )
-    storage: Storage | None = Field(None, description="Artifact store. Absent: the operator's default.")
+    storage: Storage | None = Field(
+        None, description="Artifact store. Defaults to the store configured for the operator."
+    )
     objectives: Objectives = Field(
-        default_factory=lambda: Objectives.model_validate({}), description="What must be true of a version."
+        default_factory=lambda: Objectives.model_validate({}), description="Objectives that every version must meet."
     )
     evaluation: ModelEvaluation | None = Field(
         None,
-        description="Rows on which every version is measured for promotion, whatever its TrainingRun names. "
-        "Absent: the rows that the run names.",
+        description="Evaluation data for every version. Takes precedence over the evaluation of the TrainingRun. "
+        "Defaults to the evaluation of the TrainingRun.",
     )
-    serving: Serving = Field(default_factory=lambda: Serving.model_validate({}), description="How a version is served.")
+    serving: Serving = Field(default_factory=lambda: Serving.model_validate({}), description="How versions are served.")
     rollout: Rollout = Field(
-        default_factory=lambda: Rollout.model_validate({}), description="How a version gets to production."
+        default_factory=lambda: Rollout.model_validate({}), description="How a version is rolled out to production."
     )
 
 
 class VersionRef(Model):
-    """One version: the run that made it and the digest of the model."""
+    """Reference to a version of a model."""
 
-    run: str = Field(max_length=63, description="Name of the TrainingRun.")
-    digest: str = Field(max_length=71, description="sha256:<hex> of model.onnx.")
-    rows: int | None = Field(None, description="Rows it was trained on.")
-    promoted: bool = Field(False, description="It got where it is by evidence.")
-    created: str | None = Field(None, max_length=40, description="When its run was created.")
+    run: str = Field(max_length=63, description="Name of the TrainingRun that produced the version.")
+    digest: str = Field(max_length=71, description="SHA-256 digest of model.onnx.")
+    rows: int | None = Field(None, description="Number of rows it was trained on.")
+    promoted: bool = Field(False, description="Specifies whether the version was promoted on evidence.")
+    created: str | None = Field(None, max_length=40, description="Creation time of its TrainingRun.")
 
 
 class Versions(Model):
     """Role of each version."""
 
-    live: VersionRef | None = Field(None, description="Selected by the Service: answers users.")
-    candidate: VersionRef | None = Field(None, description="Newest finished version that is not live.")
-    previous: VersionRef | None = Field(None, description="Live before the present one.")
+    live: VersionRef | None = Field(None, description="Version that the Service selects and that serves user traffic.")
+    candidate: VersionRef | None = Field(None, description="Newest version that is not live.")
+    previous: VersionRef | None = Field(None, description="Version that was live before the current one.")
 
 
 class Phase(StrEnum):
@@ -180,46 +193,58 @@ class Phase(StrEnum):
 
 
 class RolloutFinding(Model):
-    """What one phase has shown about the candidate. It is carried unchanged into the outcome and the history."""
+    """Evidence about the candidate from one phase. Copied unchanged to the outcome and the history."""
 
-    type: str = Field(max_length=64, description="The condition that it is about.")
-    status: Status = Field(description="True, False, or Unknown while evidence is collected.")
-    reason: str = Field(max_length=64, description="Why, in one word; see docs/reasons.md.")
-    message: str = Field("", max_length=1024, description="What was seen.")
+    type: str = Field(max_length=64, description="Type of the condition that the finding determines.")
+    status: Status = Field(description="Status of the finding: True, False, or Unknown while evidence is collected.")
+    reason: str = Field(max_length=64, description="CamelCase reason for the status; see docs/reasons.md.")
+    message: str = Field("", max_length=1024, description="Human-readable details of the finding.")
 
 
 class RolloutStatus(Model):
-    """The rollout in flight. Intent is written here before anything is done about it."""
+    """Rollout in progress. Every step is recorded here before it is carried out."""
 
-    id: str = Field(max_length=16, description="Names this rollout; evidence is counted under it.")
-    run: str = Field(max_length=63, description="TrainingRun of the candidate.")
-    digest: str = Field(max_length=71, description="Digest of the candidate.")
-    phase: Phase = Field(description="Loading, LoadChecking, Shifting, Promoting, Baking or RollingBack.")
-    step: int = Field(-1, description="Index of the traffic step, -1 before the first.")
-    weight: int = Field(0, description="Percent that the step asks for.")
-    observed_weight: int | None = Field(None, description="Percent that the live Pods say they apply.")
-    attempt: int = Field(0, description="Attempt of the load check.")
-    retry: str | None = Field(None, max_length=63, description="steeltown.dev/retry of the run as last seen.")
-    started_time: str = Field(max_length=40, description="When the rollout began.")
-    phase_time: str = Field(max_length=40, description="When this phase or step began.")
-    fail_look: int = Field(0, ge=0, le=64, description="Looks for harm already taken in this step.")
-    pass_look: int = Field(0, ge=0, le=64, description="Looks for a pass already taken in this step.")
-    restarts: int = Field(0, description="Times that the measurement of this step was started anew.")
+    id: str = Field(max_length=16, description="Identifier of the rollout. Evidence is collected per identifier.")
+    run: str = Field(max_length=63, description="Name of the TrainingRun that produced the candidate.")
+    digest: str = Field(max_length=71, description="SHA-256 digest of the candidate.")
+    phase: Phase = Field(
+        description="Current phase: Loading, LoadChecking, Shifting, Promoting, Baking or RollingBack."
+    )
+    step: int = Field(-1, description="Index of the current traffic step, -1 before the first.")
+    weight: int = Field(0, description="Percentage of requests that the current step routes to the canary.")
+    observed_weight: int | None = Field(
+        None, description="Percentage of requests to the canary, as reported by the live Pods."
+    )
+    attempt: int = Field(0, description="Index of the current load check attempt, starting at 0.")
+    retry: str | None = Field(
+        None, max_length=63, description="Last observed value of the steeltown.dev/retry annotation of the TrainingRun."
+    )
+    started_time: str = Field(max_length=40, description="Time when the rollout started.")
+    phase_time: str = Field(max_length=40, description="Time when the current phase or step started.")
+    fail_look: int = Field(
+        0, ge=0, le=64, description="Number of interim tests for harm performed in the current step."
+    )
+    pass_look: int = Field(
+        0, ge=0, le=64, description="Number of interim tests for a pass performed in the current step."
+    )
+    restarts: int = Field(0, description="Number of times the measurement of the current step was restarted.")
     disturbed: bool = Field(
-        False, description="Pods that the operator did not make answered under its labels: what was measured is void."
+        False,
+        description="Specifies whether the measurement is invalid, because Pods that the operator did not create "
+        "answered requests or because the canary lost its Pods.",
     )
     ending: str | None = Field(
         None,
         max_length=32,
-        description="While it is rolled back: RolledBack (the version is rejected), Withdrawn or Superseded.",
+        description="Outcome of a rollback in progress: RolledBack (the version is rejected), Withdrawn or Superseded.",
     )
-    reason: str | None = Field(None, max_length=64, description="Why it is being rolled back.")
-    message: str | None = Field(None, max_length=2048, description="The same in a sentence.")
+    reason: str | None = Field(None, max_length=64, description="CamelCase reason for the rollback.")
+    message: str | None = Field(None, max_length=2048, description="Human-readable reason for the rollback.")
     findings: list[RolloutFinding] = Field(
         default_factory=list,
         max_length=16,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        description="What was shown about the candidate so far, by condition.",
+        description="Evidence about the candidate so far, one entry per condition type.",
     )
 
     @field_validator("phase_time", "started_time")
@@ -231,58 +256,78 @@ class RolloutStatus(Model):
 
 
 class VerdictStatus(Model):
-    """The last word on the newest version."""
+    """Latest verdict on the newest version."""
 
-    run: str = Field(max_length=63, description="The version it is about.")
-    result: str = Field(max_length=16, description="Pass, Fail or Unknown.")
-    reason: str = Field(max_length=64, description="In one word; the Verdict column.")
-    message: str = Field("", max_length=2048, description="In a sentence.")
+    run: str = Field(max_length=63, description="Name of the TrainingRun that produced the version.")
+    result: str = Field(max_length=16, description="Result: Pass, Fail or Unknown.")
+    reason: str = Field(max_length=64, description="CamelCase reason for the result, printed in the Verdict column.")
+    message: str = Field("", max_length=2048, description="Human-readable details of the result.")
 
 
 class HistoryEntry(Model):
-    """One promotion or rollback."""
+    """Record of one finished rollout."""
 
-    time: str = Field(max_length=40, description="When.")
-    run: str = Field(max_length=63, description="Which version.")
-    digest: str = Field(max_length=71, description="Its digest.")
-    outcome: str = Field(max_length=32, description="Promoted, RolledBack, Withdrawn or Superseded.")
-    reason: str = Field(max_length=64, description="Why, in one word.")
-    message: str = Field("", max_length=512, description="Why, in a sentence.")
-    retry: str | None = Field(None, max_length=63, description="The steeltown.dev/retry of the run at that time.")
+    time: str = Field(max_length=40, description="Time when the rollout finished.")
+    run: str = Field(max_length=63, description="Name of the TrainingRun that produced the version.")
+    digest: str = Field(max_length=71, description="SHA-256 digest of the version.")
+    outcome: str = Field(max_length=32, description="Outcome: Promoted, RolledBack, Withdrawn or Superseded.")
+    reason: str = Field(max_length=64, description="CamelCase reason for the outcome.")
+    message: str = Field("", max_length=512, description="Human-readable reason for the outcome.")
+    retry: str | None = Field(
+        None, max_length=63, description="Value of the steeltown.dev/retry annotation of the TrainingRun at that time."
+    )
 
 
 class Retention(Model):
-    """Finished runs beyond the history limits, and what becomes of them."""
+    """Progress of deleting finished runs beyond the history limits."""
 
-    expired: int = Field(ge=0, description="How many runs are to go, those of the last hour included.")
-    next: list[str] = Field(default_factory=list, max_length=10, description="The first of them, oldest first.")
-    message: str | None = Field(None, max_length=1024, description="What they wait for, or what went wrong.")
+    expired: int = Field(
+        ge=0, description="Number of runs beyond the limits, including those finished within the last hour."
+    )
+    next: list[str] = Field(
+        default_factory=list, max_length=10, description="Names of the runs to be deleted next, oldest first."
+    )
+    message: str | None = Field(
+        None, max_length=1024, description="What the deletion is waiting for, or why it failed."
+    )
 
 
 class MLModelStatus(Model):
-    """Where the model stands; a projection that can be computed again."""
+    """Most recently observed state of a model."""
 
     model_config = ConfigDict()
 
-    observed_generation: int = Field(-1, description="Generation that this status is about; -1 before the first.")
+    observed_generation: int = Field(
+        -1, description="Most recent generation observed by the operator, -1 before the first."
+    )
     conditions: list[Condition] = Field(
         default_factory=list,
         max_length=32,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        description="Statements about this model; see docs/reasons.md.",
+        description="Conditions of the model; see docs/reasons.md.",
     )
-    stage: str | None = Field(None, max_length=32, description="Derived from the conditions; never an input.")
-    replicas: int = Field(0, description="Pods of the live version that exist.")
-    selector: str = Field("", max_length=512, description="Label selector of the live version, for autoscalers.")
+    stage: str | None = Field(
+        None,
+        max_length=32,
+        description="Current stage: Experimental, Eligible, Requested, Canary, RollingBack or Production. Derived "
+        "from the other fields.",
+    )
+    replicas: int = Field(0, description="Number of Pods of the live version.")
+    selector: str = Field(
+        "", max_length=512, description="Label selector of the Pods of the live version, for the scale subresource."
+    )
     versions: Versions = Field(default_factory=lambda: Versions.model_validate({}), description="Role of each version.")
-    rollout: RolloutStatus | None = Field(None, description="The rollout in flight.")
-    verdict: VerdictStatus | None = Field(None, description="The last word on the newest version.")
+    rollout: RolloutStatus | None = Field(None, description="Rollout in progress. Not set if there is none.")
+    verdict: VerdictStatus | None = Field(None, description="Latest verdict on the newest version.")
     switches: int = Field(
-        0, ge=0, description="How often the live version has changed; a record with fewer changes counts for nothing."
+        0,
+        ge=0,
+        description="Number of times the live version has changed. Records of the live version with a lower count are "
+        "ignored.",
     )
     history: list[HistoryEntry] = Field(
-        default_factory=list, max_length=20, description="Promotions and rollbacks, newest first."
+        default_factory=list, max_length=20, description="Finished rollouts, newest first."
     )
     retention: Retention | None = Field(
-        None, description="Runs that the history limits let go, and what they wait for. Absent: there are none."
+        None, description="Progress of deleting runs beyond the history limits. Not set if there are none."
     )

@@ -20,14 +20,17 @@ from .base import Decimal, Model, Share, rule, rules
 
 
 def _mode() -> Mode:
-    return Field(Mode.ENFORCE, description="Enforce: a miss stops the promotion. Observe: it is only reported.")
+    return Field(
+        Mode.ENFORCE, description="Enforce: a missed objective blocks promotion. Observe: it is only reported."
+    )
 
 
 class DataCheckObjective(Model, ABC):
-    """An objective that `prepare` checks."""
+    """Objective for the training data, checked before training."""
 
     mode: Mode = Field(
-        Mode.ENFORCE, description="Enforce: a miss ends the run before training. Observe: it is only reported."
+        Mode.ENFORCE,
+        description="Enforce: a missed objective fails the run before training. Observe: it is only reported.",
     )
 
     @abstractmethod
@@ -41,16 +44,21 @@ class DataCheckObjective(Model, ABC):
 
 
 class Rows(DataCheckObjective):
-    """Bounds on the number of training rows."""
+    """Limits on the number of training rows."""
 
     model_config = rules(
-        rule("!(has(self.min) && has(self.max)) || self.min <= self.max", "rows.min must not be above rows.max")
+        rule(
+            "!(has(self.min) && has(self.max)) || self.min <= self.max",
+            "rows.min must be less than or equal to rows.max",
+        )
     )
 
-    min: int | None = Field(None, ge=0, description="At least this many rows.")
-    max: int | None = Field(None, ge=0, description="At most this many rows.")
+    min: int | None = Field(None, ge=0, description="Minimum number of rows.")
+    max: int | None = Field(None, ge=0, description="Maximum number of rows.")
     min_ratio_to_live: Decimal | None = Field(
-        None, description='At least this share of the rows that the live version was trained on, such as "0.5".'
+        None,
+        description="Minimum number of rows, as a ratio of the rows that the live version was trained on, such as "
+        '"0.5".',
     )
 
     def checks(self, live_rows: int | None) -> tuple[DataCheck, ...]:
@@ -61,11 +69,13 @@ class Rows(DataCheckObjective):
 
 
 class ColumnObjective(DataCheckObjective):
-    """A column that must be there."""
+    """Required column of the training data."""
 
     name: str = Field(min_length=1, max_length=253, description="Name of the column.")
-    type: ColumnType | None = Field(None, description="Number, Integer, String or Boolean. Absent: any.")
-    max_null_fraction: Share | None = Field(None, description='At most this share of nulls, such as "0.05".')
+    type: ColumnType | None = Field(
+        None, description="Required type: Number, Integer, String or Boolean. Any type if not set."
+    )
+    max_null_fraction: Share | None = Field(None, description='Maximum fraction of null values, such as "0.05".')
 
     def checks(self, live_rows: int | None) -> tuple[DataCheck, ...]:
         found = [self.check("columns", columns=[{"name": self.name}])]
@@ -78,14 +88,14 @@ class ColumnObjective(DataCheckObjective):
 
 
 class DataObjective(Model):
-    """What the training data must be like."""
+    """Objectives for the training data."""
 
-    rows: Rows | None = Field(None, description="How many rows.")
+    rows: Rows | None = Field(None, description="Limits on the number of rows.")
     columns: list[ColumnObjective] = Field(
         default_factory=list,
         max_length=512,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
-        description="Columns that must be there. The target and the features of the task always must.",
+        description="Required columns, in addition to the target and the features of the task.",
     )
 
     def checks(self, live_rows: int | None) -> tuple[DataCheck, ...]:
@@ -116,46 +126,52 @@ class MetricName(StrEnum):
 
 
 class QualityObjective(Model):
-    """A metric on the evaluation rows."""
+    """Objective for a metric on the evaluation data."""
 
     model_config = rules(
         rule(
             "has(self.min) || has(self.max) || has(self.nonInferiorityMargin)",
-            "write at least one of min, max and nonInferiorityMargin: a metric without a bound decides nothing",
+            "at least one of min, max and nonInferiorityMargin is required",
         )
     )
 
-    metric: MetricName = Field(description="accuracy, auc (higher is better), logloss, rmse, mae (lower is better).")
-    min: Decimal | None = Field(None, description='The value must be at least this, such as "0.70".')
-    max: Decimal | None = Field(None, description='The value must be at most this, such as "0.50".')
+    metric: MetricName = Field(
+        description="Name of the metric: accuracy, auc (higher is better), logloss, rmse, mae (lower is better)."
+    )
+    min: Decimal | None = Field(None, description='Minimum value, such as "0.70".')
+    max: Decimal | None = Field(None, description='Maximum value, such as "0.50".')
     non_inferiority_margin: Decimal | None = Field(
         None,
-        description='The version may be worse than the live one by less than this, such as "0.01": shown when the '
-        "lower end of the paired 95% interval of the difference is above minus the margin.",
+        description='Margin by which the version may be worse than the live one, such as "0.01". Met when the lower '
+        "bound of the paired 95% confidence interval of the difference is above the negative margin.",
     )
     mode: Mode = _mode()
 
 
 class ServingObjective(Model):
-    """What production must keep. The same bounds judge the load check, the canary and the bake."""
+    """Serving objectives, applied to the load check, the canary and the bake."""
 
-    error_rate: Share = Field("0.01", description='At most this share of requests may fail, such as "0.01".')
-    latency_milliseconds: int = Field(100, ge=1, le=600000, description="A request slower than this is slow.")
-    slow_rate: Share = Field("0.01", description='At most this share of requests may be slow, such as "0.01".')
+    error_rate: Share = Field("0.01", description='Maximum fraction of failed requests, such as "0.01".')
+    latency_milliseconds: int = Field(
+        100, ge=1, le=600000, description="Latency in milliseconds above which a request counts as slow."
+    )
+    slow_rate: Share = Field("0.01", description='Maximum fraction of slow requests, such as "0.01".')
     max_slowdown: Decimal = Field(
-        "2.0", description="In the load check, the median latency may be at most this many times that of the baseline."
+        "2.0",
+        description="Maximum ratio of the median latency to that of the live version, measured by the load check.",
     )
 
 
 class RunObjectives(Model):
-    """Objectives that a TrainingRun is measured against."""
+    """Objectives of a TrainingRun."""
 
-    data: DataObjective | None = Field(None, description="What the training data must be like.")
+    data: DataObjective | None = Field(None, description="Objectives for the training data.")
     quality: list[QualityObjective] = Field(
         default_factory=list,
         max_length=16,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["metric"]},
-        description="Metrics on the evaluation rows. Without one a version is served but never eligible.",
+        description="Objectives for metrics on the evaluation data. A version is eligible only if the MLModel "
+        "enforces one.",
     )
 
 
@@ -163,5 +179,5 @@ class Objectives(RunObjectives):
     """Objectives of a model."""
 
     serving: ServingObjective = Field(
-        default_factory=lambda: ServingObjective.model_validate({}), description="What production must keep."
+        default_factory=lambda: ServingObjective.model_validate({}), description="Serving objectives."
     )

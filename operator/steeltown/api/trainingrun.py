@@ -11,198 +11,238 @@ from .objectives import RunObjectives
 
 
 class ModelRef(Model):
-    """The MLModel that this run makes a version for, in the same namespace."""
+    """Reference to an MLModel in the same namespace."""
 
     name: Name = Field(description="Name of the MLModel.")
 
 
 class Task(Model):
-    """What the model predicts, from which columns."""
+    """Prediction task: the target and the features."""
 
-    type: TaskType = Field(description="Classification or Regression.")
-    target: str = Field(min_length=1, max_length=253, description="Column to predict.")
+    type: TaskType = Field(description="Type of the task: Classification or Regression.")
+    target: str = Field(min_length=1, max_length=253, description="Name of the column to predict.")
     features: list[str] = Field(
         default_factory=list,
         max_length=512,
         json_schema_extra={"x-kubernetes-list-type": "set", "items": {"type": "string", "maxLength": 253}},
-        description="Input columns, in the order of the model's inputs. Empty: every column but the target.",
+        description="Names of the input columns, in the order of the model's inputs. Defaults to all columns except "
+        "the target.",
     )
 
 
 class EnvVar(Model):
-    """An environment variable of the trainer."""
+    """Environment variable of the trainer container."""
 
     name: str = Field(
         min_length=1, max_length=253, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Name of the variable."
     )
-    value: str = Field("", max_length=4096, description="Its value, as it is.")
+    value: str = Field("", max_length=4096, description="Value of the variable.")
 
 
 class Train(Model):
-    """Train a model: any image that follows the file contract, or the built-in trainer."""
+    """Trains a model with any image that implements the file contract, or with the built-in trainer."""
 
-    data: Source = Field(description="Training data, CSV or Parquet.")
+    data: Source = Field(description="Training data in CSV or Parquet format.")
     image: str | None = Field(
         None,
         max_length=512,
         pattern=r"^[^\s]+$",
-        description="Image of the trainer. Absent: the built-in trainer (scikit-learn to ONNX, no code).",
+        description="Container image of the trainer. Defaults to the built-in trainer (scikit-learn to ONNX, no code).",
     )
     command: list[str] = Field(
         default_factory=list,
         max_length=32,
         json_schema_extra={"items": {"type": "string", "maxLength": 4096}},
-        description="Overrides the image's entrypoint.",
+        description="Entrypoint of the trainer container. Defaults to the ENTRYPOINT of the image.",
     )
     args: list[str] = Field(
         default_factory=list,
         max_length=64,
         json_schema_extra={"items": {"type": "string", "maxLength": 4096}},
-        description="Arguments of the trainer.",
+        description="Arguments to the entrypoint. Defaults to the CMD of the image.",
     )
     env: list[EnvVar] = Field(
         default_factory=list,
         max_length=64,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
-        description="Further environment variables of the trainer.",
+        description="Additional environment variables of the trainer container.",
     )
     params: dict[str, str] = Field(
         default_factory=dict,
         max_length=64,
         json_schema_extra={"additionalProperties": {"type": "string", "maxLength": 4096}},
-        description="Parameters for the trainer, as strings in its params.json. Built-in: "
-        "estimator (Auto, Linear, GradientBoosting, RandomForest), maxRows.",
+        description="Parameters of the trainer, passed as strings in params.json. The built-in trainer supports "
+        "estimator (Auto, Linear, GradientBoosting, RandomForest) and maxRows.",
     )
-    seed: int = Field(0, ge=0, le=2147483647, description="Seed of everything random.")
-    resources: Resources = Field(default_factory=lambda: Resources(), description="Resources of the trainer.")
+    seed: int = Field(
+        0, ge=0, le=2147483647, description="Seed of the random number generators of the trainer and the evaluation."
+    )
+    resources: Resources = Field(
+        default_factory=lambda: Resources(), description="Compute resources of the trainer container."
+    )
 
 
 class Evaluation(Model):
-    """Frozen rows on which this version and the live one are compared; the trainer never sees them."""
+    """Evaluation data, on which this version is compared with the live one. Not available to the trainer."""
 
-    data: Source = Field(description="Evaluation rows with the target, CSV or Parquet.")
+    data: Source = Field(description="Evaluation data including the target column, in CSV or Parquet format.")
 
 
 _TEMPLATE_RULES = (
     rule(
         "has(self.train) != has(self.__import__)",
-        "write exactly one of train (make a model from data) and import (bring an ONNX file)",
+        "exactly one of train (train on data) and import (use an existing ONNX file) is required",
     ),
     rule(
         "!(has(self.train) && !has(self.train.image) && !has(self.task))",
-        "the built-in trainer needs task: write task.type and task.target, or name train.image",
+        "task is required by the built-in trainer: set task.type and task.target, or set train.image",
     ),
-    rule("!(has(self.evaluation) && !has(self.task))", "evaluation needs task: write task.type and task.target"),
+    rule("!(has(self.evaluation) && !has(self.task))", "task is required by evaluation: set task.type and task.target"),
 )
 
 
 class TrainingRunTemplate(Model):
-    """What a TrainingRun does, less the model it belongs to."""
+    """Specification of a TrainingRun without the reference to its MLModel."""
 
     model_config = rules(*_TEMPLATE_RULES)
 
-    task: Task | None = Field(None, description="What is predicted; the built-in trainer and the evaluation need it.")
-    train: Train | None = Field(None, description="Make a model from data. Exactly one of train and import.")
-    import_: Source | None = Field(
-        None, alias="import", description="Bring an ONNX model of your own. Exactly one of train and import."
+    task: Task | None = Field(None, description="Prediction task. Required by the built-in trainer and by evaluation.")
+    train: Train | None = Field(
+        None, description="Trains a model on data. Exactly one of train and import is required."
     )
-    evaluation: Evaluation | None = Field(None, description="Rows to measure quality on.")
+    import_: Source | None = Field(
+        None, alias="import", description="Imports an existing ONNX model. Exactly one of train and import is required."
+    )
+    evaluation: Evaluation | None = Field(None, description="Evaluation data to measure quality on.")
     objectives: RunObjectives | None = Field(
-        None, description="Objectives of this run. Absent: those of the MLModel when the run starts."
+        None,
+        description="Objectives of this run. They can tighten those of the MLModel, not loosen them. Defaults to "
+        "those of the MLModel at the start of the run.",
     )
     start_deadline_seconds: int = Field(
-        600, ge=1, le=604800, description="The Pod must start within this time, else the run fails with the cause."
+        600,
+        ge=1,
+        le=604800,
+        description="Maximum time in seconds for a Pod of the run to start. The run fails with the cause once "
+        "exceeded.",
     )
     active_deadline_seconds: int = Field(
-        3600, ge=1, le=2592000, description="The run must end within this time of its start."
+        3600, ge=1, le=2592000, description="Maximum duration of the run in seconds, relative to its start."
     )
     max_attempts: int = Field(
-        3, ge=1, le=10, description="Attempts for transient failures; exit codes 64 and 65 are never retried."
+        3, ge=1, le=10, description="Maximum number of attempts. Exit codes 64 and 65 are never retried."
     )
 
 
 class TrainingRunSpec(TrainingRunTemplate):
-    """One attempt. Immutable: a run never changes when its model does."""
+    """Specification of a run. Immutable: later changes of the MLModel do not affect it."""
 
     model_config = rules(
         *_TEMPLATE_RULES, rule("self == oldSelf", "spec is immutable: create a new TrainingRun instead")
     )
 
-    model_ref: ModelRef = Field(description="The MLModel that this run makes a version for.")
+    model_ref: ModelRef = Field(description="MLModel that the run produces a version of.")
 
 
 class Artifact(Model):
-    """The model that a run made, in the artifact store."""
+    """Model produced by a run, in the artifact store."""
 
-    digest: str = Field(max_length=71, description="sha256:<hex> of model.onnx.")
-    uri: str = Field(max_length=1024, description="Where it is.")
-    size_bytes: int | None = Field(None, description="Its size.")
+    digest: str = Field(max_length=71, description="SHA-256 digest of model.onnx.")
+    uri: str = Field(max_length=1024, description="URI of the model.")
+    size_bytes: int | None = Field(None, description="Size of the model in bytes.")
     reference: str | None = Field(
         None,
         max_length=512,
-        description="Name of this run's reference in the store, which keeps the model there. Absent of runs that ended "
-        "under version 0.1: their models are never removed.",
+        description="Name of the reference in the store that retains the model for this run. Not set for runs finished "
+        "under version 0.1, whose models are never removed.",
     )
 
 
 class Metric(Model):
-    """A metric on the evaluation rows, of this version and of the version that was live."""
+    """Metric on the evaluation data, compared with the version that was live."""
 
-    name: str = Field(max_length=64, description="accuracy, auc, logloss, rmse, mae.")
+    name: str = Field(max_length=64, description="Name of the metric: accuracy, auc, logloss, rmse or mae.")
     candidate: str = Field(max_length=32, description="Value of this version.")
-    live: str | None = Field(None, max_length=32, description="Value of the live version on the same rows.")
-    difference: str | None = Field(None, max_length=32, description="This minus live, positive is better.")
-    lower: str | None = Field(None, max_length=32, description="Lower end of its paired bootstrap interval.")
-    upper: str | None = Field(None, max_length=32, description="Upper end of its paired bootstrap interval.")
-    rows: int = Field(description="Rows it was measured on.")
+    live: str | None = Field(
+        None,
+        max_length=32,
+        description="Value of the live version on the same rows. Not set if there was nothing to compare with.",
+    )
+    difference: str | None = Field(
+        None, max_length=32, description="Difference to the live version. Positive is better."
+    )
+    lower: str | None = Field(
+        None,
+        max_length=32,
+        description="Lower bound of the paired 95% bootstrap confidence interval of the difference.",
+    )
+    upper: str | None = Field(
+        None,
+        max_length=32,
+        description="Upper bound of the paired 95% bootstrap confidence interval of the difference.",
+    )
+    rows: int = Field(description="Number of rows it was measured on.")
 
 
 class CheckResult(Model):
-    """One check that was made."""
+    """Result of one check."""
 
-    name: str = Field(max_length=64, description="What was checked.")
-    verdict: str = Field(max_length=32, description="Pass, Warn, Fail or InsufficientData.")
-    message: str = Field("", max_length=512, description="What was seen.")
-    value: str | None = Field(None, max_length=32, description="What was measured.")
-    threshold: str | None = Field(None, max_length=32, description="What it was compared with.")
+    name: str = Field(max_length=64, description="Name of the check.")
+    verdict: str = Field(max_length=32, description="Verdict: Pass, Warn, Fail or InsufficientData.")
+    message: str = Field("", max_length=512, description="Human-readable details of the result.")
+    value: str | None = Field(None, max_length=32, description="Measured value.")
+    threshold: str | None = Field(None, max_length=32, description="Limit that the value was compared with.")
 
 
 class TrainingRunStatus(Model):
-    """Where the run stands; final once completionTime is set."""
+    """Most recently observed state of a run. Final once completionTime is set."""
 
-    observed_generation: int = Field(-1, description="Generation that this status is about; -1 before the first.")
+    observed_generation: int = Field(
+        -1, description="Most recent generation observed by the operator, -1 before the first."
+    )
     conditions: list[Condition] = Field(
         default_factory=list,
         max_length=16,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        description="Statements about this run; see docs/reasons.md.",
+        description="Conditions of the run; see docs/reasons.md.",
     )
     phase: str = Field(
-        "Pending", max_length=32, description="Pending, Preparing, Training, Finalising, Succeeded or Failed."
+        "Pending",
+        max_length=32,
+        description="Current phase: Pending, Preparing, Training, Finalising, Succeeded or Failed.",
     )
-    reason: str | None = Field(None, max_length=64, description="Why it stands there, in one word.")
+    reason: str | None = Field(None, max_length=64, description="CamelCase reason for the current phase.")
     created_time: str | None = Field(
         None,
         max_length=40,
-        description="When the run was first created. Versions are ordered by it, restored ones too.",
+        description="Time when the run was first created. Retained across restores; versions are ordered by it.",
     )
-    job_name: str | None = Field(None, max_length=63, description="The Job that does the work.")
-    job_seal: str | None = Field(None, max_length=64, description="By which the operator knows the Job for its own.")
-    start_time: str | None = Field(None, max_length=40, description="When the Job was created.")
+    job_name: str | None = Field(None, max_length=63, description="Name of the Job of the run.")
+    job_seal: str | None = Field(
+        None, max_length=64, description="Signature by which the operator verifies that it created the Job."
+    )
+    start_time: str | None = Field(None, max_length=40, description="Time when the Job was created.")
     waiting_since: str | None = Field(
-        None, max_length=40, description="Since when no Pod of the Job has been at work; absent while one is."
+        None,
+        max_length=40,
+        description="Time since which no Pod of the Job has been running. Not set while one is running.",
     )
-    completion_time: str | None = Field(None, max_length=40, description="When the run ended, for good.")
-    rows: int | None = Field(None, description="Rows of the training data.")
-    artifact: Artifact | None = Field(None, description="The model that came out.")
+    completion_time: str | None = Field(
+        None, max_length=40, description="Time when the run finished. The status is final from then on."
+    )
+    rows: int | None = Field(None, description="Number of rows of the training data.")
+    artifact: Artifact | None = Field(None, description="Model produced by the run. Not set unless the run succeeded.")
     quality_basis: str | None = Field(
         None,
         max_length=16,
-        description="Whose objectives QualityAccepted is about: Model (and the run's where they are stricter), or Run "
-        "where the model enforces none; then the version is served but never eligible.",
+        description="Objectives that QualityAccepted is based on: Model (tightened by those of the run), or Run if the "
+        "MLModel enforces none. A version judged by Run is served but never eligible.",
     )
-    metrics: list[Metric] = Field(default_factory=list, max_length=16, description="Quality on the evaluation rows.")
+    metrics: list[Metric] = Field(default_factory=list, max_length=16, description="Metrics on the evaluation data.")
     checks: list[CheckResult] = Field(
-        default_factory=list, max_length=16, description="Checks that were made; the report in the store has all."
+        default_factory=list,
+        max_length=16,
+        description="Results of the most important checks, failures first. The report in the store contains all of "
+        "them.",
     )
-    log: str | None = Field(None, max_length=4096, description="Last lines of the container that failed.")
+    log: str | None = Field(None, max_length=4096, description="Last log lines of the failed container.")

@@ -44,5 +44,5 @@ class HttpServer:
     async def _readyz(self, request: web.Request) -> web.Response:
         missing = self._missing()
         if missing:
-            return web.Response(status=503, text=f"not listed yet: {', '.join(missing)}\n")
+            return web.Response(status=503, text=f"waiting for the initial list of: {', '.join(missing)}\n")
         return web.Response(text="ok\n")

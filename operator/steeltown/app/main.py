@@ -137,7 +137,7 @@ class Operator:
                 task.cancel()
             await asyncio.gather(*parts, stopping, return_exceptions=True)
         for task in done - {stopping}:
-            logger.error("%s ended", task.get_name())
+            logger.error("%s terminated unexpectedly, stopping", task.get_name())
             task.result()
 
     async def _keep_fed(self, resync: Resync) -> None:
@@ -156,7 +156,7 @@ class Operator:
                     kubeconfig=self._settings.kubeconfig or None,
                 )
             except Exception as error:
-                logger.warning("the event feed failed: %r", error)
+                logger.warning("watches failed, restarting: %r", error)
             self.metrics.feed_restarted()
             delay = _FEED_RETRY_SECONDS[0] if time.monotonic() - started > _FEED_HEALTHY_SECONDS else delay
             await asyncio.sleep(delay)
@@ -210,7 +210,7 @@ class Operator:
             try:
                 return await secret.load()
             except (ApiError, ValueError) as error:
-                logger.error("cannot read the key of the records, again in %.0f s: %s", delay, error)
+                logger.error("cannot read the seal key, retrying in %.0f s: %s", delay, error)
             await asyncio.sleep(delay)
             delay = min(2 * delay, longest)
 

@@ -34,36 +34,42 @@ class Settings:
 
     namespaces: tuple[str, ...] = _setting(
         (),
-        "serve only these namespaces (comma-separated); none = the whole cluster, which needs a ClusterRole",
+        "comma-separated namespaces to watch; none = all namespaces, which requires a ClusterRole",
         parse=_names,
     )
-    kubeconfig: str = _setting("", "path of a kubeconfig; none = the pod's service account, else kubectl's default")
-    workers: int = _setting(
-        8, "concurrent reconciles: they wait for the API server most of the time, so more than cores", parse=int
+    kubeconfig: str = _setting(
+        "", "path to a kubeconfig; none = the Pod's service account, or the default kubeconfig outside of a cluster"
     )
-    lease_name: str = _setting("steeltown-operator", "operators that share this Lease take turns")
-    lease_namespace: str = _setting("default", "where the Lease is: the operator's own namespace", env="POD_NAMESPACE")
-    identity: str = _setting("", "prefix of the holder's name in the Lease; none = the host name", env="POD_NAME")
-    http_host: str = _setting("", "address for /metrics, /healthz and /readyz; none = all of the pod's")
-    http_port: int = _setting(8080, "port for the same; 0 = any free one", parse=int)
+    workers: int = _setting(
+        8,
+        "maximum number of concurrent reconciles; mostly bound by the API server, so it may exceed the number of cores",
+        parse=int,
+    )
+    lease_name: str = _setting("steeltown-operator", "name of the Lease used for leader election")
+    lease_namespace: str = _setting(
+        "default", "namespace of the Lease and of the seal Secret: the operator's own", env="POD_NAMESPACE"
+    )
+    identity: str = _setting("", "prefix of the holder identity in the Lease; none = the host name", env="POD_NAME")
+    http_host: str = _setting("", "address on which /metrics, /healthz and /readyz are served; none = all addresses")
+    http_port: int = _setting(
+        8080, "port on which /metrics, /healthz and /readyz are served; 0 = any free port", parse=int
+    )
     resync_seconds: float = _setting(
         600.0,
-        "list everything again this often to find what a watch has missed; each costs one list per kind",
+        "seconds between full lists of all kinds, which find events missed by watches; one list request per kind",
         parse=float,
     )
     seal_secret: str = _setting(
         "steeltown-seal",
-        "Secret in the Lease's namespace that holds the key of the records; made at the first start. Back it up",
+        "Secret in the Lease's namespace that holds the key for sealed records; created on first start. Back it up",
     )
-    log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
+    log_level: str = _setting("INFO", "log level: DEBUG, INFO, WARNING or ERROR")
     trainer_image: str = _setting("", "image of the built-in trainer")
-    checker_image: str = _setting("", "image that checks data and models and runs load checks")
-    server_image: str = _setting("", "image that serves models")
-    artifact_store: str = _setting(
-        "s3://steeltown", "where models and reports are kept unless an object says otherwise"
-    )
+    checker_image: str = _setting("", "image of the checker, which checks data and models and runs load checks")
+    server_image: str = _setting("", "image of the model server")
+    artifact_store: str = _setting("s3://steeltown", "default URI of the artifact store")
     storage_secret: str = _setting(
-        "steeltown-storage", "name of the Secret, in each model's namespace, that opens the store"
+        "steeltown-storage", "default name of the Secret, in each model's namespace, with the credentials of the store"
     )
 
     @classmethod
@@ -83,7 +89,7 @@ class Settings:
             )
         settings = cls(**vars(parser.parse_args(arguments)))
         if settings.workers < 1 or settings.resync_seconds <= 0:
-            parser.error("--workers and --resync-seconds must be positive")
+            parser.error("--workers must be at least 1 and --resync-seconds must be greater than 0")
         return settings
 
     def holder(self) -> str:

@@ -47,7 +47,7 @@ class _Login(Vault):
     """The one session. It renews its token by itself, so an answer 401 is an error, not a call for another login."""
 
     async def invalidate(self, key: VaultKey, info: KubeContext, *, exc: Exception | None = None) -> Never:
-        raise exc or ConnectionError(f"the session with {info.server} has ended")
+        raise exc or ConnectionError(f"session with {info.server} closed")
 
 
 def build_settings(resources: Resources) -> kopf.OperatorSettings:
@@ -115,4 +115,4 @@ def _deliver(deliver: Deliver, event: Any) -> None:
     try:
         deliver(event["type"], event["object"])
     except Exception:
-        logger.exception("event not understood", extra={"kind": event["object"].get("kind")})
+        logger.exception("ignoring an event that could not be processed", extra={"kind": event["object"].get("kind")})

@@ -109,5 +109,5 @@ def collecting_prefix(digest: str) -> str:
 def _hexadecimal(digest: str) -> str:
     algorithm, _, hexadecimal = digest.partition(":")
     if algorithm != "sha256" or not hexadecimal:
-        raise ValueError(f"digest {digest!r} must read sha256:<hex>")
+        raise ValueError(f"invalid digest {digest!r}: must be sha256:<hex>")
     return hexadecimal

@@ -104,7 +104,7 @@ class DataCheck(_Json):
         path = f"data check {self.name!r}: parameters"
         found = _load(kind, self.parameters, path)
         if lost := sorted(_lost(self.parameters, _dump(found), path)):
-            raise ValueError(f"{lost[0]} is not known: install operator and images of one version")
+            raise ValueError(f"unknown field {lost[0]}: install the operator and images of the same version")
         return typing.cast(Parameters, found)
 
 
@@ -312,5 +312,5 @@ def _load_dataclass(kind: Any, raw: Any, path: str) -> Any:
         if f.name not in given and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
     ]
     if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}")
+        raise ValueError(f"{path} is missing {', '.join(missing)}")
     return kind(**given)

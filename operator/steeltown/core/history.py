@@ -178,9 +178,9 @@ def _in_use(world: ObservedModel, run: Run) -> bool:
 def _hold(world: ObservedModel) -> str:
     """Why nothing goes now."""
     if world.spec.frozen:
-        return "spec.frozen is true: nothing is removed until it is false"
+        return "paused by spec.frozen"
     if world.rollout is not None:
-        return f"a rollout of {world.rollout.run} is in flight: nothing is removed until it has ended"
+        return f"waiting for the rollout of {world.rollout.run} to finish"
     return ""
 
 
@@ -237,7 +237,9 @@ def _collecting(
     going = _present(world)
     fates = {check.name: check.message for check in report.checks} if report else {}
     deletes = tuple(_delete(world, g.run, g.uid) for g in going)
-    notes = tuple(_removed(g.run, g.digest, g.because, fates.get(g.reference, "not told")) for g in going)
+    notes = tuple(
+        _removed(g.run, g.digest, g.because, fates.get(g.reference, "unknown (not in the report)")) for g in going
+    )
     after = tuple(target(d) for d in deletes)
     return Expiry(
         actions=(*deletes, replace(done, after=after)),
@@ -261,7 +263,7 @@ def _failed(
     told = report.message if report else str(failed.get("message", "its Pod left no report"))
     left = AGAIN_SECONDS - (world.now - parse_time(str(failed["lastTransitionTime"]))).total_seconds()
     if left > 0:
-        message = f"their objects were not removed, which is tried again after {AGAIN_SECONDS:.0f} s: {told}"
+        message = f"failed to remove their artifacts, retrying after {AGAIN_SECONDS:.0f} s: {told}"
         shown = _retention(names, total, message)
         note = EventNote(type="Warning", reason=Reason.COLLECT_FAILED, message=message[:1000])
         news = (note,) if shown != world.status.retention else ()
@@ -294,7 +296,7 @@ def _job(world: ObservedModel, going: tuple[Going, ...], attempt: int, serving: 
 
 # --- telling ---------------------------------------------------------------------------------------------------------
 
-_UNTOLD: Final = "kept: no record says that this very run left them in the model's store"
+_UNTOLD: Final = "kept: no record that this run stored them"
 
 
 def _digest(run: Run) -> str:
@@ -306,12 +308,12 @@ def _delete(world: ObservedModel, name: str, uid: str) -> Delete:
 
 
 def _removed(run: str, digest: str, because: str, fate: str) -> EventNote:
-    made = f"{digest}, whose objects in the store: {fate}" if digest else "it made no model"
-    return EventNote(type="Normal", reason=Reason.REMOVED, message=f"{run} is beyond {because}: {made}")
+    made = f"artifacts of {digest}: {fate}" if digest else "no artifacts"
+    return EventNote(type="Normal", reason=Reason.REMOVED, message=f"deleted {run} (beyond {because}); {made}")
 
 
 def _at_work(job: Obj) -> str:
-    return f"Job {job['metadata']['name']} takes them out of the store first"
+    return f"waiting for Job {job['metadata']['name']} to remove their artifacts from the store"
 
 
 def _retention(names: list[str], total: int, message: str | None = None) -> Retention | None:

@@ -289,7 +289,9 @@ class _Planner:
 
 def _invalid(root: Obj, status: MLModelStatus, now: datetime, error: ValidationError) -> Plan:
     first = error.errors()[0]
-    message = f"spec.{'.'.join(str(p) for p in first['loc'])}: {first['msg']}: correct it; serving goes on unchanged"
+    message = (
+        f"invalid spec.{'.'.join(str(p) for p in first['loc'])}: {first['msg']}: correct it; serving is not affected"
+    )
     generation = root["metadata"]["generation"]
     findings = {
         ConditionType.READY: false(Reason.INVALID_SPEC, message),

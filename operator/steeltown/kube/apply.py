@@ -152,7 +152,7 @@ def _controller(obj: Obj) -> Any:
 
 def _taken(body: Obj) -> str:
     name = f"{body['kind']} {body['metadata']['name']}"
-    return f"{name} exists already and does not belong to this object: delete or rename it"
+    return f"{name} already exists and is not controlled by this object: delete or rename it"
 
 
 def _is_foreign(obj: Obj) -> bool:

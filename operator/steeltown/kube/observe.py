@@ -59,12 +59,12 @@ class EvidenceReader:
             )
         async with self._session.get(url.rstrip("/") + EVIDENCE_PATH, allow_redirects=False) as response:
             if response.status != 200:
-                raise ValueError(f"status {response.status}: must be 200")
+                raise ValueError(f"unexpected status {response.status}, expected 200")
             body = bytearray()
             async for chunk in response.content.iter_chunked(1 << 14):
                 body += chunk
                 if len(body) > EVIDENCE_BYTES:
-                    raise ValueError(f"the answer is longer than {EVIDENCE_BYTES} bytes")
+                    raise ValueError(f"response exceeds the limit of {EVIDENCE_BYTES} bytes")
         return bytes(body)
 
     def _log(self, url: str, error: Exception) -> None:
@@ -74,7 +74,7 @@ class EvidenceReader:
             return
         self._silent_until = self._clock() + _LOG_SECONDS
         logger.warning(
-            "no evidence from %s: %s: %.300s; it counts as silent (%d such answers since the last line)",
+            "cannot read evidence from %s: %s: %.300s (%d such failures since the last log line)",
             url,
             type(error).__name__,
             error,

@@ -61,5 +61,7 @@ class SealKey:
             key = b""
         if len(key) < KEY_BYTES:
             where = f"Secret {self._namespace}/{self._name}"
-            raise ValueError(f"{where} holds no key of {KEY_BYTES} bytes in data.{_FIELD}: restore it from a backup")
+            raise ValueError(
+                f"invalid {where}: data.{_FIELD} must be a key of {KEY_BYTES} bytes: restore it from a backup"
+            )
         return key

@@ -49,7 +49,7 @@ class Explainer:
         try:
             message = await self._reader.latest_warning(what.namespace, what.uid)
         except Exception as error:
-            logger.info("cannot read the Events of %s %s/%s: %s", what.kind, what.namespace, what.name, error)
+            logger.info("cannot list Events of %s %s/%s: %s", what.kind, what.namespace, what.name, error)
             return
         if message and self._store.put_cause(what.uid, message):
             self._wake(key)

@@ -41,7 +41,7 @@ class Timing:
 
     def __post_init__(self) -> None:
         if not self.retry_seconds < self.renew_seconds < self.duration_seconds > self.write_seconds:
-            raise ValueError("lease timing: must hold retry < renew < duration and write < duration")
+            raise ValueError("invalid lease timing: must be retry < renew < duration and write < duration")
 
 
 class Elector:
@@ -75,7 +75,7 @@ class Elector:
     def fence(self) -> None:
         """Call before each write. Raises `LostLease` unless a write begun now ends within the Lease."""
         if self._clock() + self._timing.write_seconds > self._held_until:
-            raise LostLease(f"the Lease was last renewed {self._clock() - self._renewed_at:.1f} s ago")
+            raise LostLease(f"Lease expired: last renewed {self._clock() - self._renewed_at:.1f} s ago")
 
     async def run(self, lead: Callable[[], Awaitable[None]]) -> None:
         """Runs `lead` whenever and only while the Lease is ours, until cancelled. Then hands the Lease over.
@@ -96,7 +96,7 @@ class Elector:
             await asyncio.sleep(self._timing.retry_seconds * self._rng.uniform(0.8, 1.2))
 
     async def _hold(self, lead: Callable[[], Awaitable[None]]) -> None:
-        logger.info("leading as %s", self._identity)
+        logger.info("became leader as %s", self._identity)
         self._on_change(True)
         work = asyncio.ensure_future(lead())
         try:
@@ -107,7 +107,7 @@ class Elector:
                 if not await self._attempt() and self._foreign():
                     break
             self._held_until = -math.inf
-            logger.warning("no longer leading")
+            logger.warning("lost leadership")
         finally:
             self._on_change(False)
             work.cancel()
@@ -123,7 +123,7 @@ class Elector:
             async with asyncio.timeout(limit):
                 written = await self._write()
         except Exception as error:
-            logger.warning("Lease: attempt failed: %s", error or type(error).__name__)
+            logger.warning("failed to acquire or renew the Lease: %s", error or type(error).__name__)
             return False
         if written is None:
             return False
@@ -183,7 +183,7 @@ class Elector:
             async with asyncio.timeout(self._timing.release_seconds):
                 await self._door.replace(self._lease, spec)
         except Exception as error:
-            logger.warning("Lease: not released, it expires by itself: %s", error or type(error).__name__)
+            logger.warning("failed to release the Lease, it will expire: %s", error or type(error).__name__)
 
 
 def micro_time(now: datetime) -> str:

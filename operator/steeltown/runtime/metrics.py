@@ -25,13 +25,27 @@ class QueueMetrics:
         def named(metric: Counter) -> Counter:
             return metric.labels(name=QUEUE_NAME)
 
-        self._adds = named(Counter("workqueue_adds", "Adds.", ["name"], registry=registry))
-        self._retries = named(Counter("workqueue_retries", "Retries after a failure.", ["name"], registry=registry))
+        self._adds = named(
+            Counter("workqueue_adds", "Total number of adds handled by the workqueue.", ["name"], registry=registry)
+        )
+        self._retries = named(
+            Counter(
+                "workqueue_retries", "Total number of retries handled by the workqueue.", ["name"], registry=registry
+            )
+        )
         self._waited = Histogram(
-            "workqueue_queue_duration_seconds", "Time in the queue.", ["name"], buckets=_SECONDS, registry=registry
+            "workqueue_queue_duration_seconds",
+            "Seconds a key waits in the workqueue before it is processed.",
+            ["name"],
+            buckets=_SECONDS,
+            registry=registry,
         ).labels(name=QUEUE_NAME)
         self._worked = Histogram(
-            "workqueue_work_duration_seconds", "Time of one reconcile.", ["name"], buckets=_SECONDS, registry=registry
+            "workqueue_work_duration_seconds",
+            "Seconds it takes to process a key from the workqueue.",
+            ["name"],
+            buckets=_SECONDS,
+            registry=registry,
         ).labels(name=QUEUE_NAME)
 
     def added(self) -> None:
@@ -53,13 +67,27 @@ class WorkerMetrics:
     def __init__(self, registry: CollectorRegistry, *, kinds: Iterable[str], workers: int) -> None:
         label = ["controller"]
         prefix = "controller_runtime"
-        self._total = Counter(f"{prefix}_reconcile", "Reconciles.", [*label, "result"], registry=registry)
-        self._errors = Counter(f"{prefix}_reconcile_errors", "Reconciles that failed.", label, registry=registry)
-        self._seconds = Histogram(
-            f"{prefix}_reconcile_time_seconds", "Time of one reconcile.", label, buckets=_SECONDS, registry=registry
+        self._total = Counter(
+            f"{prefix}_reconcile",
+            "Total number of reconciles per controller and result.",
+            [*label, "result"],
+            registry=registry,
         )
-        self._active = Gauge(f"{prefix}_active_workers", "Workers at work.", label, registry=registry)
-        limit = Gauge(f"{prefix}_max_concurrent_reconciles", "Workers, shared by all kinds.", label, registry=registry)
+        self._errors = Counter(
+            f"{prefix}_reconcile_errors", "Total number of failed reconciles per controller.", label, registry=registry
+        )
+        self._seconds = Histogram(
+            f"{prefix}_reconcile_time_seconds", "Seconds per reconcile.", label, buckets=_SECONDS, registry=registry
+        )
+        self._active = Gauge(
+            f"{prefix}_active_workers", "Number of workers currently reconciling.", label, registry=registry
+        )
+        limit = Gauge(
+            f"{prefix}_max_concurrent_reconciles",
+            "Maximum number of concurrent reconciles, shared by all controllers.",
+            label,
+            registry=registry,
+        )
         for kind in kinds:
             limit.labels(kind.lower()).set(workers)
             self._errors.labels(kind.lower())
@@ -97,15 +125,21 @@ class Metrics:
         self._registry = registry
         self._lease_name = lease_name
         self._requests = Counter(
-            "rest_client_requests", "Requests to the API server.", ["code", "method", "resource"], registry=registry
+            "rest_client_requests",
+            "Total number of requests to the API server.",
+            ["code", "method", "resource"],
+            registry=registry,
         )
-        self._leading = Gauge("leader_election_master_status", "1 while leading.", ["name"], registry=registry)
+        self._leading = Gauge(
+            "leader_election_master_status", "1 if this process is the leader, else 0.", ["name"], registry=registry
+        )
         self._pruned = Counter(
-            "steeltown_ghosts_pruned", "Deletions that a watch had missed.", ["kind"], registry=registry
+            "steeltown_ghosts_pruned",
+            "Total number of deletions missed by watches and found by a full list.",
+            ["kind"],
+            registry=registry,
         )
-        self._feeds = Counter(
-            "steeltown_watch_restarts", "Times that the event feed ended and was started again.", registry=registry
-        )
+        self._feeds = Counter("steeltown_watch_restarts", "Total number of restarts of the watches.", registry=registry)
         self.leading(False)
 
     def request(self, method: str, resource: str, code: str) -> None:
@@ -121,10 +155,12 @@ class Metrics:
         self._feeds.inc()
 
     def read_queue(self, *, depth: Callable[[], float], unfinished_seconds: Callable[[], float]) -> None:
-        self._register("workqueue_depth", "Keys that wait.", "name", lambda: [(QUEUE_NAME, depth())])
+        self._register(
+            "workqueue_depth", "Number of keys waiting in the workqueue.", "name", lambda: [(QUEUE_NAME, depth())]
+        )
         self._register(
             "workqueue_unfinished_work_seconds",
-            "Time that the reconciles under way have taken so far, summed.",
+            "Sum of the seconds spent so far on reconciles in progress.",
             "name",
             lambda: [(QUEUE_NAME, unfinished_seconds())],
         )
@@ -135,9 +171,12 @@ class Metrics:
         objects: Callable[[], Iterable[tuple[str, float]]],
         event_ages: Callable[[], Iterable[tuple[str, float]]],
     ) -> None:
-        self._register("steeltown_cache_objects", "Objects in the cache.", "kind", objects)
+        self._register("steeltown_cache_objects", "Number of objects in the cache.", "kind", objects)
         self._register(
-            "steeltown_watch_last_event_age_seconds", "Since the last event of the kind.", "kind", event_ages
+            "steeltown_watch_last_event_age_seconds",
+            "Seconds since the last watch event of the kind.",
+            "kind",
+            event_ages,
         )
 
     def _register(self, name: str, text: str, label: str, read: Callable[[], Iterable[tuple[str, float]]]) -> None:

@@ -81,4 +81,6 @@ class Observer:
         except Exception:
             if key not in self._failed:  # once for as long as its plan asks: the next round comes in seconds
                 self._failed.add(key)
-                logger.exception("evidence of Pod %s at %s was not taken in; it counts as silent", pod.uid, pod.url)
+                logger.exception(
+                    "failed to process evidence of Pod %s from %s; the Pod counts as unreadable", pod.uid, pod.url
+                )

@@ -207,7 +207,7 @@ class Reconciler:
             self._wake(under_way.key)
 
     def _refused(self, under_way: _Pass, where: Target, answer: Answer) -> None:
-        logger.warning("refused: %s", answer.message, extra=under_way.fields() | {"target": _text(where)})
+        logger.warning("write refused: %s", answer.message, extra=under_way.fields() | {"target": _text(where)})
         self._refusals.remember(under_way.key, where, answer.message)
 
     async def _conclude(self, under_way: _Pass, plan: Plan) -> Outcome:

@@ -107,7 +107,7 @@ class EventRecorder:
                 self._fence()
                 await self._write(root, same, seen)
             except Exception as error:
-                logger.info("Event %s not written: %s", same.note.reason, error or type(error).__name__)
+                logger.info("failed to write Event %s: %s", same.note.reason, error or type(error).__name__)
 
     async def _write(self, root: Obj, same: _Same, seen: _Seen) -> None:
         if seen.count > 1:

@@ -103,17 +103,17 @@ class Resync:
         loop = asyncio.get_running_loop()
         begun = loop.time()
         missing = set(self._places)
-        logger.info("listing %d kinds, so that the cache is as fresh as the Lease", len({p.kind for p in missing}))
+        logger.info("listing %d kinds to bring the cache up to date with the Lease", len({p.kind for p in missing}))
         try:
             async with asyncio.timeout(within_seconds):
                 await self._list(self._places, missing)
         except TimeoutError:
             kinds = ", ".join(sorted({place.kind for place in missing}))
             raise NotCaughtUp(
-                f"not listed within {within_seconds:.0f} s of taking the Lease: {kinds}; "
-                "see `cannot list` in the log for what the API server said"
+                f"cannot list within {within_seconds:.0f} s of acquiring the Lease: {kinds}; "
+                "see the preceding `cannot list` log lines for the API server's answer"
             ) from None
-        logger.info("caught up in %.1f s", loop.time() - begun)
+        logger.info("cache up to date after %.1f s", loop.time() - begun)
 
     def soon(self, kind: str, namespace: str | None) -> None:
         """The watch of that kind has just listed it: something may be gone that it will not tell about."""
@@ -152,7 +152,7 @@ class Resync:
                 self._tell(concerned)
             await self._pace()
         if pruned:
-            logger.warning("%d deletions of %s had been missed", pruned, kind)
+            logger.warning("found %d deletions of %s missed by the watch", pruned, kind)
             self._on_pruned(kind, pruned)
         self._missing.discard(place)
 

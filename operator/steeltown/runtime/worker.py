@@ -98,11 +98,11 @@ class Workers:
         except LostLease as error:
             result = "lost_lease"
             self._queue.add_after(key, _WITHOUT_LEASE_SECONDS)
-            logger.warning("stopped before a write: %s", error, extra=log_fields(key, reconcile_id))
+            logger.warning("reconcile stopped before a write: %s", error, extra=log_fields(key, reconcile_id))
         except Exception:
             result = "error"
             delay = self._queue.retry(key)
-            logger.exception("reconcile failed, again in %.1f s", delay, extra=log_fields(key, reconcile_id))
+            logger.exception("reconcile failed, retrying in %.1f s", delay, extra=log_fields(key, reconcile_id))
         finally:
             self._hooks.reconciled(key.kind, result, self._clock() - started)
 

@@ -231,7 +231,7 @@ def test_observed_check_that_fails_is_told_and_ends_nothing(demand: Demand, reas
     assert missed.verdict is verdict
     seen = missed.message.removesuffix(" (only observed)")
     assert (seen != missed.message) is (verdict is Verdict.FAIL)
-    assert report.message.startswith(f"only observed, not enforced: {seen}; 4 training rows passed")
+    assert report.message.startswith(f"observed only, not enforced: {seen}; 4 training rows passed")
     assert len(report.checks) == 6  # the task's own demands are enforced all the same
 
 

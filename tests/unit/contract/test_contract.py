@@ -63,13 +63,13 @@ def test_plan_survives_the_journey(plan: PreparePlan) -> None:
     [
         ("{", "PreparePlan is not JSON"),
         ("[]", "PreparePlan must be an object"),
-        ("{}", "PreparePlan lacks run"),
+        ("{}", "PreparePlan is missing run"),
         ('{"run": 1}', "PreparePlan.run must be a str, got 1"),
         ('{"run": "r", "task": {"type": "Ranking", "target": "y"}}', "PreparePlan.task.type is 'Ranking': must be one"),
         ('{"run": "r", "columns": [{"name": "a", "maxNullFraction": NaN}]}', "is nan: must be a finite number"),
         ('{"run": "r", "params": ' + "[" * 100_000, "PreparePlan is nested too deep"),
         ('{"run": "r", "minRows": true}', "PreparePlan.minRows must be a int"),
-        ('{"run": "r", "data": {"uri": "x"}}', "PreparePlan.data lacks digest"),
+        ('{"run": "r", "data": {"uri": "x"}}', "PreparePlan.data is missing digest"),
         ('{"run": "r", "columns": [{"name": "a", "type": "Float"}]}', "columns[0].type is 'Float': must be one of"),
         ('{"run": "r", "columns": {}}', "PreparePlan.columns must be a list"),
     ],
@@ -241,5 +241,5 @@ def test_golden_survives_the_journey() -> None:
 
 @pytest.mark.parametrize("digest", ["md5:aa", "sha256:", "aa"])
 def test_prefix_of_no_digest_is_refused(digest: str) -> None:
-    with pytest.raises(ValueError, match="must read sha256"):
+    with pytest.raises(ValueError, match="must be sha256"):
         model_prefix(digest)

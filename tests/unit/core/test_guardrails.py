@@ -85,7 +85,7 @@ def test_what_is_told(side: Side, reference: Side, words: str) -> None:
 
 
 def test_slow_answers_are_told_with_their_objective() -> None:
-    assert "took over 50 ms" in shares(Side(), Side(), LIMITS)[1].told()
+    assert "took longer than 50 ms" in shares(Side(), Side(), LIMITS)[1].told()
 
 
 @pytest.mark.parametrize(

@@ -269,7 +269,7 @@ def test_run_of_a_rollout_stays_and_everything_waits_for_its_end() -> None:
     assert made.actions == ()
     assert made.retention is not None
     assert made.retention.next == [f"m-v{n}" for n in (2, 4, 5, 6, 7, 8)]
-    assert made.retention.message == "a rollout of m-v3 is in flight: nothing is removed until it has ended"
+    assert made.retention.message == "waiting for the rollout of m-v3 to finish"
 
 
 def test_brake_only_says_what_would_go() -> None:
@@ -277,7 +277,7 @@ def test_brake_only_says_what_would_go() -> None:
     assert (made.actions, made.events) == ((), ())
     assert made.retention is not None
     assert (made.retention.expired, made.retention.next) == (8, [f"m-v{n}" for n in range(1, 9)])
-    assert made.retention.message == "spec.frozen is true: nothing is removed until it is false"
+    assert made.retention.message == "paused by spec.frozen"
 
 
 def test_version_that_still_has_a_deployment_stays() -> None:
@@ -347,7 +347,9 @@ def test_first_they_are_taken_out_of_the_store() -> None:
     assert record.made_here(job, snapshot(live=None).root, POLICY)
     assert made.retention is not None
     assert made.retention.next == ["m-v1", "m-v2"]
-    assert made.retention.message == f"Job {job['metadata']['name']} takes them out of the store first"
+    assert (
+        made.retention.message == f"waiting for Job {job['metadata']['name']} to remove their artifacts from the store"
+    )
 
 
 def test_then_they_are_deleted_with_what_became_of_their_objects() -> None:
@@ -362,13 +364,12 @@ def test_then_they_are_deleted_with_what_became_of_their_objects() -> None:
     assert (first, second) == tuple(Delete("TrainingRun", "team", f"m-v{n}", f"u{n}") for n in (1, 2))
     assert isinstance(last, Delete)
     assert (last.kind, last.uid, [t.name for t in last.after]) == ("Job", "ju", ["m-v1", "m-v2"])
-    because = "is beyond spec.training.historyLimit.succeeded 2"
+    because = "(beyond spec.training.historyLimit.succeeded 2)"
     assert [(e.reason, e.message) for e in made.events] == [
-        ("Removed", f"m-v1 {because}: {digest_of(1)}, whose objects in the store: removed"),
+        ("Removed", f"deleted m-v1 {because}; artifacts of {digest_of(1)}: removed"),
         (
             "Removed",
-            f"m-v2 {because}: {digest_of(2)}, whose objects in the store: "
-            "kept: other references remain (1), such as x.y.z",
+            f"deleted m-v2 {because}; artifacts of {digest_of(2)}: kept: other references remain (1), such as x.y.z",
         ),
     ]
     assert made.retention is None
@@ -393,7 +394,10 @@ def test_end_of_the_pod_is_awaited_for_a_while() -> None:
     made = expiry(snapshot(*OLD, run(4), live=4, jobs=(job,)))
     assert (made.actions, made.requeue_after) == ((), 30.0)
     untold = expiry(snapshot(*OLD, run(4), live=4, jobs=(over(job, "Complete"),)))
-    assert [e.message.rpartition(": ")[2] for e in untold.events] == ["not told", "not told"]
+    assert [e.message.rpartition(": ")[2] for e in untold.events] == [
+        "unknown (not in the report)",
+        "unknown (not in the report)",
+    ]
 
 
 def test_store_that_is_down_only_delays() -> None:
@@ -404,7 +408,7 @@ def test_store_that_is_down_only_delays() -> None:
     assert (made.actions, made.requeue_after) == ((), AGAIN_SECONDS - 100.0)
     assert made.retention is not None
     assert made.retention.message == (
-        "their objects were not removed, which is tried again after 600 s: s3://steeltown cannot be reached"
+        "failed to remove their artifacts, retrying after 600 s: s3://steeltown cannot be reached"
     )
     assert [(e.type, e.reason) for e in made.events] == [("Warning", "CollectFailed")]
     told = {"observedGeneration": 1, "retention": made.retention.dump()}
@@ -454,7 +458,7 @@ def test_job_that_somebody_else_made_makes_no_run_disappear() -> None:
 def test_failed_runs_need_no_job() -> None:
     made = expiry(snapshot(*(run(n, "failed") for n in range(1, 4)), run(4), live=4))
     assert made.actions == tuple(Delete("TrainingRun", "team", f"m-v{n}", f"u{n}") for n in (1, 2))
-    assert made.events[0].message == "m-v1 is beyond spec.training.historyLimit.failed 1: it made no model"
+    assert made.events[0].message == "deleted m-v1 (beyond spec.training.historyLimit.failed 1); no artifacts"
     assert made.retention is None
 
 
@@ -489,7 +493,7 @@ def test_what_no_record_of_ours_names_stays_in_the_store(change: Any) -> None:
     change(odd)
     made = expiry(snapshot(odd, run(2), run(3), live=3))
     assert made.actions == (Delete("TrainingRun", "team", "m-v1", "u1"),)
-    assert "kept: no record says that this very run left them in the model's store" in made.events[0].message
+    assert "kept: no record that this run stored them" in made.events[0].message
 
 
 def test_few_go_at_a_time() -> None:

@@ -314,12 +314,12 @@ AFTER_PREPARE = {
 @pytest.mark.parametrize(("last", "ended_as"), AFTER_PREPARE.values(), ids=AFTER_PREPARE)
 @pytest.mark.parametrize("reason", ["DataValid", "ObservedOnly"])
 def test_data_that_misses_what_is_only_observed_is_valid_and_says_so(reason: str, last: Any, ended_as: Any) -> None:
-    prepared = StepReport(reason=reason, message="only observed, not enforced: 3 rows").encode()
+    prepared = StepReport(reason=reason, message="observed only, not enforced: 3 rows").encode()
     made = plan(run(STARTED), job(ended_as), pod(("prepare", ended(0, prepared)), last))
     assert made.status is not None
     assert found(made.status, "DataValidated") == ("True", reason)
     (message,) = (c["message"] for c in made.status["conditions"] if c["type"] == "DataValidated")
-    assert message == "only observed, not enforced: 3 rows"
+    assert message == "observed only, not enforced: 3 rows"
 
 
 def test_success_is_judged_by_the_objectives_that_the_job_carried() -> None:

@@ -150,10 +150,10 @@ def halves(n: int) -> LoadSide:
 def test_slowdown_that_cannot_be_told_from_the_limit_is_no_pass() -> None:
     judgement = judge_load(LoadReport(candidate=halves(400), baseline=side(400)), LIMITS)
     assert (judgement.result, judgement.reason) == (Result.UNKNOWN, Reason.INCONCLUSIVE)
-    assert "too close to tell with 400 requests" in judgement.message
+    assert "inconclusive with 400 requests" in judgement.message
 
 
 @pytest.mark.parametrize("candidate", [None, side(0)], ids=["no side", "nothing sent"])
 def test_load_check_that_sent_nothing_is_no_pass(candidate: LoadSide | None) -> None:
     judgement = judge_load(LoadReport(candidate=candidate, baseline=side(400)), LIMITS)
-    assert (judgement.result, judgement.message) == (Result.UNKNOWN, "no request was sent")
+    assert (judgement.result, judgement.message) == (Result.UNKNOWN, "no requests were sent")

@@ -100,7 +100,7 @@ def test_bytes_whose_rollout_a_hand_ended_are_not_rolled_out_again(
 
 
 def test_why_the_same_bytes_are_not_rolled_out_names_where_they_came_from() -> None:
-    for name, told in (("m-v2", "was deleted"), ("m-v1", "the same bytes as m-v1: was deleted")):
+    for name, told in (("m-v2", "was deleted"), ("m-v1", "same model as m-v1: was deleted")):
         world = model(run("m-v2"), entries=[deleted(name, seconds=-1, **SAME)])
         found = world.rejected(world.runs["m-v2"])
         assert found is not None

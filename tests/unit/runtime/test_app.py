@@ -108,7 +108,7 @@ async def test_probes_and_metrics_answer_before_the_api_server_does() -> None:
                 return response.status, await response.text()
 
         assert await get("/healthz") == (200, "ok\n")
-        assert await get("/readyz") == (503, "not listed yet: MLModel\n")
+        assert await get("/readyz") == (503, "waiting for the initial list of: MLModel\n")
         missing.clear()
         assert await get("/readyz") == (200, "ok\n")
         assert (await get("/metrics"))[0] == 200
@@ -249,7 +249,7 @@ async def test_event_that_is_not_understood_does_not_stop_the_others(
     server.lines["pods"] = [[{"type": "ADDED", "object": {"kind": "Pod"}}, {"type": "ADDED", "object": pod("a")}]]
     seen = Seen(kubeconfig)
     await seen.until(lambda: len(seen.events) == 1)
-    assert "event not understood" in caplog.text
+    assert "ignoring an event that could not be processed" in caplog.text
 
 
 async def test_kind_that_is_not_served_ends_all_watches_and_says_why(api: tuple[ApiServer, str]) -> None:

@@ -170,7 +170,7 @@ async def test_exception_for_one_pod_costs_that_reading_and_nothing_else(
         await asyncio.sleep(3.0)
     assert bench.woken == [MODEL, MODEL]
     assert [r.getMessage() for r in caplog.records if r.name == "steeltown.runtime.observer"] == [
-        "evidence of Pod bad at http://bad was not taken in; it counts as silent"
+        "failed to process evidence of Pod bad from http://bad; the Pod counts as unreadable"
     ]
 
 
@@ -256,10 +256,10 @@ async def test_reading_lets_no_exception_out_and_says_so_once_a_minute(caplog: p
     now = 61.0
     assert await reader.read("http://other") is None
     assert [r.getMessage() for r in caplog.records] == [
-        "no evidence from http://pod: RecursionError: whatever it may be; it counts as silent "
-        "(1 such answers since the last line)",
-        "no evidence from http://other: RecursionError: whatever it may be; it counts as silent "
-        "(100 such answers since the last line)",
+        "cannot read evidence from http://pod: RecursionError: whatever it may be "
+        "(1 such failures since the last log line)",
+        "cannot read evidence from http://other: RecursionError: whatever it may be "
+        "(100 such failures since the last log line)",
     ]
 
 

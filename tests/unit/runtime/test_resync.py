@@ -198,7 +198,9 @@ async def test_watch_that_lists_while_we_do_is_answered_by_another_list(bench: B
 async def test_kind_that_cannot_be_listed_in_time_is_named(bench: Bench) -> None:
     bench.lists.failures["Pod"] = 10**6
     started = asyncio.get_running_loop().time()
-    with pytest.raises(NotCaughtUp, match="not listed within 60 s of taking the Lease: Pod; see `cannot list`"):
+    with pytest.raises(
+        NotCaughtUp, match="cannot list within 60 s of acquiring the Lease: Pod; see the preceding `cannot list`"
+    ):
         await bench.resync.catch_up(within_seconds=60.0)
     assert asyncio.get_running_loop().time() - started == pytest.approx(60.0)
 

@@ -204,4 +204,4 @@ def _split(text: str) -> tuple[Decimal, str]:
     if suffix in _DECIMAL or suffix in _BINARY:
         # a plain number is decimal; only Ki, Mi, ... are binary
         return number, suffix
-    raise ValueError(f"quantity {text!r} has the unknown suffix {suffix!r}")
+    raise ValueError(f"invalid quantity {text!r}: unknown suffix {suffix!r}")

@@ -40,7 +40,7 @@ def _not_measured(facts: RunFacts) -> Finding | None:
 
 def _not_trained_on_data(facts: RunFacts) -> Finding | None:
     if facts.imported and facts.report:
-        return true(Reason.NOT_APPLICABLE, "an imported model brings no training data")
+        return true(Reason.NOT_APPLICABLE, "imported model: no training data")
     return None
 
 
@@ -53,15 +53,15 @@ def _data_valid(facts: RunFacts) -> Finding | None:
 
 
 def _data_passed(facts: RunFacts) -> Finding:
-    return true(Reason.DATA_VALID, "all checks passed")
+    return true(Reason.DATA_VALID, "all data checks passed")
 
 
 def _not_trained_here(facts: RunFacts) -> Finding | None:
-    return true(Reason.NOT_APPLICABLE, "an imported model is not trained here") if facts.imported else None
+    return true(Reason.NOT_APPLICABLE, "imported model: no training") if facts.imported else None
 
 
 def _trained(facts: RunFacts) -> Finding:
-    return true(Reason.COMPLETED, "training ended within its deadlines")
+    return true(Reason.COMPLETED, "training completed within its deadlines")
 
 
 def _out_of_memory(facts: RunFacts) -> Finding | None:
@@ -70,7 +70,7 @@ def _out_of_memory(facts: RunFacts) -> Finding | None:
 
 
 def _within_limits(facts: RunFacts) -> Finding:
-    return true(Reason.WITHIN_LIMITS, "every step ran within its limits")
+    return true(Reason.WITHIN_LIMITS, "all containers stayed within their memory limits")
 
 
 def _quality(facts: RunFacts) -> Finding:

@@ -39,7 +39,7 @@ def quality_accepted(
     if not any(o.mode is Mode.ENFORCE for o in objectives):
         return unknown(
             Reason.NO_QUALITY_OBJECTIVE,
-            "add an enforced objective to objectives.quality of the MLModel: without one a version is served but never "
+            "no enforced quality objective: add one to spec.objectives.quality of the MLModel to make its versions "
             "eligible for promotion",
         )
     by_name = {m.name: m for m in metrics}
@@ -51,7 +51,7 @@ def quality_accepted(
                 return finding
     missed = [f.message for o, f in findings if o.mode is Mode.OBSERVE and f.status != "True"]
     if missed:
-        return true(Reason.OBSERVED_ONLY, "only observed, not enforced: " + "; ".join(missed))
+        return true(Reason.OBSERVED_ONLY, "observed only, not enforced: " + "; ".join(missed))
     return true(Reason.OBJECTIVES_MET, "; ".join(f.message for _, f in findings))
 
 
@@ -60,7 +60,7 @@ def judge_metric(objective: QualityObjective, metrics: Mapping[str, MetricCompar
     if metric is None:
         return unknown(
             Reason.NO_EVALUATION,
-            f"{objective.metric.value} was not measured: give the run evaluation.data and a task that has this metric",
+            f"{objective.metric.value} was not measured: set evaluation.data and a task that supports this metric",
         )
     case = _Case(objective, metric, had_live)
     for rule in (_below_minimum, _above_maximum, _worse_than_live):
@@ -90,7 +90,7 @@ def _worse_than_live(case: _Case) -> Finding | None:
     if metric.live is None or metric.lower is None or metric.upper is None:
         return unknown(
             Reason.LIVE_NOT_COMPARABLE,
-            f"{case.told}: the live version could not be measured on these rows, so it is not known to be no worse",
+            f"{case.told}: the live version could not be evaluated on these rows, so they cannot be compared",
         )
     margin = float(bound)
     if metric.lower > -margin:
@@ -99,5 +99,5 @@ def _worse_than_live(case: _Case) -> Finding | None:
         return false(Reason.QUALITY_WORSE_THAN_LIVE, f"{case.told}: worse than the live version by more than {bound}")
     return unknown(
         Reason.QUALITY_INCONCLUSIVE,
-        f"{case.told}: whether it is worse by more than {bound} cannot be told; use more evaluation rows",
+        f"{case.told}: inconclusive for a margin of {bound}: use more evaluation rows",
     )

@@ -82,15 +82,15 @@ def needed_without_events(share: float, alpha: float) -> int:
     if share >= 1.0:
         return 1
     if share <= 0.0:
-        raise ValueError("no finite sample shows that a share is zero")
+        raise ValueError("invalid share 0: no finite sample can show it")
     return math.ceil(math.log(alpha) / math.log1p(-share))
 
 
 def _check(events: int, n: int, alpha: float) -> None:
     if not 0 <= events <= n:
-        raise ValueError(f"{events} events of {n} observations cannot be")
+        raise ValueError(f"invalid counts: {events} events of {n} observations")
     if not 0.0 < alpha < 1.0:
-        raise ValueError(f"alpha {alpha} must lie between 0 and 1")
+        raise ValueError(f"invalid alpha {alpha}: must be between 0 and 1")
 
 
 def _farthest(log_term: Callable[[float], float], inside: int, end: int, least: float) -> int:

@@ -83,7 +83,7 @@ GUARDRAILS: Final = (
         name="slow answers",
         reason=Reason.LATENCY_TOO_HIGH,
         limit=lambda objective: float(objective.slow_rate),
-        what=lambda objective: f"took over {objective.latency_milliseconds} ms",
+        what=lambda objective: f"took longer than {objective.latency_milliseconds} ms",
         events=_slow,
     ),
 )

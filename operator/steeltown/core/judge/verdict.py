@@ -77,12 +77,12 @@ def judge_load(report: LoadReport, objective: ServingObjective) -> Judgement:
         return Judgement(result=Result.UNKNOWN, reason=Reason.LOAD_CHECK_FAILED, message=report.problem)
     if report.saturated:
         message = (
-            f"the load generator could not keep its schedule (lag p99 {report.lag_p99_milliseconds:.1f} ms): lower "
-            "rollout.loadCheck.ratePerSecond or give it a quieter node"
+            f"the load generator could not sustain the request rate (lag p99 {report.lag_p99_milliseconds:.1f} ms): "
+            "lower rollout.loadCheck.ratePerSecond or schedule its Job on a less busy node"
         )
         return Judgement(result=Result.UNKNOWN, reason=Reason.GENERATOR_SATURATED, message=message)
     if report.candidate is None or report.candidate.sent == 0:
-        return Judgement(result=Result.UNKNOWN, reason=Reason.LOAD_CHECK_FAILED, message="no request was sent")
+        return Judgement(result=Result.UNKNOWN, reason=Reason.LOAD_CHECK_FAILED, message="no requests were sent")
     candidate, baseline = report.candidate, report.baseline or LoadSide(sent=0, errors=0, over=0)
     guarded = shares(Side.of_load(candidate), Side.of_load(baseline), objective)
     for share in guarded:
@@ -96,7 +96,7 @@ def judge_load(report: LoadReport, objective: ServingObjective) -> Judgement:
     for share in guarded:
         if clopper_pearson_upper(share.events, share.n, PASS_ALPHA) > share.limit:
             needed = needed_without_events(share.limit, PASS_ALPHA) if share.limit > 0 else NEVER
-            message = f"{share.told()}: not enough to show that the limit is kept (needs at least {needed} requests)"
+            message = f"{share.told()}: inconclusive, at least {needed} requests are needed"
             return Judgement(result=Result.UNKNOWN, reason=Reason.INCONCLUSIVE, message=message)
     median = (candidate.latency.quantile(0.5) or 0) / 1000
     p99 = (candidate.latency.quantile(0.99) or 0) / 1000
@@ -120,7 +120,7 @@ def _judge_slowdown(candidate: LoadSide, baseline: LoadSide, objective: ServingO
         return Judgement(result=Result.FAIL, reason=Reason.SLOWER_THAN_LIVE, message=f"{ratio} ({limit})")
     if clopper_pearson_upper(over, n, PASS_ALPHA) < 0.5:
         return Judgement(result=Result.PASS, reason=Reason.WITHIN_OBJECTIVES, message=f"{ratio} ({limit})")
-    message = f"{ratio} ({limit}): too close to tell with {n} requests"
+    message = f"{ratio} ({limit}): inconclusive with {n} requests"
     return Judgement(result=Result.UNKNOWN, reason=Reason.INCONCLUSIVE, message=message)
 
 
@@ -141,7 +141,7 @@ def _look_for_pass(guarded: tuple[Share, ...], n: int, looks: Looks) -> tuple[Lo
     limit = min(s.limit for s in guarded)
     first = needed_without_events(limit, PASS_ALPHA / 2) if limit > 0.0 else NEVER
     if n < first * 2**looks.passed:
-        message = f"{guarded[0].told()}; the next look is at {first * 2**looks.passed} requests"
+        message = f"{guarded[0].told()}; next evaluation at {first * 2**looks.passed} requests"
         return looks, Judgement(result=Result.UNKNOWN, reason=Reason.COLLECTING_EVIDENCE, message=message)
     while n >= first * 2 ** (looks.passed + 1):
         looks = replace(looks, passed=looks.passed + 1)
@@ -150,7 +150,7 @@ def _look_for_pass(guarded: tuple[Share, ...], n: int, looks: Looks) -> tuple[Lo
     open_shares = [s for s in guarded if clopper_pearson_upper(s.events, s.n, alpha) > s.limit]
     if open_shares:
         then = first * 2**looks.passed
-        message = f"{open_shares[0].told()}: not yet shown to be within the limit; the next look is at {then} requests"
+        message = f"{open_shares[0].told()}: inconclusive so far; next evaluation at {then} requests"
         return looks, Judgement(result=Result.UNKNOWN, reason=Reason.COLLECTING_EVIDENCE, message=message)
     message = "; ".join(s.told() for s in guarded)
     return looks, Judgement(result=Result.PASS, reason=Reason.WITHIN_OBJECTIVES, message=message)

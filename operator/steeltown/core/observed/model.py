@@ -93,9 +93,11 @@ class Run:
                 make = false if finding.status == "False" else unknown
                 return make(finding.reason, f"{gate.value}: {finding.message}")
         if self.status.get("qualityBasis") == "Run":
-            message = "the model enforced no quality objective when this run was made: add one and make a new run"
+            message = (
+                "the MLModel enforced no quality objective when this run started: add one and create a new TrainingRun"
+            )
             return unknown(Reason.NO_QUALITY_OBJECTIVE, message)
-        return true(Reason.GATES_PASSED, f"{', '.join(g.value for g in RUN_GATES)} hold for {self.name}")
+        return true(Reason.GATES_PASSED, f"{self.name} passed {', '.join(g.value for g in RUN_GATES)}")
 
 
 _KNOWN: dict[str, Run] = {}
@@ -328,7 +330,7 @@ class ObservedModel:
                 return None
             made_again = entry.reason == Reason.RUN_DELETED and (entry.run != run.name or run.created >= entry.time)
             if (entry.outcome == record.ROLLED_BACK or made_again) and (entry.retry or "") == run.retry:
-                same = "" if entry.run == run.name else f"the same bytes as {entry.run}: "
+                same = "" if entry.run == run.name else f"same model as {entry.run}: "
                 return Outcome(
                     result=record.ROLLED_BACK,
                     digest=entry.digest,

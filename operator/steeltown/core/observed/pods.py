@@ -10,7 +10,7 @@ from ...contract.files import ExitCode
 from ...contract.reports import StepReport
 from ..plan import Obj
 
-PENDING = "the Pod is being scheduled or its images pulled"
+PENDING = "waiting for the Pod to be scheduled and its images to be pulled"
 """While nothing is known that keeps it from starting."""
 
 SIGKILLED = 128 + 9
@@ -146,8 +146,8 @@ def obstacle(pod: Obj) -> Obstacle | None:
     fetch = termination(pod, "fetch")
     if fetch is not None and fetch.exit_code not in (0, ExitCode.USAGE, ExitCode.DATA):
         report = StepReport.decode(fetch.message)
-        told = report.message if report else (fetch.message.strip().splitlines()[-1:] or ["it left no output"])[0][:300]
-        return Obstacle(reason=Reason.STEP_FAILED, message=f"the model could not be fetched from the store: {told}")
+        told = report.message if report else (fetch.message.strip().splitlines()[-1:] or ["no output"])[0][:300]
+        return Obstacle(reason=Reason.STEP_FAILED, message=f"failed to fetch the model from the store: {told}")
     return None
 
 
@@ -171,10 +171,10 @@ def load_failure(pod: Obj) -> tuple[str, str] | None:
 
 def _crash(pod: Obj, ended: Termination) -> tuple[str, str] | None:
     if ended.out_of_memory:
-        return Reason.OUT_OF_MEMORY, "container server used more memory than its limit while loading the model"
+        return Reason.OUT_OF_MEMORY, "container server exceeded its memory limit while loading the model"
     if ended.restarts >= 2 and not is_disrupted(pod):
-        tail = ended.message.strip().splitlines()[-1:] or ["it left no output"]
-        told = f"container server exited with code {ended.exit_code} again and again: {tail[0][:300]}"
+        tail = ended.message.strip().splitlines()[-1:] or ["no output"]
+        told = f"container server keeps exiting with code {ended.exit_code}: {tail[0][:300]}"
         return Reason.NOT_LOADABLE, told
     return None
 

@@ -81,7 +81,7 @@ def decide(c: Context) -> Stay | To | Done:
 def _aborted(c: Context, phase: RolloutPhase) -> Fail | None:
     if phase is ROLLING_BACK or c.world.spec.abort != c.rollout.run:
         return None
-    return Fail(reason=Reason.ABORTED, message=f"spec.abort names {c.rollout.run}")
+    return Fail(reason=Reason.ABORTED, message=f"spec.abort is set to {c.rollout.run}")
 
 
 def _withdrawn(c: Context, phase: RolloutPhase) -> Fail | None:
@@ -93,7 +93,7 @@ def _withdrawn(c: Context, phase: RolloutPhase) -> Fail | None:
 def _run_deleted(c: Context, phase: RolloutPhase) -> Fail | None:
     if not phase.interruptible or c.run is not None:
         return None
-    message = f"TrainingRun {c.rollout.run} was deleted during its rollout: the same bytes are not rolled out again"
+    message = f"TrainingRun {c.rollout.run} was deleted during its rollout: the same model is not rolled out again"
     return Fail(reason=Reason.RUN_DELETED, message=message, ending=SUPERSEDED)
 
 
@@ -114,7 +114,9 @@ def _without_evidence(c: Context, decision: Inconclusive) -> Stay | Fail:
         return held
     waiting, phase = c.world.candidate, PHASES[c.rollout.phase]
     if phase.interruptible and waiting and c.run and waiting.order > c.run.order:
-        message = f"{waiting.name} is newer and eligible, and this rollout is held: {decision.message}"
+        message = (
+            f"superseded by newer eligible version {waiting.name} while the rollout was on hold: {decision.message}"
+        )
         return Fail(reason=Reason.SUPERSEDED, message=message, ending=SUPERSEDED)
     if not decision.platform and c.world.spec.rollout.on_inconclusive is OnInconclusive.ROLLBACK:
         return Fail(failed=phase.proves, reason=decision.reason, message=decision.message)

@@ -46,7 +46,7 @@ def _wanted(c: Context) -> Wanted:
 
 def _decide(c: Context) -> Decision:
     if not c.in_place:
-        message = "another version was made live during the bake"
+        message = "another version became live during the bake"
         return Fail(reason=Reason.SUPERSEDED, message=message, ending="Superseded")
     if _old(c) is None:
         return Done(result=PROMOTED, reason=Reason.TRAFFIC_SHIFTED)
@@ -54,13 +54,13 @@ def _decide(c: Context) -> Decision:
     before = Looks(fail=c.rollout.fail_look, passed=30)
     looks, judgement = judge_canary(measured.live, Counts(), c.objective, before)
     if judgement.result is Result.FAIL:
-        message = f"during the bake {judgement.message}"
+        message = f"during the bake: {judgement.message}"
         return Fail(failed=ConditionType.CANARY_PASSED, reason=judgement.reason, message=message)
     if crash := _crash(c):
-        message = f"during the bake {crash}"
+        message = f"during the bake: {crash}"
         return Fail(failed=ConditionType.CANARY_PASSED, reason=Reason.CRASHING, message=message)
     if _nobody_answers(c):
-        message = f"during the bake no Pod of {c.rollout.run} was ready, and the version before it was"
+        message = f"during the bake: no Pod of {c.rollout.run} is ready while the previous version is ready"
         if any(podview.runs_unready(p) for p in c.world.pods_of(c.candidate)):
             return Fail(failed=ConditionType.CANARY_PASSED, reason=Reason.CRASHING, message=message)
         return Fail(reason=Reason.CAPACITY_MISSING, message=message, ending="Superseded")
@@ -101,10 +101,13 @@ def _nobody_answers(c: Context) -> bool:
 def _at_the_end(c: Context, complete: bool) -> Decision:
     over = c.seconds - c.world.spec.rollout.bake_seconds
     if not c.world.full(c.candidate):
-        message = f"{c.world.ready(c.candidate)} of {c.replicas} replicas of {c.rollout.run} are ready: the bake waits"
+        message = (
+            f"cannot complete the bake: {c.world.ready(c.candidate)} of {c.replicas} replicas of "
+            f"{c.rollout.run} are ready"
+        )
         return _wait(over, c.deadline_seconds, Reason.CAPACITY_MISSING, message)
     if c.replicas and not complete:
-        message = f"not every Pod of {c.rollout.run} tells what it counted: the bake waits"
+        message = f"cannot complete the bake: cannot read request counts from every Pod of {c.rollout.run}"
         return _wait(over, _EVIDENCE_GRACE_SECONDS, Reason.EVIDENCE_UNREADABLE, message)
     return Done(result=PROMOTED, reason=Reason.TRAFFIC_SHIFTED)
 

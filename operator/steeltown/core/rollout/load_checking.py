@@ -41,7 +41,7 @@ LOAD_CHECK_ATTEMPTS: Final = 3
 AGAIN_SECONDS: Final = 600.0
 """A check that the platform kept from measuring anything is made again after so long: it may be well by then."""
 
-_ALONE = "there is no other version to share traffic with; the load check is the evidence"
+_ALONE = "no live version to split traffic with; promoted on the load check alone"
 _PLATFORM = (Reason.LOAD_CHECK_FAILED, Reason.GENERATOR_SATURATED, Reason.JOB_NOT_OURS, Reason.FOREIGN_PODS)
 """What says nothing about the model; else a stranger's Pod or Job could have a version rejected."""
 _PASSES_BY_ITSELF = (Reason.LOAD_CHECK_FAILED, Reason.JOB_NOT_OURS, Reason.FOREIGN_PODS)
@@ -63,7 +63,7 @@ def _decide(c: Context) -> Decision:
     job = c.world.jobs.get(_name(c))
     if job is None:
         if c.late:
-            told = "the Job of the load check could not be made"
+            told = "the load check Job could not be created within progressDeadlineSeconds"
             return Inconclusive(reason=Reason.LOAD_CHECK_FAILED, message=told, platform=True)
         return Stay(requeue_after=c.until_deadline)
     judgement = _judgement(c, job)
@@ -74,9 +74,9 @@ def _decide(c: Context) -> Decision:
     if judgement.result is Result.FAIL:
         return Fail(failed=ConditionType.SERVING_PERFORMANCE, reason=judgement.reason, message=judgement.message)
     if c.rollout.attempt + 1 < LOAD_CHECK_ATTEMPTS:
-        again = unknown(Reason.COLLECTING_EVIDENCE, f"attempt again: {judgement.message}")
+        again = unknown(Reason.COLLECTING_EVIDENCE, f"retrying: {judgement.message}")
         return _record(c, again, attempt=c.rollout.attempt + 1)
-    message = f"{LOAD_CHECK_ATTEMPTS} load checks were inconclusive: {judgement.message}"
+    message = f"inconclusive after {LOAD_CHECK_ATTEMPTS} load checks: {judgement.message}"
     return _record(c, unknown(judgement.reason, message))
 
 
@@ -95,7 +95,7 @@ def _judged(c: Context) -> Finding | None:
 def _held(c: Context, judged: Finding) -> Decision:
     passes, left = judged.reason in _PASSES_BY_ITSELF, AGAIN_SECONDS - c.seconds
     if c.retried or (passes and left <= 0 and not c.world.spec.frozen):
-        told = unknown(Reason.COLLECTING_EVIDENCE, f"attempt again: {judged.message}")
+        told = unknown(Reason.COLLECTING_EVIDENCE, f"retrying: {judged.message}")
         run = c.world.runs.get(c.rollout.run)
         return _record(c, told, attempt=c.rollout.attempt + 1, retry=(run.retry or None) if run else None)
     return Inconclusive(
@@ -150,7 +150,7 @@ def _job(c: Context, name: str) -> Obj:
 def _judgement(c: Context, job: Obj) -> Judgement | None:
     """None while the Job runs, or its Pod's end has not been seen. A Job without a readable report is no evidence."""
     if not record.made_here(job, c.world.root, c.policy):
-        told = f"Job {job['metadata']['name']} was not made by the operator: delete it"
+        told = f"Job {job['metadata']['name']} was not created by the operator: delete it"
         return Judgement(result=Result.UNKNOWN, reason=Reason.JOB_NOT_OURS, message=told)
     view = JobView.of(job, c.world.all_pods)
     if not view.over:
@@ -161,10 +161,12 @@ def _judgement(c: Context, job: Obj) -> Judgement | None:
             return None
         ended = view.ended("loadcheck")
         step = StepReport.decode(ended.message) if ended else None
-        message = step.message if step else "the load check left no report: its Pod failed or was deleted"
+        message = step.message if step else "no load check report found: its Pod failed or was deleted"
         return Judgement(result=Result.UNKNOWN, reason=Reason.LOAD_CHECK_FAILED, message=message)
     if c.rollout.disturbed:
-        message = "Pods that the operator did not make answered under its labels during the load check"
+        message = (
+            "load check invalid: Pods not created by the operator matched the Service selector and answered requests"
+        )
         return Judgement(result=Result.UNKNOWN, reason=Reason.FOREIGN_PODS, message=message)
     return judge_load(report, c.objective)
 

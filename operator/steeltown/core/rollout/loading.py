@@ -10,7 +10,7 @@ from ...api.conditions import ConditionType, Reason, true
 from ...api.mlmodel import Phase
 from .phase import Context, Decision, Fail, Inconclusive, RolloutPhase, Stay, Wanted, enter, found
 
-LOADED = "ready on production resources; the golden rows are answered as in training"
+LOADED = "ready with production resources; golden rows match the outputs recorded in training"
 
 
 def candidate_beside_live(c: Context) -> Wanted:
@@ -32,7 +32,7 @@ def _decide(c: Context) -> Decision:
         return Fail(failed=ConditionType.LOADABLE, reason=failure[0], message=failure[1])
     if not c.late:
         return Stay(requeue_after=c.until_deadline)
-    message = f"the candidate's Pod was not ready within {c.deadline_seconds} s"
+    message = f"candidate Pod not ready within progressDeadlineSeconds ({c.deadline_seconds})"
     if blocked := c.obstacle():
         return Inconclusive(reason=blocked.reason, message=f"{message}: {blocked.message}", platform=True)
     return Fail(failed=ConditionType.LOADABLE, reason=Reason.PROGRESS_DEADLINE_EXCEEDED, message=message)
@@ -45,7 +45,7 @@ def _without_baseline(c: Context) -> Decision:
     if not c.late:
         return Stay(requeue_after=c.until_deadline)
     if blocked := c.baseline_obstacle():
-        message = f"the baseline Pod of the live version was not ready within {c.deadline_seconds} s: {blocked.message}"
+        message = f"baseline Pod not ready within progressDeadlineSeconds ({c.deadline_seconds}): {blocked.message}"
         return Inconclusive(reason=blocked.reason, message=message, platform=True)
     return _loaded(c)
 

@@ -183,11 +183,11 @@ def _obstacle(pods: list[Obj], deployment: Obj | None) -> podview.Obstacle | Non
     if any(podview.is_running(p, "server") for p in pods):
         return None
     if pods:
-        told = "the container of the server has not started"
+        told = "container server has not started"
     else:
         conditions = ((deployment or {}).get("status") or {}).get("conditions") or ()
         failed = next((c.get("message") for c in conditions if c["type"] == "ReplicaFailure"), None)
-        told = str(failed or "there is no Pod of it")
+        told = str(failed or "the Deployment has no Pods")
     return podview.Obstacle(reason=Reason.CAPACITY_MISSING, message=told)
 
 

@@ -37,12 +37,12 @@ def _wanted(c: Context) -> Wanted:
 
 def _decide(c: Context) -> Decision:
     if _switched(c) and not record_outcome(c, PROMOTED):
-        note = EventNote(type="Normal", reason=Reason.PROMOTED, message=f"{c.rollout.run} {c.rollout.digest} is live")
+        note = EventNote(type="Normal", reason=Reason.PROMOTED, message=f"{c.rollout.run} ({c.rollout.digest}) is live")
         baking = enter(c, Phase.BAKING)
         return To(rollout=baking.rollout, events=(note,))
     if not c.late or _switched(c) or c.world.full(c.candidate):
         return Stay(requeue_after=c.until_deadline)
-    message = f"{c.replicas} replicas of the candidate were not ready in time"
+    message = f"{c.replicas} candidate replicas not ready within progressDeadlineSeconds ({c.deadline_seconds})"
     if failure := c.candidate_failure:
         return Fail(failed=ConditionType.CANARY_PASSED, reason=Reason.CRASHING, message=f"{message}: {failure[1]}")
     blocked = c.obstacle()

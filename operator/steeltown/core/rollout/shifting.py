@@ -31,7 +31,9 @@ from .phase import (
     found,
 )
 
-LIVE_IS_BROKEN: Final = "the live version answers nobody, so no requests can be shared; the load check is the evidence"
+LIVE_IS_BROKEN: Final = (
+    "the live version serves no requests, so traffic cannot be split; promoted on the load check alone"
+)
 
 
 def first_step(c: Context, rollout: RolloutStatus) -> To:
@@ -101,7 +103,7 @@ def _wanted(c: Context) -> Wanted:
 def _decide(c: Context) -> Decision:
     share = step_share(c)
     if share is None:
-        return Fail(reason=Reason.SUPERSEDED, message="the live version is gone", ending="Superseded")
+        return Fail(reason=Reason.SUPERSEDED, message="the live version no longer exists", ending="Superseded")
     if c.live_is_broken:
         shown = found(c.rollout, ConditionType.CANARY_PASSED, true(Reason.WITHIN_OBJECTIVES, LIVE_IS_BROKEN))
         return enter(c, Phase.PROMOTING, shown, step=-1, weight=0)
@@ -122,11 +124,11 @@ def _disturbed(c: Context) -> Decision:
         if c.world.foreign:
             return moved
         told = unknown(
-            Reason.CAPACITY_MISSING, f"at {c.rollout.weight}%: the canary lost its Pods: it is measured anew"
+            Reason.CAPACITY_MISSING, f"at {c.rollout.weight}%: canary Pods were lost: restarting the measurement"
         )
         return replace(moved, rollout=found(moved.rollout, ConditionType.CANARY_PASSED, told))
     names = ", ".join(p["metadata"]["name"] for p in c.world.foreign[:3])
-    message = f"Pods that the operator did not make carry its labels and answer requests: delete {names}"
+    message = f"Pods not created by the operator match the Service selector and answer requests: delete {names}"
     return Stay(requeue_after=c.until_deadline, held=(Reason.FOREIGN_PODS, message))
 
 
@@ -156,7 +158,7 @@ def _was_blocked(c: Context) -> bool:
 
 def _deadline_anew(c: Context) -> Decision:
     """Time in which nothing could be counted is not time for evidence. What is counted, and looked at, stays."""
-    told = unknown(Reason.COLLECTING_EVIDENCE, f"at {c.rollout.weight}%: what was in the way is gone")
+    told = unknown(Reason.COLLECTING_EVIDENCE, f"at {c.rollout.weight}%: obstacle cleared, collecting evidence")
     kept = {"restarts": c.rollout.restarts, "fail_look": c.rollout.fail_look, "pass_look": c.rollout.pass_look}
     return replace(enter(c, Phase.SHIFTING, found(c.rollout, ConditionType.CANARY_PASSED, told), **kept), forward=False)
 
@@ -180,14 +182,14 @@ def _overdue(c: Context, measured: Measured, seen: str, looks: Looks) -> Decisio
     at = f"at {c.rollout.weight}%"
     if not _capable(c):
         blocked = c.obstacle()
-        why = blocked.message if blocked else "too few replicas of the candidate are ready"
+        why = blocked.message if blocked else "not enough ready candidate replicas"
         reason = blocked.reason if blocked else Reason.CAPACITY_MISSING
         return _blocked(c, reason, f"{at}: {why}")
     if not measured.complete:
-        message = f"{at}: not every Pod of the live version has told what it counted under this share"
+        message = f"{at}: cannot read the request counts of this step from every Pod of the live version"
         return _blocked(c, Reason.EVIDENCE_UNREADABLE, message)
     needed = needed_requests(c.objective, looks.passed)
-    message = f"{at}: {seen}; {measured.canary.requests} of {needed} canary requests came in time"
+    message = f"{at}: {seen}; {measured.canary.requests} of {needed} canary requests received in time"
     return Inconclusive(reason=Reason.INCONCLUSIVE, message=message)
 
 

@@ -13,7 +13,7 @@ from .standing import Standing
 
 Question = Callable[[Standing], Finding | None]
 
-NO_VERSION: Final = "no TrainingRun of this model has finished: create one or set spec.training.template"
+NO_VERSION: Final = "no TrainingRun of this model has succeeded: create one or set spec.training.template"
 
 
 def conditions(standing: Standing) -> dict[ConditionType, Finding]:
@@ -50,7 +50,7 @@ def loaded_as_experiment(s: Standing) -> Finding | None:
         return None
     pods = s.world.pods_of(s.subject.version)
     if any(podview.is_ready(p) for p in pods):
-        return true(Reason.GOLDEN_ROWS_ANSWERED, "ready; the golden rows are answered as in training")
+        return true(Reason.GOLDEN_ROWS_ANSWERED, "ready; golden rows match the outputs recorded in training")
     return next((problem for p in pods if (problem := _problem(p))), None)
 
 
@@ -65,17 +65,17 @@ def _problem(pod: Obj) -> Finding | None:
 def _not_loaded(s: Standing) -> Finding:
     if s.rollout and s.held and s.rollout.phase is Phase.LOADING:
         return unknown(*s.held)
-    return unknown(Reason.AWAITING_EVIDENCE, "no Pod has loaded this version yet")
+    return unknown(Reason.AWAITING_EVIDENCE, "waiting for a Pod to load this version")
 
 
 def _load_check_runs(s: Standing) -> Finding | None:
     if s.rollout and s.rollout.phase is Phase.LOAD_CHECKING:
-        return unknown(Reason.COLLECTING_EVIDENCE, "the load check runs")
+        return unknown(Reason.COLLECTING_EVIDENCE, "load check in progress")
     return None
 
 
 def _no_load_check(s: Standing) -> Finding:
-    return unknown(Reason.AWAITING_EVIDENCE, "measured by the load check when promotion is requested")
+    return unknown(Reason.AWAITING_EVIDENCE, "the load check runs once promotion is requested")
 
 
 # --- promotion -------------------------------------------------------------------------------------------------------
@@ -107,18 +107,18 @@ def _rolled_back(s: Standing) -> Finding | None:
 def _canary_has_its_share(s: Standing) -> Finding | None:
     r = s.rollout
     if r and r.phase is Phase.SHIFTING:
-        return unknown(Reason.COLLECTING_EVIDENCE, f"step {r.step} sends {r.weight}% to the canary")
+        return unknown(Reason.COLLECTING_EVIDENCE, f"step {r.step}: {r.weight}% of requests to the canary")
     return None
 
 
 def _no_canary(s: Standing) -> Finding:
-    return unknown(Reason.AWAITING_EVIDENCE, "no canary has received traffic")
+    return unknown(Reason.AWAITING_EVIDENCE, "no canary traffic yet")
 
 
 def _promoted(s: Standing) -> Finding:
     if s.subject and s.live and s.subject.version == s.live and s.promoted:
         return true(Reason.TRAFFIC_SHIFTED, f"all traffic goes to {s.live.run}")
-    return false(Reason.NOT_PROMOTED, f"{s.subject.name} is not promoted" if s.subject else "no version has finished")
+    return false(Reason.NOT_PROMOTED, f"{s.subject.name} is not promoted" if s.subject else "no version available")
 
 
 # --- serving ---------------------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def _nothing_to_serve(s: Standing) -> Finding | None:
     if s.live is None:
         return false(Reason.NO_VERSION, "no version is live")
     if not s.world.spec.serving.replicas:
-        return false(Reason.SCALED_TO_ZERO, f"spec.serving.replicas is 0, so {s.live.run} answers nobody: raise it")
+        return false(Reason.SCALED_TO_ZERO, f"spec.serving.replicas is 0: increase it to serve {s.live.run}")
     return None
 
 
@@ -136,7 +136,7 @@ def _available(s: Standing) -> Finding:
     assert s.live is not None
     if s.live_ready >= 1:
         # without counts: a replica more or less must not cost a write
-        return true(Reason.MINIMUM_REPLICAS_AVAILABLE, f"{s.live.run} answers")
+        return true(Reason.MINIMUM_REPLICAS_AVAILABLE, f"{s.live.run} is available")
     text = f"{s.live_ready} of {s.world.spec.serving.replicas} replicas of {s.live.run} are ready"
     return false(Reason.MINIMUM_REPLICAS_UNAVAILABLE, text)
 

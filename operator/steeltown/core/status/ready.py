@@ -55,7 +55,7 @@ def _abort_names_nobody(s: Standing, verdict: VerdictStatus | None) -> Answer | 
         return None
     if s.rollout and s.rollout.run == named:
         return None
-    message = f"spec.abort names {named}, and this model has no such TrainingRun: correct or remove it"
+    message = f"spec.abort: TrainingRun {named} of this model not found: correct or remove it"
     return _stalled(Reason.UNKNOWN_RUN, message)
 
 
@@ -66,7 +66,7 @@ def _router_refuses(s: Standing, verdict: VerdictStatus | None) -> Answer | None
 def _frozen(s: Standing, verdict: VerdictStatus | None) -> Answer | None:
     if not s.world.spec.frozen or (s.rollout and s.rollout.phase is Phase.ROLLING_BACK):
         return None
-    return Answer(beside=None, reason=Reason.FROZEN, message="spec.frozen is true: nothing moves, serving goes on")
+    return Answer(beside=None, reason=Reason.FROZEN, message="progress is paused by spec.frozen; serving continues")
 
 
 def _held(s: Standing, verdict: VerdictStatus | None) -> Answer | None:
@@ -87,10 +87,10 @@ def _first_was_stopped(s: Standing, verdict: VerdictStatus | None) -> Answer | N
     if s.live is not None or newest is None or newest.version is None or s.world.rejected(newest):
         return None
     if newest.name == s.world.spec.abort:
-        message = f"spec.abort names {newest.name}: it is neither served nor rolled out"
+        message = f"spec.abort is set to {newest.name}: it is neither served nor rolled out"
         return _stalled(Reason.ABORTED, message)
     if s.world.withdrawn(newest) and not s.world.production:
-        message = f"the rollout of {newest.name} was withdrawn before it was proven: set spec.stage: Production again"
+        message = f"rollout of {newest.name} was withdrawn before completion: set spec.stage: Production to resume"
         return _stalled(Reason.WITHDRAWN, message)
     return None
 
@@ -121,7 +121,7 @@ def _newest_failed(s: Standing, verdict: VerdictStatus | None) -> Answer | None:
     if s.world.rejected(newest):
         return _stalled(Reason.ROLLED_BACK, message)
     if newest.name == s.world.spec.abort:
-        return _stalled(Reason.ABORTED, f"spec.abort names {newest.name}: it is not rolled out")
+        return _stalled(Reason.ABORTED, f"spec.abort is set to {newest.name}: it is not rolled out")
     if newest.eligible.status != "True":
         return _stalled(Reason.NOT_ELIGIBLE, message)
     return None
@@ -134,7 +134,7 @@ def _experiment_starts(s: Standing, verdict: VerdictStatus | None) -> Answer | N
     problem = answer(s, LOADABLE)
     if problem.status == "False":
         return _stalled(problem.reason, f"{target.name}: {problem.message}")
-    return _reconciling(Reason.PROGRESSING, f"{target.name} is being started")
+    return _reconciling(Reason.PROGRESSING, f"starting {target.name}")
 
 
 def _not_full(s: Standing, verdict: VerdictStatus | None) -> Answer | None:
@@ -144,13 +144,13 @@ def _not_full(s: Standing, verdict: VerdictStatus | None) -> Answer | None:
         problem = answer(s, LOADABLE)
         if problem.status == "False":
             return _stalled(problem.reason, f"{s.live.run}: {problem.message}")
-    return _reconciling(Reason.PROGRESSING, f"{s.live.run}: not all replicas are ready")
+    return _reconciling(Reason.PROGRESSING, f"{s.live.run}: waiting for all replicas to become ready")
 
 
 def _settled(s: Standing, verdict: VerdictStatus | None) -> Answer | None:
     assert s.live is not None
     if s.world.production:
-        late = " (spec.abort names it, too late: its rollout is over)" if s.world.spec.abort == s.live.run else ""
+        late = " (spec.abort has no effect: its rollout is complete)" if s.world.spec.abort == s.live.run else ""
         return Answer(beside=None, reason=Reason.PROMOTED, message=f"{s.live.run} is in production{late}")
     if s.subject and s.subject.eligible.status == "True" and not s.world.withdrawn(s.subject):
         message = f"{s.live.run} is eligible: set spec.stage: Production to promote it"

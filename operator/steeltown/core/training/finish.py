@@ -99,7 +99,7 @@ def succeeded(run: ObservedRun, report: StepReport, policy: Policy) -> Plan:
         had_live=bool(notes.get(COMPARED_ANNOTATION)),
     )
     passed = gates(facts)
-    findings = {READY: true(Reason.SUCCEEDED, f"made {report.digest}"), **passed}
+    findings = {READY: true(Reason.SUCCEEDED, f"produced model {report.digest}"), **passed}
     status = run.status.model_copy(
         update={
             "phase": "Succeeded",
@@ -118,7 +118,7 @@ def succeeded(run: ObservedRun, report: StepReport, policy: Policy) -> Plan:
         }
     )
     quality = passed[ConditionType.QUALITY_ACCEPTED].message
-    note = EventNote(type="Normal", reason=Reason.SUCCEEDED, message=f"made {report.digest}; {quality}")
+    note = EventNote(type="Normal", reason=Reason.SUCCEEDED, message=f"produced model {report.digest}; {quality}")
     return _finish(run, status, findings, note, policy)
 
 
@@ -183,7 +183,7 @@ _UNKEPT: Final = (Reason.INVALID_SPEC,)
 
 def invalid(root: Obj, status: TrainingRunStatus, now: datetime, error: ValidationError) -> Plan:
     first = error.errors()[0]
-    message = f"spec.{'.'.join(str(p) for p in first['loc'])}: {first['msg']}: create a corrected TrainingRun"
+    message = f"invalid spec.{'.'.join(str(p) for p in first['loc'])}: {first['msg']}: create a corrected TrainingRun"
     findings: Findings = {
         READY: false(Reason.INVALID_SPEC, message),
         STALLED: true(Reason.INVALID_SPEC, message),

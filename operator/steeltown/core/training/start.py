@@ -58,18 +58,18 @@ def start(run: ObservedRun, refusals: tuple[Refusal, ...], policy: Policy) -> Pl
 def _gone(run: ObservedRun) -> Failure:
     name = run.status.job_name
     if run.taken is not None:
-        message = f"Job {name} is not the one that the operator made: delete it and create a new TrainingRun"
+        message = f"Job {name} was not created by the operator: delete it and create a new TrainingRun"
         return Failure(reason=Reason.JOB_NOT_OURS, message=message)
-    message = f"Job {name} was deleted before it ended; a run never trains twice: create a new one"
+    message = f"Job {name} was deleted before it finished: create a new TrainingRun (a run is never trained twice)"
     return Failure(reason=Reason.JOB_DELETED, message=message)
 
 
 def _without_model(run: ObservedRun, policy: Policy) -> Plan:
     deadline = run.created + timedelta(seconds=run.spec.start_deadline_seconds)
     name = run.spec.model_ref.name
-    message = f"create MLModel {name} in namespace {run.namespace}"
+    message = f"MLModel {run.namespace}/{name} not found: create it"
     if run.model is not None:
-        message = f"the spec of MLModel {name} cannot be read: correct the field that its condition names"
+        message = f"invalid spec of MLModel {run.namespace}/{name}: see its Ready condition"
     if run.now >= deadline:
         return failed(run, Failure(reason=Reason.MODEL_NOT_FOUND, message=message), policy)
     return waiting(run, Reason.MODEL_NOT_FOUND, message, until=deadline)

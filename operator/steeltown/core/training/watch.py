@@ -47,10 +47,10 @@ def _why_no_report(job: JobView) -> str:
     if job.altered:
         name = job.altered[0]["metadata"]["name"]
         return (
-            f"the Job completed, but its Pod {name} does not run what the operator wrote, so its report counts for "
-            "nothing: exempt the operator's Pods from the webhook that changed it, or see who made it"
+            f"Job completed, but the report of Pod {name} was rejected because its spec differs from the Job's "
+            "template: exclude the operator's Pods from mutating webhooks, or find out who created it"
         )
-    return "the Job completed but left no report: its Pod was deleted too early, or the checker image is too old"
+    return "Job completed without a report: its Pod was deleted too early, or the checker image is too old"
 
 
 def _progress(run: ObservedRun, job: JobView, policy: Policy) -> Plan:
@@ -67,8 +67,8 @@ def _progress(run: ObservedRun, job: JobView, policy: Policy) -> Plan:
     watched = run.watched_seconds >= min(WATCH_SECONDS, run.spec.start_deadline_seconds)
     if run.now >= deadline and watched:
         known = reason is not Reason.PENDING
-        text = message if known else "no Pod of the Job has started"
-        message = f"not started within startDeadlineSeconds {run.spec.start_deadline_seconds}: {text}"
+        text = message if known else "no Pod has started"
+        message = f"not started within startDeadlineSeconds ({run.spec.start_deadline_seconds}): {text}"
         cause = reason if known else Reason.START_DEADLINE_EXCEEDED
         return failed(run, Failure(reason=cause, message=message), policy)
     plan = write(run, status, progress(reason, message), reason=reason, until=deadline)
@@ -99,11 +99,11 @@ def _phase(pod: Obj | None) -> tuple[Reason, str]:
     if pod is None:
         return Reason.PENDING, podview.PENDING
     if podview.is_running(pod, "finalise") or podview.termination(pod, "finalise"):
-        return Reason.FINALISING, "the model is checked, evaluated and stored"
+        return Reason.FINALISING, "checking, evaluating and storing the model"
     if podview.is_running(pod, "train") or podview.termination(pod, "train"):
-        return Reason.TRAINING, "the trainer runs"
+        return Reason.TRAINING, "running the trainer"
     if podview.is_running(pod, "prepare") or podview.termination(pod, "prepare"):
-        return Reason.PREPARING, "the data is fetched and checked"
+        return Reason.PREPARING, "fetching and checking the data"
     return Reason.PENDING, podview.PENDING
 
 
@@ -114,7 +114,7 @@ def _failure(job: JobView, condition: Obj) -> Failure:
     job_reason, job_message = str(condition.get("reason", "")), str(condition.get("message", ""))
     if ended is None or job_reason == "DeadlineExceeded":
         deadline = job_reason == "DeadlineExceeded"
-        message = f"the run did not end within its deadline: {job_message}" if deadline else job_message
+        message = f"not finished within activeDeadlineSeconds: {job_message}" if deadline else job_message
         return Failure(reason=Reason.DEADLINE_EXCEEDED if deadline else Reason.STEP_FAILED, message=message)
     step = ended.container
     report = StepReport.decode(ended.message) if step != "train" else None  # user code gives no reasons
@@ -124,10 +124,14 @@ def _failure(job: JobView, condition: Obj) -> Failure:
             at = ConditionType.TRAINING_HEALTHY
         return Failure(reason=report.reason, message=report.message, condition=at)
     if pod and (ended.out_of_memory or podview.killed_unasked(pod, ended)):
-        how = "used more memory than its limit" if ended.out_of_memory else "was killed, most likely for memory"
-        message = f"container {step} {how}: raise resources.limits.memory or use less"
+        how = (
+            "exceeded its memory limit"
+            if ended.out_of_memory
+            else "was killed, most likely because it ran out of memory"
+        )
+        message = f"container {step} {how}: increase resources.limits.memory or reduce memory usage"
         return Failure(reason=Reason.OUT_OF_MEMORY, message=message, log=ended.message or None)
-    tail = ended.message.strip().splitlines()[-1:] or ["it left no output"]
+    tail = ended.message.strip().splitlines()[-1:] or ["no output"]
     return Failure(
         reason=Reason.TRAINER_FAILED if step == "train" else Reason.STEP_FAILED,
         message=f"container {step} exited with code {ended.exit_code}: {tail[0][:300]}",

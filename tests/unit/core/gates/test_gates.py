@@ -21,7 +21,7 @@ REPORT = StepReport(
     metrics=(MetricComparison(name="accuracy", candidate=0.9, n=500),),
 )
 PREPARED = StepReport(reason="DataValid", message="500 rows")
-OBSERVED = StepReport(reason="ObservedOnly", message="only observed, not enforced: 3 rows")
+OBSERVED = StepReport(reason="ObservedOnly", message="observed only, not enforced: 3 rows")
 
 RUNNING = RunFacts()
 MADE = RunFacts(over=True, prepared=PREPARED, report=REPORT, quality=(ACCURACY,))
@@ -48,9 +48,9 @@ TABLE: dict[ConditionType, dict[str, tuple[RunFacts, tuple[str, str, str]]]] = {
         ),
         "made, but prepare is not seen": (
             replace(MADE, prepared=None),
-            ("True", Reason.DATA_VALID, "all checks passed"),
+            ("True", Reason.DATA_VALID, "all data checks passed"),
         ),
-        "imported": (IMPORTED, ("True", Reason.NOT_APPLICABLE, "an imported model brings no training data")),
+        "imported": (IMPORTED, ("True", Reason.NOT_APPLICABLE, "imported model: no training data")),
         "imported, running": (RunFacts(imported=True), NOT_YET),
         "imported, failed": (replace(NEVER_STARTED, imported=True), NEVER),
         "bad data": (BAD_DATA, ("False", "TooFewRows", "10 rows")),
@@ -59,8 +59,8 @@ TABLE: dict[ConditionType, dict[str, tuple[RunFacts, tuple[str, str, str]]]] = {
     },
     HEALTH: {
         "running": (RUNNING, NOT_YET),
-        "made": (MADE, ("True", Reason.COMPLETED, "training ended within its deadlines")),
-        "imported": (IMPORTED, ("True", Reason.NOT_APPLICABLE, "an imported model is not trained here")),
+        "made": (MADE, ("True", Reason.COMPLETED, "training completed within its deadlines")),
+        "imported": (IMPORTED, ("True", Reason.NOT_APPLICABLE, "imported model: no training")),
         "imported, running": (RunFacts(imported=True), NOT_YET),
         "crashed": (CRASHED, ("False", Reason.TRAINER_FAILED, "boom")),
         "no memory": (NO_MEMORY, ("False", Reason.OUT_OF_MEMORY, "raise limits.memory")),
@@ -70,7 +70,7 @@ TABLE: dict[ConditionType, dict[str, tuple[RunFacts, tuple[str, str, str]]]] = {
     },
     RESOURCES: {
         "running": (RUNNING, NOT_YET),
-        "made": (MADE, ("True", Reason.WITHIN_LIMITS, "every step ran within its limits")),
+        "made": (MADE, ("True", Reason.WITHIN_LIMITS, "all containers stayed within their memory limits")),
         "no memory": (NO_MEMORY, ("False", Reason.OUT_OF_MEMORY, "raise limits.memory")),
         "crashed": (CRASHED, NEVER),
     },

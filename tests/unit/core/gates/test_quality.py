@@ -117,4 +117,4 @@ def test_message_has_the_figures() -> None:
     )
     missed = MetricComparison(name="auc", candidate=0.5, n=1000)
     finding = quality_accepted([objective(min="0.8"), AUC], (metric(0.9), missed), had_live=False)
-    assert finding.message == "only observed, not enforced: auc 0.5000 on 1000 rows: below the minimum 0.9"
+    assert finding.message == "observed only, not enforced: auc 0.5000 on 1000 rows: below the minimum 0.9"

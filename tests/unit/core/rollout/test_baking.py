@@ -179,12 +179,12 @@ def test_is_asked_again(situated: dict[str, Any], seconds: float) -> None:
 @pytest.mark.parametrize(
     ("situated", "words"),
     [
-        (seen(40, 40), "during the bake 40 of 40 requests failed"),
-        (seen(new="ready crashing", replicas=2), "during the bake container server exited with code 1"),
-        (seen(new="unready"), "no Pod of m-v2 was ready"),
-        (seen(new="cut-off"), "no Pod of m-v2 was ready"),
+        (seen(40, 40), "during the bake: 40 of 40 requests failed"),
+        (seen(new="ready crashing", replicas=2), "during the bake: container server keeps exiting with code 1"),
+        (seen(new="unready"), "during the bake: no Pod of m-v2 is ready"),
+        (seen(new="cut-off"), "during the bake: no Pod of m-v2 is ready"),
         (seen(new="ready pulling", replicas=2, seconds=660), "1 of 2 replicas of m-v2 are ready"),
-        ({"seconds": 120}, "not every Pod of m-v2 tells what it counted"),
+        ({"seconds": 120}, "cannot read request counts from every Pod of m-v2"),
     ],
     ids=case,
 )

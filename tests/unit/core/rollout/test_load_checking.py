@@ -199,7 +199,7 @@ def decide_alone(situated: dict[str, Any]) -> Any:
     ("says", "words"),
     [
         (CRASH, "the store does not answer"),
-        ("Traceback", "left no report"),
+        ("Traceback", "no load check report found"),
         (LoadReport(problem="golden rows are missing"), "golden rows are missing"),
     ],
     ids=case,
@@ -214,9 +214,9 @@ def test_why_there_is_no_measurement_is_told(says: Any, words: str) -> None:
     ("situated", "step", "weight", "passed"),
     [
         (checked(GOOD), 0, 10, None),
-        ({**checked(GOOD), "old": "crashing"}, -1, 0, "the live version answers nobody"),
-        ({**checked(GOOD), **ALONE}, -1, 0, "there is no other version"),
-        ({**checked(GOOD), **IN_PLACE, "new": "crashing"}, -1, 0, "there is no other version"),
+        ({**checked(GOOD), "old": "crashing"}, -1, 0, "the live version serves no requests"),
+        ({**checked(GOOD), **ALONE}, -1, 0, "no live version to split traffic with"),
+        ({**checked(GOOD), **IN_PLACE, "new": "crashing"}, -1, 0, "no live version to split traffic with"),
     ],
     ids=case,
 )
@@ -241,7 +241,7 @@ def test_lure_is_recorded_once_and_the_attempt_counts_for_nothing() -> None:
         )
         assert isinstance(voided, To)
         assert (voided.rollout.attempt, voided.rollout.disturbed) == (1, False)
-        assert "did not make" in voided.rollout.findings[0].message
+        assert "not created by the operator" in voided.rollout.findings[0].message
 
 
 WITH_CANARY = Wanted(candidate=1, canary_service=True, baseline=True, keep=(OLD,), live=OLD)

@@ -131,10 +131,10 @@ def test_what_was_shown_is_recorded_and_the_next_phase_begins_anew() -> None:
     [
         ({"new": fleet(NEW, "", replicas=1, refused="exceeded quota: pods")}, "exceeded quota: pods"),
         ({**IN_PLACE, "fresh": fleet(NEW, "", fresh=True, refused="exceeded quota: pods")}, "exceeded quota: pods"),
-        ({"new": None}, "there is no Pod of it"),
-        ({"new": "starting"}, "the container of the server has not started"),
+        ({"new": None}, "the Deployment has no Pods"),
+        ({"new": "starting"}, "container server has not started"),
         ({"new": "unschedulable"}, "0/3 nodes are available"),
-        ({"fresh": "unschedulable"}, "the baseline Pod of the live version was not ready within 600 s: 0/3 nodes"),
+        ({"fresh": "unschedulable"}, "baseline Pod not ready within progressDeadlineSeconds (600): 0/3 nodes"),
         ({"fresh": fleet(OLD, "", fresh=True, refused="exceeded quota: pods")}, "exceeded quota: pods"),
     ],
     ids=case,
@@ -148,4 +148,4 @@ def test_what_is_missing_is_told_in_the_words_of_who_knows(situated: dict[str, A
 def test_rejection_for_lateness_says_how_long_was_waited() -> None:
     decision = LOADING.decide(situation(Phase.LOADING, seconds=600, new="unready"))
     assert isinstance(decision, Fail)
-    assert "600 s" in decision.message
+    assert "progressDeadlineSeconds (600)" in decision.message

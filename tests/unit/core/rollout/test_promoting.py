@@ -170,7 +170,7 @@ def test_promotion_is_told_once_as_the_bake_begins() -> None:
     ("situated", "words"),
     [
         ({"new": "ready unschedulable", "replicas": 2}, "0/3 nodes are available"),
-        ({"new": "unready"}, "1 replicas of the candidate were not ready in time"),
+        ({"new": "unready"}, "1 candidate replicas not ready within progressDeadlineSeconds (600)"),
     ],
     ids=case,
 )

@@ -362,17 +362,20 @@ def test_version_that_could_share_nothing_says_that_the_load_check_is_the_eviden
     assert isinstance(decision, To)
     (finding,) = decision.rollout.findings
     assert (finding.type, finding.status, finding.reason) == ("CanaryPassed", "True", "WithinObjectives")
-    assert "load check is the evidence" in finding.message
+    assert "promoted on the load check alone" in finding.message
 
 
 @pytest.mark.parametrize(
     ("situated", "words"),
     [
-        ({**seen(10), **LATE}, "10 of 368 canary requests came in time"),
+        ({**seen(10), **LATE}, "10 of 368 canary requests received in time"),
         ({"new": "unschedulable", **HELD}, "0/3 nodes are available"),
-        ({"new": "unready", **HELD}, "too few replicas"),
-        ({**seen(10), "old": "ready ready", **HELD}, "not every Pod of the live version"),
-        ({"new": "crashing", **LATE}, "again and again"),
+        ({"new": "unready", **HELD}, "not enough ready candidate replicas"),
+        (
+            {**seen(10), "old": "ready ready", **HELD},
+            "cannot read the request counts of this step from every Pod of the live version",
+        ),
+        ({"new": "crashing", **LATE}, "container server keeps exiting with code 1"),
         ({"pods": [LURE], "rollout": {"disturbed": True}}, "delete lure"),
     ],
     ids=case,

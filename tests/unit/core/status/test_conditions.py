@@ -44,9 +44,9 @@ def ended(result: str, kind: ConditionType = CANARY, **more: Any) -> Standing:
     return served(run("m-v2", outcome=found), stage="Production", **more)
 
 
-NO_POD = "no Pod has loaded this version yet"
-NO_TRAFFIC = "no canary has received traffic"
-LATER = "measured by the load check when promotion is requested"
+NO_POD = "waiting for a Pod to load this version"
+NO_TRAFFIC = "no canary traffic yet"
+LATER = "the load check runs once promotion is requested"
 READY = pod("m-v2", ready=True)
 BROKEN = pod("m-v2", crashed="no such operator")
 BLOCKED = pod("m-v2", waiting="ImagePullBackOff")
@@ -75,14 +75,14 @@ TABLE: dict[ConditionType, dict[str, tuple[Standing, Expected]]] = {
         "shown in the last": (ended("RolledBack", LOADABLE), ("True", "X", "shown")),
         "an experiment that is ready": (
             served(GOOD, ready={"m-v2": 1}, pods=[BROKEN, READY]),
-            ("True", Reason.GOLDEN_ROWS_ANSWERED, "ready; the golden rows are answered as in training"),
+            ("True", Reason.GOLDEN_ROWS_ANSWERED, "ready; golden rows match the outputs recorded in training"),
         ),
         "an experiment that crashes": (
             served(GOOD, ready={"m-v2": 0}, pods=[BROKEN]),
             (
                 "False",
                 Reason.NOT_LOADABLE,
-                "container server exited with code 1 again and again: no such operator",
+                "container server keeps exiting with code 1: no such operator",
             ),
         ),
         "an experiment that cannot start": (
@@ -114,7 +114,7 @@ TABLE: dict[ConditionType, dict[str, tuple[Standing, Expected]]] = {
         "shown in the last": (ended("Promoted", PERFORMANCE), ("True", "X", "shown")),
         "the check runs": (
             flying(Phase.LOAD_CHECKING),
-            ("Unknown", Reason.COLLECTING_EVIDENCE, "the load check runs"),
+            ("Unknown", Reason.COLLECTING_EVIDENCE, "load check in progress"),
         ),
         "the check could not tell": (
             flying(Phase.LOAD_CHECKING, findings=shown(PERFORMANCE, "Unknown", "again")),
@@ -128,7 +128,7 @@ TABLE: dict[ConditionType, dict[str, tuple[Standing, Expected]]] = {
         "a run that trains": (nothing(TRAINING), ("Unknown", Reason.NO_VERSION, NO_VERSION)),
         "all gates": (
             served(GOOD),
-            ("True", Reason.GATES_PASSED, f"{', '.join(g.value for g in RUN_GATES)} hold for m-v2"),
+            ("True", Reason.GATES_PASSED, f"m-v2 passed {', '.join(g.value for g in RUN_GATES)}"),
         ),
         "one failed": (served(TOO_BAD), ("False", "QualityBelowMinimum", "QualityAccepted: 0.6")),
         "one cannot tell": (served(UNPROVEN), ("Unknown", "QualityInconclusive", "QualityAccepted: more rows")),
@@ -164,7 +164,7 @@ TABLE: dict[ConditionType, dict[str, tuple[Standing, Expected]]] = {
         "all evidence": (flying(Phase.PROMOTING, findings=shown(CANARY)), ("True", "X", "shown")),
         "first requests": (
             flying(Phase.SHIFTING, step=0, weight=5),
-            ("Unknown", Reason.COLLECTING_EVIDENCE, "step 0 sends 5% to the canary"),
+            ("Unknown", Reason.COLLECTING_EVIDENCE, "step 0: 5% of requests to the canary"),
         ),
         "before traffic": (flying(Phase.LOAD_CHECKING), ("Unknown", Reason.AWAITING_EVIDENCE, NO_TRAFFIC)),
         "never": (served(), ("Unknown", Reason.AWAITING_EVIDENCE, NO_TRAFFIC)),
@@ -177,7 +177,7 @@ TABLE: dict[ConditionType, dict[str, tuple[Standing, Expected]]] = {
         "live by evidence": (served(promoted=True), ("True", Reason.TRAFFIC_SHIFTED, "all traffic goes to m-v1")),
         "live as an experiment": (served(), ("False", Reason.NOT_PROMOTED, "m-v1 is not promoted")),
         "another is": (served(GOOD, promoted=True), ("False", Reason.NOT_PROMOTED, "m-v2 is not promoted")),
-        "none": (nothing(), ("False", Reason.NOT_PROMOTED, "no version has finished")),
+        "none": (nothing(), ("False", Reason.NOT_PROMOTED, "no version available")),
         "by the history": (
             served(entries=[history("m-v1", "Promoted")]),
             ("True", Reason.TRAFFIC_SHIFTED, "all traffic goes to m-v1"),
@@ -185,10 +185,10 @@ TABLE: dict[ConditionType, dict[str, tuple[Standing, Expected]]] = {
     },
     AVAILABLE: {
         "nothing live": (nothing(GOOD), ("False", Reason.NO_VERSION, "no version is live")),
-        "one answers": (served(), ("True", Reason.MINIMUM_REPLICAS_AVAILABLE, "m-v1 answers")),
+        "one answers": (served(), ("True", Reason.MINIMUM_REPLICAS_AVAILABLE, "m-v1 is available")),
         "one of two answers": (
             served(serving={"replicas": 2}),
-            ("True", Reason.MINIMUM_REPLICAS_AVAILABLE, "m-v1 answers"),
+            ("True", Reason.MINIMUM_REPLICAS_AVAILABLE, "m-v1 is available"),
         ),
         "none answers": (
             served(ready={"m-v1": 0}, serving={"replicas": 2}),
@@ -196,11 +196,11 @@ TABLE: dict[ConditionType, dict[str, tuple[Standing, Expected]]] = {
         ),
         "scaled to zero": (
             served(serving={"replicas": 0}),
-            ("False", Reason.SCALED_TO_ZERO, "spec.serving.replicas is 0, so m-v1 answers nobody: raise it"),
+            ("False", Reason.SCALED_TO_ZERO, "spec.serving.replicas is 0: increase it to serve m-v1"),
         ),
         "while another is rolled out": (
             flying(Phase.SHIFTING),
-            ("True", Reason.MINIMUM_REPLICAS_AVAILABLE, "m-v1 answers"),
+            ("True", Reason.MINIMUM_REPLICAS_AVAILABLE, "m-v1 is available"),
         ),
     },
 }

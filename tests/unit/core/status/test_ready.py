@@ -13,7 +13,7 @@ from steeltown.core.status.ready import QUESTIONS, ready
 from steeltown.core.status.verdict import verdict
 from steeltown_testing.standings import GATES, history, model, outcome, pod, rollout, run, standing
 
-UNFINISHED = run("m-v2", made=False, ready=("Unknown", "Training", "the trainer runs"))
+UNFINISHED = run("m-v2", made=False, ready=("Unknown", "Training", "running the trainer"))
 FAILED = run("m-v2", made=False, failed=True, ready=("False", "TrainerFailed", "boom"))
 UNPROVEN = run("m-v2", gates={**GATES, "QualityAccepted": ("Unknown", "QualityInconclusive", "more rows")})
 TOO_BAD = run("m-v2", gates={**GATES, "QualityAccepted": ("False", "QualityBelowMinimum", "0.6")})

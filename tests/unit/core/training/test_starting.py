@@ -110,7 +110,7 @@ def test_model_that_cannot_be_read_is_waited_for_and_not_for_ever() -> None:
     """Nobody knows what the run must be measured against."""
     early, late = (plan(run(), UNREADABLE, seconds=s) for s in (599, 600))
     assert (early.actions, phase(early), early.requeue_after) == ((), ("Pending", "ModelNotFound"), 1.0)
-    assert "the spec of MLModel m cannot be read" in message(early)
+    assert "invalid spec of MLModel team/m" in message(early)
     assert phase(late) == ("Failed", "ModelNotFound")
 
 

@@ -125,7 +125,7 @@ def test_start_deadline_counts_from_the_pod_that_is_awaited(
     stands = after(STARTED, made)["status"]
     assert (stands["phase"], stands["reason"]) == (where, reason)
     if where == "Failed":
-        assert "startDeadlineSeconds 600" in message(made)
+        assert "startDeadlineSeconds (600)" in message(made)
 
 
 def test_job_whose_pod_is_not_there_yet_costs_no_second_status() -> None:
@@ -220,7 +220,9 @@ def test_report_of_a_pod_that_is_not_ours_counts_for_nothing(bend: Callable[[Obj
 def test_pod_of_the_job_that_was_altered_is_named() -> None:
     lure = pod(JOB, ("finalise", ended(0, MADE)), name="lure")
     another_image(lure)
-    assert "Pod lure does not run what the operator wrote" in message(plan(STARTED, DONE, lure, seconds=200))
+    assert "the report of Pod lure was rejected because its spec differs" in message(
+        plan(STARTED, DONE, lure, seconds=200)
+    )
 
 
 FORGERIES: dict[str, Callable[[Obj], Any]] = {
@@ -240,7 +242,7 @@ def test_job_that_is_not_ours_is_no_evidence(forge: Callable[[Obj], Any]) -> Non
     done = over(job, "Complete", at=100)
     made = plan(started, done, pod(job, ("finalise", ended(0, LIE))), seconds=200)
     assert phase(made) == ("Failed", "JobNotOurs")
-    assert "r-run is not the one that the operator made" in message(made)
+    assert "r-run was not created by the operator" in message(made)
     assert "artifact" not in (made.status or {})
 
 

@@ -3,4 +3,4 @@
 Four floors, imports only run downwards: `app` > `runtime`, `kube` > `core` > `api`, `contract`.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

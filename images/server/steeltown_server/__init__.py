@@ -10,4 +10,4 @@ live model answer whenever the canary does not. `counters` keeps what the rollou
 drain. Everything that can be wrong with a model is found before the first user's request.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

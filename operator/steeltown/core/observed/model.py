@@ -341,7 +341,10 @@ class ObservedModel:
 
     def withdrawn(self, run: Run) -> bool:
         """Its rollout was cut short because promotion was no longer asked for: unproven, so nobody is given it."""
-        return bool(run.outcome and run.outcome.result == record.WITHDRAWN)
+        if run.outcome:
+            return run.outcome.result == record.WITHDRAWN
+        told = (h for h in self.status.history if run.version and (h.run, h.digest) == (run.name, run.version.digest))
+        return next((h.outcome == record.WITHDRAWN for h in told), False)
 
     @cached_property
     def next_experiment(self) -> Run | None:

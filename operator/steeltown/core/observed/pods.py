@@ -92,12 +92,14 @@ def last_ended(pod: Obj) -> str | None:
     return max((e["finishedAt"] for e in ends if e.get("finishedAt")), default=None)
 
 
-def scheduled(pod: Obj) -> str | None:
-    """When (RFC 3339) the Pod got its node, None before."""
-    for condition in (pod.get("status") or {}).get("conditions") or ():
-        if condition["type"] == "PodScheduled" and condition["status"] == "True":
-            return str(condition.get("lastTransitionTime") or "") or None
-    return None
+def running_seconds(pod: Obj, container: str, now: datetime) -> float:
+    """For how long the container has run; infinite where that is not told, 0 while it does not run."""
+    for status in statuses(pod):
+        running = (status.get("state") or {}).get("running")
+        if status["name"] == container and running is not None:
+            stamp = running.get("startedAt")
+            return (now - parse_time(str(stamp))).total_seconds() if stamp else float("inf")
+    return 0.0
 
 
 def is_running(pod: Obj, container: str) -> bool:

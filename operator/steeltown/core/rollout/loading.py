@@ -1,7 +1,8 @@
 """Loading: one Pod of the candidate on production resources, without traffic, must answer the golden rows.
 
 Beside it one fresh Pod of the live version becomes the baseline of the load check. A live version that cannot start
-one must not block its own fix: then the check goes on without a baseline.
+one must not block its own fix: then the check goes on without a baseline. Time in which the platform kept a Pod from
+starting is not the model's: the deadline counts from when its server runs.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ def _decide(c: Context) -> Decision:
     message = f"candidate Pod not ready within progressDeadlineSeconds ({c.deadline_seconds})"
     if blocked := c.obstacle():
         return Inconclusive(reason=blocked.reason, message=f"{message}: {blocked.message}", platform=True)
+    if (left := c.deadline_seconds - c.running_seconds(c.candidate_pods)) > 0:
+        return Stay(requeue_after=max(0.5, left))
     return Fail(failed=ConditionType.LOADABLE, reason=Reason.PROGRESS_DEADLINE_EXCEEDED, message=message)
 
 
@@ -47,6 +50,8 @@ def _without_baseline(c: Context) -> Decision:
     if blocked := c.baseline_obstacle():
         message = f"baseline Pod not ready within progressDeadlineSeconds ({c.deadline_seconds}): {blocked.message}"
         return Inconclusive(reason=blocked.reason, message=message, platform=True)
+    if (left := c.deadline_seconds - c.running_seconds(c.baseline_pods)) > 0:
+        return Stay(requeue_after=max(0.5, left))
     return _loaded(c)
 
 

@@ -142,14 +142,12 @@ class Context:
 
     @cached_property
     def baseline_ready(self) -> bool:
-        pods = self.world.pods_of(self.live, "baseline") if self.live else []
-        return any(podview.is_ready(p) for p in pods)
+        return any(podview.is_ready(p) for p in self.baseline_pods)
 
     @property
     def baseline_is_broken(self) -> bool:
         """The live version cannot start a fresh Pod, by its own fault."""
-        pods = self.world.pods_of(self.live, "baseline") if self.live else []
-        return any(podview.load_failure(p) for p in pods if not podview.is_ready(p))
+        return any(podview.load_failure(p) for p in self.baseline_pods if not podview.is_ready(p))
 
     @cached_property
     def live_is_broken(self) -> bool:
@@ -172,8 +170,15 @@ class Context:
 
     def baseline_obstacle(self) -> podview.Obstacle | None:
         """The same for the Pod of the baseline."""
-        pods = self.world.pods_of(self.live, "baseline") if self.live else []
-        return _obstacle(pods, self.world.baseline)
+        return _obstacle(self.baseline_pods, self.world.baseline)
+
+    def running_seconds(self, pods: list[Obj]) -> float:
+        """For how long the server that began first has run, of those that do not answer yet."""
+        return max((podview.running_seconds(p, "server", self.now) for p in pods), default=0.0)
+
+    @property
+    def baseline_pods(self) -> list[Obj]:
+        return self.world.pods_of(self.live, "baseline") if self.live else []
 
 
 def _obstacle(pods: list[Obj], deployment: Obj | None) -> podview.Obstacle | None:

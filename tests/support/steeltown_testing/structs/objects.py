@@ -77,9 +77,12 @@ _PENDING: Final = ("starting", "pulling", "misconfigured", "not-fetched", "store
 
 
 def pod(name: str, labels: dict[str, str], spec: Obj, word: str, owner: Obj | None) -> Obj:
-    """word: a state, or "state@seconds": for how long the Pod has been as ready as it is (an hour unless said)."""
+    """word: a state, or "state@seconds": for how long the Pod has been as ready as it is (an hour unless said), and its
+    container has run."""
     state, _, seconds = word.partition("@")
     container, shows = _STATES[state]
+    if seconds and shows == _RUNNING:
+        shows = {"state": {"running": {"startedAt": ago(float(seconds))}}}
     ready = "True" if state in _READY else "False"
     conditions = [{"type": "Ready", "status": ready, "lastTransitionTime": ago(float(seconds or 3600))}]
     if state not in (*_READY, "cut-off"):

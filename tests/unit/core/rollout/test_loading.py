@@ -31,6 +31,8 @@ LATE: dict[str, Any] = {"seconds": 600}
         ({"new": "ready crashing", "fresh": "starting"}, "stay"),
         ({"fresh": "unready"}, "stay"),
         ({"fresh": "unready", **LATE}, "to LoadChecking"),  # it runs, and does not become ready: its own doing
+        ({"fresh": "unready@30", **LATE}, "stay"),  # the platform let it start only now
+        ({"fresh": "unready@600", **LATE}, "to LoadChecking"),
         ({"fresh": "unready", **LATE, "frozen": True}, "stay"),
         ({"fresh": "starting", **LATE}, "inconclusive CapacityMissing (platform)"),
         ({"fresh": "pulling", **LATE}, "inconclusive ImagePullFailed (platform)"),
@@ -54,6 +56,10 @@ LATE: dict[str, Any] = {"seconds": 600}
         ({"new": "crashing", "frozen": True}, "fail Loadable NotLoadable"),
         ({**IN_PLACE, "fresh": "crashing"}, "fail Loadable NotLoadable"),
         ({"new": "unready", **LATE}, "fail Loadable ProgressDeadlineExceeded"),
+        # the platform's time is not the model's: its deadline counts from when its server runs
+        ({"new": "unready@30", "seconds": 7200}, "stay"),
+        ({"new": "unready@599", "seconds": 7200}, "stay"),
+        ({"new": "unready@600", "seconds": 7200}, "fail Loadable ProgressDeadlineExceeded"),
         # time
         ({"new": "crashed"}, "stay"),
         ({"new": "unready", "seconds": 599}, "stay"),

@@ -9,7 +9,7 @@ waits for a bake to pass; it stands still while the controllers have something l
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from time import monotonic, sleep
@@ -27,9 +27,9 @@ from steeltown.runtime import ports
 
 from steeltown_testing.kubectl import namespace
 
-from .cluster import Cluster
-from .nature import Nature, job_outcome, server_status
-from .schedule import Explorer, Scenario
+from .cluster import Cluster, controller_uid
+from .nature import Nature, Trouble, is_server, job_outcome, server_status
+from .schedule import Explorer, Scenario, Step
 
 PAUSE_SECONDS = 0.1
 """Between ticks, for the controllers."""
@@ -44,6 +44,7 @@ class RealCluster(Cluster):
         super().__init__()
         self.client, self.loop, self.namespace = client, loop, namespace
         self.now = datetime.now(UTC).replace(microsecond=0)
+        self.held: dict[str, dict[Target, Obj]] = {}
 
     def door(self) -> ports.Applier:
         return _Door(self)
@@ -76,12 +77,48 @@ class RealCluster(Cluster):
         path = WATCHED[obj["kind"]].item(self.namespace, obj["metadata"]["name"])
         return self._seen(self.request("PATCH", path, {"spec": change(obj["spec"])}, content_type=MERGE_PATCH))
 
+    def set_metadata(self, obj: Obj, **change: Any) -> Obj:
+        """What a map no longer holds is taken off."""
+        path = WATCHED[obj["kind"]].item(self.namespace, obj["metadata"]["name"])
+        now = obj["metadata"]
+        patch = {k: {**dict.fromkeys(now.get(k) or {}), **v} if isinstance(v, dict) else v for k, v in change.items()}
+        return self._seen(self.request("PATCH", path, {"metadata": patch}, content_type=MERGE_PATCH))
+
     def set_status(self, obj: Obj, status: Obj) -> Obj:
         """As the kubelet writes it; a Pod that is gone by now needs none."""
         path = WATCHED[obj["kind"]].item(self.namespace, obj["metadata"]["name"], subresource="status")
+        filled = _filled(obj, status) if obj["kind"] == "Pod" else status
         with suppress(NotFound):
-            return self._seen(self.request("PATCH", path, {"status": status}, content_type=MERGE_PATCH))
+            return self._seen(self.request("PATCH", path, {"status": filled}, content_type=MERGE_PATCH))
         return obj
+
+    def remove(self, where: Target) -> None:
+        """What it owns is left to the garbage collector."""
+        path = WATCHED[where.kind].item(self.namespace, where.name)
+        with suppress(NotFound):
+            self.request("DELETE", path, {"propagationPolicy": "Background"})
+        super().remove(where)
+
+    def hold(self, kind: str) -> None:
+        """From now on its watch delivers nothing new. Unlike a lag it ends only when a test has seen what it needs."""
+        self.held[kind] = {where: obj for where, obj in self.objects.items() if where.kind == kind}
+
+    def release(self, kind: str) -> None:
+        del self.held[kind]
+
+    def as_watched(self) -> dict[Target, Obj]:
+        late = [obj for kind in self.held.values() for obj in kind.items()]
+        return {**{w: o for w, o in super().as_watched().items() if w.kind not in self.held}, **dict(late)}
+
+    def lose_everything(self) -> None:
+        """Until nothing is left: controllers make a few things again before they notice."""
+        end = monotonic() + LONGEST_SECONDS
+        while self.objects:
+            assert monotonic() < end, f"still there: {list(self.objects)}"
+            for where in list(self.objects):
+                self.remove(where)
+            sleep(PAUSE_SECONDS)
+            self.look()
 
     def _seen(self, obj: Obj) -> Obj:
         self.objects[_where(obj)] = obj
@@ -146,32 +183,42 @@ class Kubelet(Nature):
 
     def _run(self, pod: Obj) -> None:
         labels, uid = pod["metadata"]["labels"], pod["metadata"]["uid"]
-        if run := labels.get(RUN_LABEL):
+        if RUN_LABEL in labels:
+            run = self._run_of(pod)
             self.attempts.setdefault(run, set()).add(uid)
             self.trained[run] = len(self.attempts[run])
-        if status := server_status(pod):
-            ip = {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]}
-            self.cluster.set_status(pod, {**_started(status), **ip, "phase": "Running"})
-        elif "job-name" in labels and pod["status"].get("phase") == "Pending":
-            statuses, ok = job_outcome(pod["spec"])
-            initial = {c["name"] for c in pod["spec"].get("initContainers", ())}
-            parts = {
-                "initContainerStatuses": [s for s in statuses if s["name"] in initial],
-                "containerStatuses": [s for s in statuses if s["name"] not in initial],
-            }
-            phase = "Succeeded" if ok else "Failed"
-            self.cluster.set_status(pod, {**_started({**parts, "conditions": []}), "phase": phase})
+        if is_server(pod) and self.suffers(pod, Trouble.CRASHING):
+            if uid not in self.restarts:  # once: every restart would be something that still moves
+                self._crash(pod)
+        elif status := server_status(pod):
+            self.cluster.set_status(pod, {**status, "podIP": "10.0.0.1", "phase": "Running"})
+        elif "job-name" in labels and pod["status"].get("phase") in ("Pending", "Running"):
+            self._work_on(pod)
+
+    def _run_of(self, pod: Obj) -> str:
+        """The uid of the TrainingRun that it works for: a name is used again."""
+        job = self.cluster.get("Job", pod["metadata"]["labels"]["job-name"])
+        known = job is not None and job["metadata"]["uid"] == controller_uid(pod)
+        return str((known and job and controller_uid(job)) or controller_uid(pod))
+
+    def _work_on(self, pod: Obj) -> None:
+        if self.suffers(pod, Trouble.BUSY):
+            self._work(pod)
+            return
+        statuses, ok = job_outcome(pod["spec"])
+        self.cluster.set_status(pod, {"containerStatuses": statuses, "phase": "Succeeded" if ok else "Failed"})
 
 
-def _started(status: Obj) -> Obj:
+def _filled(pod: Obj, status: Obj) -> Obj:
     """With what a real Pod's status must hold beside what planners read; a node has been found."""
-    scheduled = {"type": "PodScheduled", "status": "True"}
-    filled: Obj = {
-        key: [{"ready": False, "image": "-", "imageID": "-", **each} for each in status[key]]
-        for key in ("containerStatuses", "initContainerStatuses")
-        if key in status
-    }
-    return {**status, **filled, "conditions": [*status["conditions"], scheduled]}
+    initial = {c["name"] for c in pod["spec"].get("initContainers", ())}
+    parts: dict[str, list[Obj]] = {}
+    for each in status.get("containerStatuses") or ():
+        part = "initContainerStatuses" if each["name"] in initial else "containerStatuses"
+        parts.setdefault(part, []).append({"ready": False, "image": "-", "imageID": "-", **each})
+    ip = {"podIPs": [{"ip": status["podIP"]}]} if "podIP" in status else {}
+    told = [c for c in status.get("conditions") or () if c["type"] != "PodScheduled"]
+    return {**status, **parts, **ip, "conditions": [*told, {"type": "PodScheduled", "status": "True"}]}
 
 
 def _ended(job: Obj) -> bool:
@@ -188,9 +235,26 @@ class RealExplorer(Explorer):
         if self._behind():
             self.cluster.now = now
 
+    @property
+    def server(self) -> RealCluster:
+        assert isinstance(self.cluster, RealCluster)
+        return self.cluster
+
     def _behind(self) -> bool:
         assert isinstance(self.nature, Kubelet)
         return self.nature.behind
+
+    def until(self, when: Callable[[Explorer], bool], *, within: int = LONGEST_SECONDS) -> Explorer:
+        """Within so many seconds: how many ticks the controllers need nobody knows."""
+        end = monotonic() + within
+        while not when(self):
+            assert monotonic() < end, f"{within} s were not enough; {self.told()}"
+            self._user()
+            self.resume()
+        return self
+
+    def settle(self, *, within: int = LONGEST_SECONDS) -> Explorer:
+        return self.run()
 
     def run(self) -> Explorer:
         quiet, end = 0, monotonic() + LONGEST_SECONDS
@@ -225,6 +289,14 @@ def real_cluster(kubeconfig: str, namespace: str) -> Iterator[RealCluster]:
     finally:
         loop.run_until_complete(client.close())
         loop.close()
+
+
+@contextmanager
+def begun(kubeconfig: str, *steps: Step, name: str = "by hand") -> Iterator[RealExplorer]:
+    """A schedule that a test drives itself."""
+    scenario = Scenario(name=name, steps=steps, ticks=10_000, replicas=1)
+    with namespace(kubeconfig, "explore") as own, real_cluster(kubeconfig, own.namespace) as cluster:
+        yield RealExplorer(scenario, cluster=cluster, nature_of=Kubelet)
 
 
 def explore(kubeconfig: str, scenario: Scenario, crash_at: dict[int, str]) -> tuple[dict[str, Any], list[str]]:

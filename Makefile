@@ -35,7 +35,7 @@ lint: $(VENV)/.installed ## style, types, layers, generated files
 	PYTHONPATH=operator $(BIN)/python -m steeltown.api --check crds
 	PYTHONPATH=operator $(BIN)/python -m steeltown.contract --check docs/contract
 
-test-fast: $(VENV)/.installed ## the tests that need neither a cluster nor the model server as a process (under a minute)
+test-fast: $(VENV)/.installed ## the tests that need neither a cluster nor the model server as a process (about 4 minutes)
 	$(PYTEST) -q -n 2 tests/unit tests/exploration --ignore=tests/unit/server
 
 test-server: $(VENV)/.installed ## the model server as a process: protocol, limits, drain, and the clients that people use

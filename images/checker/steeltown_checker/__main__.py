@@ -40,7 +40,7 @@ def main(arguments: list[str], env: Mapping[str, str]) -> int:
     try:
         termination_log(env).write_text(text, encoding="utf-8")
     except OSError as error:  # outside of a container there is none; the log above has the report
-        log.warning("the report was not written: %s", error)
+        log.warning("failed to write the report: %s", error)
     return int(exit_code)
 
 

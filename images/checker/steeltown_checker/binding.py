@@ -49,7 +49,8 @@ def bind(model: Model, features: Sequence[str], columns: Sequence[str] | None) -
     for port in ports:
         if port.shape and port.shape[0] is not None:
             raise _mismatch(
-                f"input {port.name!r} has a fixed batch of {port.shape[0]}: export it with a dynamic first dimension"
+                f"input {port.name!r} has a fixed batch size of {port.shape[0]}: export it with a dynamic first "
+                "dimension"
             )
     known = tuple(features) or columns
     if known is None:  # nothing to compare with: the model's own names are the columns
@@ -61,13 +62,13 @@ def bind(model: Model, features: Sequence[str], columns: Sequence[str] | None) -
                 f"input {ports[0].name!r} has {width} columns, the task has {len(known)} features: {_list(known)}"
             )
         if columns is not None:
-            _require(known, columns, "the evaluation data lacks feature")
+            _require(known, columns, "the evaluation data is missing feature")
         return Binding(inputs=ports, columns=tuple(known), matrix=True)
     for port in ports:
         if len(port.shape) > 2 or (len(port.shape) == 2 and port.shape[1] not in (1, None)):
             raise _mismatch(f"input {port.name!r} has shape {list(port.shape)}: must be [N, 1], one input per column")
     names = tuple(p.name for p in ports)
-    _require(names, known, "there is no feature for input")
+    _require(names, known, "no feature for input")
     if features:
         _require(features, names, "the model has no input for feature")
     if columns is not None:
@@ -102,7 +103,7 @@ def _shaped(values: Array, port: Port) -> Array:
 def _require(wanted: Sequence[str], there: Sequence[str], complaint: str) -> None:
     gone = [name for name in wanted if name not in set(there)]
     if gone:
-        raise _mismatch(f"{complaint} {_list(gone)}; there are {_list(there)}")
+        raise _mismatch(f"{complaint} {_list(gone)}; found {_list(there)}")
 
 
 def _list(names: Sequence[str]) -> str:

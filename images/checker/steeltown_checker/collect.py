@@ -46,7 +46,7 @@ def run(environment: Environment) -> StepReport:
     removed = sum(fate.removed for _, fate in fates)
     return StepReport(
         reason=Reason.COLLECTED,
-        message=f"the objects of {removed} of {len(fates)} runs were removed from the store",
+        message=f"removed the artifacts of {removed} of {len(fates)} runs from the store",
         checks=tuple(Check(name=i.reference, verdict=Verdict.PASS, message=fate.message) for i, fate in fates),
     )
 
@@ -57,7 +57,7 @@ def collect(artifacts: ArtifactStore, item: CollectItem, *, token: str, clock: C
     own = f"{files.collecting_prefix(item.digest)}/{item.reference}"
     earlier = artifacts.keys(own)
     if not earlier and artifacts.size(reference) is None:
-        return Fate(False, "kept: the store has no reference of this run, so it cannot tell who else needs them")
+        return Fate(False, "kept: no reference of this run in the store, so other references cannot be ruled out")
     artifacts.create(files.COLLECTED_STORE, b"")
     mark, begun = f"{own}/{token}", clock()
     artifacts.put(mark, b"")
@@ -78,14 +78,14 @@ def _without(artifacts: ArtifactStore, digest: str, *, resumed: bool, begun: flo
     try:
         manifest = artifacts.read_json(f"{prefix}/{files.MANIFEST_OBJECT}")
     except ValueError:
-        return Fate(False, "kept: their manifest cannot be read")
+        return Fate(False, "kept: cannot read their manifest")
     if manifest is None and not resumed:
-        return Fate(False, "there is no manifest of them: removed before, or never stored whole")
+        return Fate(False, "no manifest found: already removed, or never stored completely")
     if manifest is not None and manifest.get("referenced") is not True:
-        return Fate(False, "kept: version 0.1 stored them, and its runs left no references")
+        return Fate(False, "kept: stored by version 0.1, whose runs left no references")
     for name in OBJECTS:
         if clock() - begun > COLLECT_SECONDS:
-            message = f"the store answers too slowly to remove {artifacts.uri(prefix)} safely: it is tried again later"
+            message = f"the store responds too slowly to remove {artifacts.uri(prefix)} safely: retrying later"
             raise StepFailed(Reason.STORE_UNAVAILABLE, message, ExitCode.TRANSIENT)
         artifacts.delete(f"{prefix}/{name}")
     return Fate(True, "removed")

@@ -80,7 +80,7 @@ def _positive(env: Mapping[str, str], name: str, default: int) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise StepFailed(
             Reason.INVALID_PLAN,
-            f"environment variable {name} is {text!r}: must be a whole number above 0",
+            f"invalid environment variable {name} {text!r}: must be an integer greater than 0",
             ExitCode.USAGE,
         )
     return int(text)

@@ -50,7 +50,7 @@ def wanted_metrics(task: Task, more: Sequence[str]) -> tuple[str, ...]:
         if name not in possible:
             raise StepFailed(
                 Reason.UNKNOWN_METRIC,
-                f"metric {name!r} does not exist for {task.type}: choose from {', '.join(possible)}",
+                f"unknown metric {name!r} for {task.type}: must be one of {', '.join(possible)}",
                 ExitCode.USAGE,
             )
     return tuple(dict.fromkeys((*DEFAULT_METRICS[task.type], *more)))
@@ -79,7 +79,7 @@ def run(model: Model, binding: Binding, rows: pl.DataFrame) -> dict[str, Array]:
             if part[port.name].ndim == 0 or sum(len(p[port.name]) for p in parts) != len(rows):
                 raise StepFailed(
                     Reason.SIGNATURE_MISMATCH,
-                    f"output {port.name!r} does not have one entry per row: keep the batch dimension first",
+                    f"output {port.name!r} must have one entry per row: keep the batch dimension first",
                 )
     outputs = {p.name: np.concatenate([part[p.name] for part in parts]) for p in model.outputs}
     require_finite(model.outputs, outputs)
@@ -94,7 +94,7 @@ def require_finite(ports: Sequence[Port], outputs: dict[str, Array]) -> None:
             raise StepFailed(
                 Reason.NUMERICALLY_UNSTABLE,
                 f"output {port.name!r} is NaN or infinite in {len(bad)} of {len(values)} rows (first: row {bad[0]}): "
-                "look for divisions, logarithms and overflow in the model",
+                "check divisions, logarithms and overflow in the model",
             )
 
 
@@ -190,4 +190,4 @@ def _regression_values(model: Model, outputs: dict[str, Array]) -> npt.NDArray[n
 
 def _no_output(wanted: str, model: Model) -> StepFailed:
     there = ", ".join(f"{p.name} {p.datatype}{list(p.shape)}" for p in model.outputs)
-    return StepFailed(Reason.SIGNATURE_MISMATCH, f"the model has no output with {wanted}; it has {there}")
+    return StepFailed(Reason.SIGNATURE_MISMATCH, f"no output with {wanted}; the model has {there}")

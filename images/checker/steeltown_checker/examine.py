@@ -89,8 +89,8 @@ def _read(demand: DataCheck) -> _Demand:
     check = CHECKS.get(demand.name)
     if check is None:
         raise ValueError(
-            f"data check {demand.name[:64]!r} is not one of {', '.join(CHECKS)}: install operator and checker image of "
-            "one version"
+            f"unknown data check {demand.name[:64]!r}, expected one of {', '.join(CHECKS)}: install the operator and "
+            "checker image of the same version"
         )
     return _Demand(check=check, parameters=demand.read(check.parameters), mode=demand.mode)
 

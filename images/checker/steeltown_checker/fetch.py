@@ -32,7 +32,7 @@ def run(environment: Environment) -> StepReport:
     (environment.model_dir / files.MANIFEST_OBJECT).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     return StepReport(
         reason=Reason.MODEL_FETCHED,
-        message=f"{plan.digest} is in {environment.model_dir}",
+        message=f"fetched {plan.digest} to {environment.model_dir}",
         digest=plan.digest,
         uri=artifacts.uri(f"{prefix}/{files.MODEL_OBJECT}"),
         size_bytes=sizes[files.MODEL_OBJECT],
@@ -49,12 +49,13 @@ def read_manifest(artifacts: store.ArtifactStore, digest: str) -> dict[str, Any]
     if manifest is None:
         raise StepFailed(
             Reason.MANIFEST_MISSING,
-            f"{artifacts.uri(key)} does not exist: no manifest, no model; run the TrainingRun again",
+            f"{artifacts.uri(key)} not found: the store has no complete model of this digest; create a new TrainingRun",
         )
     if manifest.get("digest") != digest:
         raise StepFailed(
             Reason.MANIFEST_INVALID,
-            f"{artifacts.uri(key)} is about {manifest.get('digest')!r}, not {digest}: the store was changed by hand",
+            f"{artifacts.uri(key)} describes {manifest.get('digest')!r} instead of {digest}: the store was modified "
+            "manually",
         )
     return manifest
 
@@ -77,6 +78,6 @@ def fetch_file(
     if name == files.MODEL_OBJECT and expected != manifest["digest"]:
         raise StepFailed(
             Reason.MANIFEST_INVALID,
-            f"the manifest of {artifacts.uri(prefix)} lists {name} as {expected}, but is about {manifest['digest']}",
+            f"the manifest of {artifacts.uri(prefix)} lists {name} as {expected}, but describes {manifest['digest']}",
         )
     return store.fetch(Source(uri=artifacts.uri(f"{prefix}/{name}"), digest=expected), target, limit_bytes=limit_bytes)

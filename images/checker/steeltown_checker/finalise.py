@@ -77,7 +77,7 @@ def _finalise(
     _require_result(environment, plan, findings)
     findings.digest, findings.size_bytes = store.digest_of(path), path.stat().st_size
     model = _guarded(findings, "ModelFile", lambda: open_model(path))
-    findings.add("ModelFile", Verdict.PASS, f"loads; {findings.size_bytes} bytes", value=findings.size_bytes)
+    findings.add("ModelFile", Verdict.PASS, f"model loads ({findings.size_bytes} bytes)", value=findings.size_bytes)
     evaluation, binding = _bound(environment, plan.task, model, findings)
     rows = _evaluate(environment, plan, model, binding, evaluation, findings)
     _check_fidelity(environment.fidelity_file, model, findings)
@@ -115,19 +115,19 @@ def _require_result(environment: Environment, plan: FinalisePlan, findings: Find
     if gone := [str(p) for p in wanted if not p.is_file()]:
         raise StepFailed(
             Reason.RESULT_MISSING,
-            f"the trainer ended with exit code 0 and left no {' and no '.join(gone)}: "
+            f"the trainer exited with code 0 without writing {' and '.join(gone)}: "
             "write model/model.onnx and result.json, or exit with an error code",
         )
     if not path.is_file():
         return
     try:
         if path.stat().st_size > MAX_RESULT_BYTES:
-            raise ValueError(f"it has {path.stat().st_size} bytes, at most {MAX_RESULT_BYTES} are read")
+            raise ValueError(f"{path.stat().st_size} bytes exceed the limit of {MAX_RESULT_BYTES}")
         raw = json.loads(path.read_bytes())
         if not isinstance(raw, dict):
-            raise ValueError(f"it is a {type(raw).__name__}, must be an object")
+            raise ValueError(f"expected an object, got {type(raw).__name__}")
     except ValueError as error:
-        raise StepFailed(Reason.RESULT_INVALID, f"{path} is no JSON object: {error}") from error
+        raise StepFailed(Reason.RESULT_INVALID, f"invalid {path}: {error}") from error
     findings.result = raw
 
 
@@ -159,12 +159,12 @@ def _evaluate(
 ) -> Rows | None:
     """Run and measure candidate and live model on the evaluation rows; None where there are none to run on."""
     if evaluation is None or plan.task is None:
-        findings.add("Evaluation", Verdict.INSUFFICIENT_DATA, "no evaluation data: quality is not known", n=0)
+        findings.add("Evaluation", Verdict.INSUFFICIENT_DATA, "no evaluation data: quality is unknown", n=0)
         return None
     task, names = plan.task, evaluate.wanted_metrics(plan.task, plan.metrics)
     rows = _rows(task, evaluation, binding, plan.seed)
     if not len(rows):
-        findings.add("Evaluation", Verdict.INSUFFICIENT_DATA, "no evaluation row can be fed to this model", n=0)
+        findings.add("Evaluation", Verdict.INSUFFICIENT_DATA, "no evaluation row is usable with this model", n=0)
         return None
     outputs = _guarded(findings, "RunsOnData", lambda: evaluate.run(model, binding, rows.frame))
     findings.add("RunsOnData", Verdict.PASS, f"{len(rows)} rows, all outputs finite", n=len(rows))
@@ -173,7 +173,7 @@ def _evaluate(
         theirs = _live_metrics(environment, plan, evaluation, rows, Path(folder), findings) if plan.live else None
     chosen = [m for name in names for m in mine if m.name == name]
     if absent := [name for name in names if name not in {m.name for m in chosen}]:
-        why = "it needs two classes" if absent == ["auc"] else "the outputs or rows do not allow it"
+        why = "two classes are required" if absent == ["auc"] else "not possible with these outputs or rows"
         findings.add("Metrics", Verdict.INSUFFICIENT_DATA, f"{', '.join(absent)} not measured: {why}", n=len(rows))
     findings.metrics = metrics.compare(chosen, theirs, len(rows), seed=plan.seed, confidence=plan.confidence)
     shown = f"{len(rows)} of {rows.total} rows" if rows.total > len(rows) else f"{len(rows)} rows"
@@ -224,21 +224,21 @@ def _fetched(live: Source, folder: Path, limit_bytes: int) -> Model:
 def _check_fidelity(path: Path, model: Model, findings: Findings) -> None:
     """Does the exported model answer what the trainer's own library answered? Absent rows are no evidence."""
     if not path.is_file():
-        findings.add("ExportFidelity", Verdict.INSUFFICIENT_DATA, "the trainer left no model/fidelity.json", n=0)
+        findings.add("ExportFidelity", Verdict.INSUFFICIENT_DATA, "the trainer wrote no model/fidelity.json", n=0)
         return
     try:
         golden = Golden.from_json(json.loads(path.read_bytes()))
         size, where = goldenrows.violation(model, golden)
         rows = int(golden.inputs[0]["shape"][0])
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        message = f"fidelity.json cannot be compared with the model: {' '.join(str(error).split())}"
+        message = f"cannot compare fidelity.json with the model: {' '.join(str(error).split())}"
         raise _failed(findings, "ExportFidelity", StepFailed(Reason.EXPORT_UNFAITHFUL, message)) from error
     if size > 1:
         message = f"{where}, tolerance {golden.atol:g} + {golden.rtol:g}|e|: the export changed the model"
         raise _failed(
             findings, "ExportFidelity", StepFailed(Reason.EXPORT_UNFAITHFUL, message), value=size, threshold=1
         )
-    message = f"{rows} rows agree with the trainer's own answers"
+    message = f"{rows} rows match the outputs of the trainer"
     findings.add("ExportFidelity", Verdict.PASS, message, value=size, threshold=1, n=rows)
 
 
@@ -249,13 +249,22 @@ def _check_batches(model: Model, binding: Binding, rows: pl.DataFrame, golden: G
         size, where = float("inf"), failure.message
     n = min(len(rows), goldenrows.INVARIANCE_ROWS)
     if goldenrows.all_alike(golden):
-        message = "all rows of the evaluation data are alike, which shows nothing: the server will not batch requests"
+        message = (
+            "all evaluation rows are identical, so batching cannot be verified: the server will not batch requests"
+        )
         findings.add("BatchInvariance", Verdict.INSUFFICIENT_DATA, message, n=n)
     elif size > 1:
-        message = f"a row's answer depends on the rows beside it ({where}): the server will not batch requests"
+        message = f"outputs depend on other rows of the batch ({where}): the server will not batch requests"
         findings.add("BatchInvariance", Verdict.WARN, message, value=size, threshold=1, n=n)
     else:
-        findings.add("BatchInvariance", Verdict.PASS, "rows do not influence each other", value=size, threshold=1, n=n)
+        findings.add(
+            "BatchInvariance",
+            Verdict.PASS,
+            "outputs do not depend on other rows of the batch",
+            value=size,
+            threshold=1,
+            n=n,
+        )
 
 
 def _guarded(findings: Findings, name: str, attempt: Callable[[], Known]) -> Known:
@@ -276,4 +285,4 @@ def _summary(findings: Findings) -> str:
         f"{m.name} {m.candidate:.4g}" + ("" if m.difference is None else f" ({m.difference:+.3g} to live)")
         for m in findings.metrics
     )
-    return f"{findings.digest} is in the store" + (f": {shown}" if shown else "; quality was not measured")
+    return f"stored {findings.digest}" + (f": {shown}" if shown else "; quality was not measured")

@@ -43,7 +43,7 @@ def answers(model: Model, golden: Golden) -> dict[str, Array]:
     """What the model says to the inputs of a golden file. ValueError if they are not its inputs."""
     given = {str(t.get("name")): t for t in golden.inputs}
     if lacking := [p.name for p in model.inputs if p.name not in given]:
-        raise ValueError(f"it has no input {lacking[0]!r}")
+        raise ValueError(f"missing input {lacking[0]!r}")
     return model.run({p.name: array(given[p.name], p) for p in model.inputs})
 
 
@@ -60,10 +60,10 @@ def violation(model: Model, golden: Golden) -> tuple[float, str]:
     for expected in golden.outputs:
         name = str(expected.get("name"))
         if name not in ports:
-            raise ValueError(f"the model has no output {name!r}; it has {', '.join(ports)}")
+            raise ValueError(f"unknown output {name!r}: the model has {', '.join(ports)}")
         wanted = array(expected, ports[name])
         if wanted.size != got[name].size:
-            raise ValueError(f"output {name!r} has {got[name].size} values, {wanted.size} are expected")
+            raise ValueError(f"output {name!r} has {got[name].size} values, expected {wanted.size}")
         size, index = worst(got[name].reshape(-1), wanted.reshape(-1), tolerance)
         compared += 1
         if size > largest:
@@ -84,7 +84,7 @@ def batch_variance(model: Model, binding: Binding, rows: pl.DataFrame, golden: G
     for port in model.outputs:
         one_by_one = np.concatenate([a[port.name] for a in alone])
         if one_by_one.size != together[port.name].size:
-            return float("inf"), f"{port.name} has another shape"
+            return float("inf"), f"{port.name} has a different shape"
         size, index = worst(one_by_one.reshape(-1), together[port.name].reshape(-1), tolerance)
         if size > largest:
             largest, where = size, f"{port.name}[{index}]"

@@ -59,7 +59,7 @@ class Model:
             answers = self._session.run(None, feed)
         except Exception as error:  # ONNX Runtime's errors share no base class
             text = " ".join(str(error).split())
-            raise StepFailed(Reason.MODEL_FAILS_ON_DATA, f"ONNX Runtime refused the rows: {text[:400]}") from error
+            raise StepFailed(Reason.MODEL_FAILS_ON_DATA, f"ONNX Runtime failed on the rows: {text[:400]}") from error
         return {port.name: np.asarray(answer) for port, answer in zip(self.outputs, answers, strict=True)}
 
 
@@ -69,7 +69,7 @@ def open_model(path: Path) -> Model:
     if size > MAX_MODEL_BYTES:
         raise StepFailed(
             Reason.MODEL_TOO_LARGE,
-            f"{path.name} has {size} bytes, at most {MAX_MODEL_BYTES} are supported: make it smaller",
+            f"{path.name} has {size} bytes, at most {MAX_MODEL_BYTES} are supported: reduce its size",
         )
     proto = _checked(path)
     classes = _classes(proto)
@@ -79,7 +79,7 @@ def open_model(path: Path) -> Model:
     except Exception as error:
         text = " ".join(str(error).split())
         raise StepFailed(
-            Reason.MODEL_DOES_NOT_LOAD, f"ONNX Runtime {onnxruntime.__version__} cannot load it: {text[:400]}"
+            Reason.MODEL_DOES_NOT_LOAD, f"ONNX Runtime {onnxruntime.__version__} cannot load the model: {text[:400]}"
         ) from error
     return Model(session, classes)
 
@@ -88,26 +88,27 @@ def _checked(path: Path) -> onnx.ModelProto:
     try:
         proto = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf's DecodeError, and whatever a damaged file provokes
-        raise _invalid(f"it cannot be read as ONNX ({_short(error)}): export it again") from error
+        raise _invalid(f"not a valid ONNX file ({_short(error)}): export it again") from error
     external = next((t.name for t in _tensors(proto.graph) if t.data_location == onnx.TensorProto.EXTERNAL), None)
     if external is not None:
         raise StepFailed(
             Reason.EXTERNAL_DATA,
-            f"weight {external!r} lies outside of model.onnx: save it as one file (onnx.save_model(..., "
+            f"weight {external!r} is stored outside of model.onnx: save it as one file (onnx.save_model(..., "
             "save_as_external_data=False))",
         )
     newest = {"": onnx.defs.onnx_opset_version(), "ai.onnx": onnx.defs.onnx_opset_version()}
     for opset in proto.opset_import:
         if opset.domain not in KNOWN_DOMAINS:
-            raise _opset(f"operators of domain {opset.domain!r} are not known: export without custom operators")
+            raise _opset(f"unsupported operator domain {opset.domain!r}: export without custom operators")
         if opset.version > newest.get(opset.domain, opset.version):
             raise _opset(
-                f"opset {opset.version} is newer than {newest[opset.domain]}: export with a lower target opset"
+                f"unsupported opset {opset.version}, at most {newest[opset.domain]} is supported: export with a lower "
+                "target opset"
             )
     try:
         onnx.checker.check_model(proto)
     except Exception as error:
-        raise _invalid(f"onnx.checker refuses it: {_short(error)}") from error
+        raise _invalid(f"rejected by onnx.checker: {_short(error)}") from error
     return proto
 
 

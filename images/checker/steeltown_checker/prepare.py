@@ -99,7 +99,7 @@ def write_profile(environment: Environment) -> None:
 
 def _summary(plan: PreparePlan, rows: int | None, checks: tuple[Check, ...], observed: tuple[str, ...]) -> str:
     passed = sum(c.verdict is Verdict.PASS for c in checks)
-    data = f"{rows} training rows passed {passed} checks" if rows is not None else "no training data: an import"
+    data = f"{rows} training rows passed {passed} checks" if rows is not None else "no training data (import)"
     if observed:
         data = f"observed only, not enforced: {'; '.join(observed)}; {data}"
     return data + ("" if plan.evaluation is not None else "; no evaluation data, so quality cannot be measured")

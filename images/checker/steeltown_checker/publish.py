@@ -50,7 +50,7 @@ def publish(artifacts: ArtifactStore, new: Publication) -> str:
     references.leave(artifacts, new.digest, new.reference)
     earlier = _manifest(artifacts, manifest_key, new.digest)
     if earlier is not None and _complete(artifacts, prefix, earlier):
-        log.info("%s was published before", new.digest)
+        log.info("%s is already published", new.digest)
         return artifacts.uri(model_key)
     artifacts.put_file(model_key, new.path)
     golden = _settle_golden(artifacts, f"{prefix}/{files.GOLDEN_OBJECT}", new)
@@ -61,7 +61,7 @@ def publish(artifacts: ArtifactStore, new: Publication) -> str:
     elif not artifacts.create(manifest_key, body) and _manifest(artifacts, manifest_key, new.digest) is None:
         raise StepFailed(
             Reason.MANIFEST_INVALID,
-            f"{artifacts.uri(manifest_key)} is about another model: the store was changed by hand; remove it",
+            f"{artifacts.uri(manifest_key)} describes another model: the store was modified manually; remove it",
         )
     return artifacts.uri(model_key)
 

@@ -54,6 +54,6 @@ def leave(
 def checked_reference(reference: str) -> str:
     if not _REFERENCE.fullmatch(reference):
         raise StepFailed(
-            Reason.INVALID_PLAN, f"reference {reference!r} must read <namespace>.<run>.<uid>", ExitCode.USAGE
+            Reason.INVALID_PLAN, f"invalid reference {reference!r}: must be <namespace>.<run>.<uid>", ExitCode.USAGE
         )
     return reference

@@ -37,7 +37,7 @@ def write_report(
         body = json.dumps(_jsonable(document), indent=1, ensure_ascii=False, allow_nan=False).encode()
         artifacts.put(f"runs/{run}/report.json", body)
     except StepFailed as failure:
-        log.warning("the report of run %s was not stored: %s", run, failure)
+        log.warning("failed to store the report of run %s: %s", run, failure)
 
 
 def _profile(environment: Environment) -> Any:

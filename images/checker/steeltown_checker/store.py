@@ -49,15 +49,15 @@ class Location:
 def parse(uri: str) -> Location:
     scheme, separator, rest = uri.partition("://")
     if not separator or scheme not in (*BUCKET_SCHEMES, "file", "http", "https"):
-        raise _invalid(uri, "must begin with s3://, gs://, az://, file://, https:// or http://")
+        raise _invalid(uri, "must start with s3://, gs://, az://, file://, https:// or http://")
     bucket, _, key = rest.partition("/")
     if scheme == "file":
         if bucket or not key:
-            raise _invalid(uri, "must name an absolute path, as in file:///data/rows.csv")
+            raise _invalid(uri, "must be an absolute path, such as file:///data/rows.csv")
     elif not bucket:
-        raise _invalid(uri, "names no bucket" if scheme in BUCKET_SCHEMES else "names no host")
+        raise _invalid(uri, "bucket is missing" if scheme in BUCKET_SCHEMES else "host is missing")
     if "" in key.rstrip("/").split("/") and scheme in BUCKET_SCHEMES and key:
-        raise _invalid(uri, "has an empty part (//) in its path")
+        raise _invalid(uri, "empty path segment (//)")
     return Location(scheme, bucket, key)
 
 
@@ -74,8 +74,8 @@ def fetch(source: Source, target: Path, *, limit_bytes: int) -> int:
                 if size > limit_bytes:
                     raise StepFailed(
                         Reason.ARTIFACT_TOO_LARGE,
-                        f"{_shown(source.uri)} is larger than {limit_bytes} bytes: "
-                        "make it smaller or raise STEELTOWN_MAX_ARTIFACT_BYTES",
+                        f"{_shown(source.uri)} exceeds the limit of {limit_bytes} bytes: "
+                        "reduce its size or raise STEELTOWN_MAX_ARTIFACT_BYTES",
                     )
                 sha.update(chunk)
                 out.write(chunk)
@@ -84,7 +84,7 @@ def fetch(source: Source, target: Path, *, limit_bytes: int) -> int:
             raise StepFailed(
                 Reason.DIGEST_MISMATCH,
                 f"{_shown(source.uri)} has digest {got}, expected {expected}: "
-                "the object changed or the digest is that of another file",
+                "the object was changed, or the digest is wrong",
             )
         part.replace(target)
     finally:
@@ -95,7 +95,7 @@ def fetch(source: Source, target: Path, *, limit_bytes: int) -> int:
 def checked_digest(digest: str) -> str:
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
         raise StepFailed(
-            Reason.INVALID_DIGEST, f"digest {digest!r} must read sha256:<64 hexadecimal digits>", ExitCode.USAGE
+            Reason.INVALID_DIGEST, f"invalid digest {digest!r}: must be sha256:<64 hexadecimal digits>", ExitCode.USAGE
         )
     return digest
 
@@ -111,7 +111,7 @@ class ArtifactStore:
     def __init__(self, root: str) -> None:
         place = parse(root)
         if place.scheme in ("http", "https"):
-            raise _invalid(root, "cannot be written to: use s3://, gs://, az:// or file:// as the store")
+            raise _invalid(root, "not writable: use s3://, gs://, az:// or file:// as the store")
         self.root = root.rstrip("/")
         self._prefix = f"{place.key.strip('/')}/" if place.key.strip("/") and place.scheme != "file" else ""
         self._store = _open(root, place, create=True)
@@ -137,7 +137,7 @@ class ArtifactStore:
             except (exceptions.NotFoundError, FileNotFoundError):
                 return None
         if body is None:
-            raise ValueError(f"{self.uri(key)} has {size} bytes, at most {MAX_DOCUMENT_BYTES} are read")
+            raise ValueError(f"{self.uri(key)} exceeds the limit of {MAX_DOCUMENT_BYTES} bytes ({size} bytes)")
         return body
 
     def read_json(self, key: str) -> dict[str, Any] | None:
@@ -190,7 +190,7 @@ def _stream(uri: str) -> Iterator[bytes]:
                     yield chunk
         else:
             if not place.key:
-                raise _invalid(uri, "names no object in the bucket")
+                raise _invalid(uri, "object key is missing")
             result = obstore.get(_open(uri, place), place.key)
             for buffer in result.stream(min_chunk_size=CHUNK_BYTES):
                 yield bytes(buffer)
@@ -205,7 +205,7 @@ def _open(uri: str, place: Location, *, create: bool = False) -> Any:
     except (exceptions.BaseError, OSError, ValueError) as error:
         raise StepFailed(
             Reason.STORE_NOT_CONFIGURED,
-            f"store of {_shown(uri)} cannot be used: {_first_line(error)}; "
+            f"cannot use the store of {_shown(uri)}: {_first_line(error)}: "
             "check the keys of the credentials Secret (AWS_*, GOOGLE_*, AZURE_*)",
             ExitCode.USAGE,
         ) from error
@@ -219,7 +219,7 @@ def _translated(uri: str) -> Iterator[None]:
     except urllib.error.HTTPError as error:
         raise _http_failure(shown, error.code) from error
     except (exceptions.NotFoundError, FileNotFoundError) as error:
-        raise _failure(Reason.ARTIFACT_NOT_FOUND, f"{shown} does not exist: check the URI") from error
+        raise _failure(Reason.ARTIFACT_NOT_FOUND, f"{shown} not found: check the URI") from error
     except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError) as error:
         raise _access_denied(shown, _first_line(error)) from error
     except (exceptions.BaseError, OSError, HTTPException) as error:
@@ -228,7 +228,7 @@ def _translated(uri: str) -> Iterator[None]:
 
 def _http_failure(shown: str, status: int) -> StepFailed:
     if status in (404, 410):
-        return _failure(Reason.ARTIFACT_NOT_FOUND, f"{shown} does not exist (HTTP {status}): check the URI")
+        return _failure(Reason.ARTIFACT_NOT_FOUND, f"{shown} not found (HTTP {status}): check the URI")
     if status in (401, 403, 407):
         return _access_denied(shown, f"HTTP {status}")
     return _unavailable(shown, f"HTTP {status}")
@@ -236,12 +236,13 @@ def _http_failure(shown: str, status: int) -> StepFailed:
 
 def _access_denied(shown: str, why: str) -> StepFailed:
     return _failure(
-        Reason.STORE_ACCESS_DENIED, f"access to {shown} was denied ({why}): check the credentials Secret and its rights"
+        Reason.STORE_ACCESS_DENIED,
+        f"access to {shown} denied ({why}): check the credentials Secret and its permissions",
     )
 
 
 def _unavailable(shown: str, why: str) -> StepFailed:
-    return StepFailed(Reason.STORE_UNAVAILABLE, f"{shown} cannot be reached: {why}", ExitCode.TRANSIENT)
+    return StepFailed(Reason.STORE_UNAVAILABLE, f"cannot reach {shown}: {why}", ExitCode.TRANSIENT)
 
 
 def _failure(reason: Reason, message: str) -> StepFailed:
@@ -249,7 +250,7 @@ def _failure(reason: Reason, message: str) -> StepFailed:
 
 
 def _invalid(uri: str, why: str) -> StepFailed:
-    return StepFailed(Reason.INVALID_URI, f"URI {_shown(uri)!r} {why}", ExitCode.USAGE)
+    return StepFailed(Reason.INVALID_URI, f"invalid URI {_shown(uri)!r}: {why}", ExitCode.USAGE)
 
 
 def _shown(uri: str) -> str:

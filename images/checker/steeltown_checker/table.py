@@ -54,7 +54,7 @@ def scan(path: Path, what: str, *, text_columns: Iterable[str] = ()) -> pl.LazyF
             return frame.with_columns(pl.col(c).cast(pl.String) for c in text_columns if c in there)
         names = pl.read_csv(path, n_rows=1, has_header=False, infer_schema=False).row(0)
         if twice := sorted({str(n) for n in names if names.count(n) > 1}):
-            raise _unreadable(what, f"column {twice[0]!r} appears more than once: names must be unique")
+            raise _unreadable(what, f"duplicate column {twice[0]!r}: column names must be unique")
         overrides: dict[str, type[pl.DataType]] = {c: pl.String for c in text_columns if c in names}
         return pl.scan_csv(path, infer_schema_length=None, schema_overrides=overrides)
 
@@ -66,7 +66,7 @@ def readable(what: str) -> Iterator[None]:
         yield
     except PolarsError as error:
         text = " ".join(str(error).split())
-        raise _unreadable(what, f"{text[:300]}; it must be CSV (UTF-8, comma, header) or Parquet") from error
+        raise _unreadable(what, f"{text[:300]}: must be CSV (UTF-8, comma, header) or Parquet") from error
 
 
 def missing(column: str, kind: pl.DataType) -> pl.Expr:
@@ -76,4 +76,4 @@ def missing(column: str, kind: pl.DataType) -> pl.Expr:
 
 
 def _unreadable(what: str, why: str) -> StepFailed:
-    return StepFailed(Reason.DATA_UNREADABLE, f"{what} cannot be read: {why}")
+    return StepFailed(Reason.DATA_UNREADABLE, f"cannot read {what}: {why}")

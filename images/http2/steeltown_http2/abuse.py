@@ -29,7 +29,7 @@ class AbuseBudget:
         """A stream is reset before its answer, by the client or for its fault."""
         self._resets -= 1
         if self._resets < 0:
-            raise Fault(Error.ENHANCE_YOUR_CALM, "too many streams were reset")
+            raise Fault(Error.ENHANCE_YOUR_CALM, "too many reset streams")
 
     def earn_reset(self) -> None:
         """A stream was answered."""

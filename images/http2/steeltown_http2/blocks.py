@@ -45,13 +45,13 @@ class Head:
         for name, value in fields:
             if name.startswith(b":"):
                 if name not in REQUEST_FIELDS or name in pseudo or self.fields:
-                    wrong = wrong or f"pseudo-header field {_show(name)} is unknown, given twice or late"
+                    wrong = wrong or f"pseudo-header field {_show(name)} is unknown, repeated or misplaced"
                 pseudo[name] = value
                 continue
             if not TOKEN.fullmatch(name) or not VALUE.fullmatch(value):
-                wrong = wrong or f"header field {_show(name)} holds what it must not"
+                wrong = wrong or f"header field {_show(name)} contains invalid characters"
             elif name in CONNECTION_FIELDS or (name == b"te" and value != b"trailers"):
-                wrong = wrong or f"header field {_show(name)} has no place in HTTP/2"
+                wrong = wrong or f"header field {_show(name)} is not allowed in HTTP/2"
             self.fields[name] = value if name not in self.fields else b"%b,%b" % (self.fields[name], value)
         self.trailers = not pseudo and not wrong
         self.method = pseudo.get(b":method", b"")
@@ -63,7 +63,7 @@ class Head:
             if length.isdigit() and len(length) < 16:
                 self.content_length = int(length)
             else:
-                wrong = wrong or "content-length is no number"
+                wrong = wrong or "invalid content-length: must be a number"
         self.malformed = wrong
 
 
@@ -85,9 +85,9 @@ class Blocks:
         try:
             head = Head(cast(Fields, self._decoder.decode(block, raw=True)))
         except hpack.OversizedHeaderListError:
-            raise Fault(Error.ENHANCE_YOUR_CALM, f"headers larger than {self._limit_bytes} bytes") from None
+            raise Fault(Error.ENHANCE_YOUR_CALM, f"headers exceed the limit of {self._limit_bytes} bytes") from None
         except (hpack.HPACKError, IndexError):
-            raise Fault(Error.COMPRESSION_ERROR, "a header block cannot be decoded") from None
+            raise Fault(Error.COMPRESSION_ERROR, "cannot decode the header block") from None
         if self._newest_entry() is not first or len(self._heads) >= REMEMBERED_BLOCKS:
             self._heads.clear()
         elif len(block) <= REMEMBERED_BYTES:

@@ -212,13 +212,15 @@ class Connection:
                 high, low, kind, flags, stream_id = FRAME_HEADER.unpack_from(data, at)
                 length = high << 8 | low
                 if length > FRAME_BYTES:
-                    raise Fault(Error.FRAME_SIZE_ERROR, f"a frame of {length} bytes, at most {FRAME_BYTES} are taken")
+                    raise Fault(
+                        Error.FRAME_SIZE_ERROR, f"frame of {length} bytes exceeds the limit of {FRAME_BYTES} bytes"
+                    )
                 start = at + HEADER_BYTES
                 if end - start < length:
                     break
                 at = start + length
                 if self._fragments_of and kind != Kind.CONTINUATION:
-                    raise Fault(Error.PROTOCOL_ERROR, "a header block is not finished")
+                    raise Fault(Error.PROTOCOL_ERROR, "expected CONTINUATION: the header block is incomplete")
                 if not self._settled:
                     if kind != Kind.SETTINGS or flags & ACK:
                         raise Fault(Error.PROTOCOL_ERROR, "the first frame must be SETTINGS")
@@ -296,7 +298,7 @@ class Connection:
     def _preface(self, data: bytes) -> int:
         """Its length, once it is all there."""
         if data[: len(PREFACE)] != PREFACE[: len(data)]:
-            raise Fault(Error.PROTOCOL_ERROR, "this port speaks HTTP/2 with prior knowledge (gRPC) and nothing else")
+            raise Fault(Error.PROTOCOL_ERROR, "this port only supports gRPC over HTTP/2 with prior knowledge")
         if len(data) < len(PREFACE):
             return 0
         self._awaits_preface = False
@@ -308,7 +310,7 @@ class Connection:
         size = len(payload)
         self._window_in -= size
         if self._window_in < 0:
-            raise Fault(Error.FLOW_CONTROL_ERROR, "more DATA than the connection's window")
+            raise Fault(Error.FLOW_CONTROL_ERROR, "DATA exceeds the connection window")
         if self._window_in < 2 * WINDOW:
             self._write(window_update(0, 4 * WINDOW - self._window_in))
             self._window_in = 4 * WINDOW
@@ -331,11 +333,11 @@ class Connection:
             stream.held_bytes += len(payload)
             load.held_bytes += len(payload)
             if stream.received_bytes > limits.body_bytes:
-                text = f"the message is larger than the limit of {limits.body_bytes} bytes"
+                text = f"the message exceeds the limit of {limits.body_bytes} bytes"
                 self._events.append(Refused(stream, 413, text))
                 return
             if load.held_bytes > limits.held_bytes:
-                text = f"requests of more than {limits.held_bytes} bytes are under way, the limit"
+                text = f"limit of {limits.held_bytes} bytes of requests in flight reached"
                 self._events.append(Refused(stream, 503, f"the server is busy: {text}; try again"))
                 return
         if flags & END_STREAM:
@@ -346,12 +348,12 @@ class Connection:
 
     def _headers(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id % 2 == 0:
-            raise Fault(Error.PROTOCOL_ERROR, f"HEADERS on stream {stream_id}, which no client opens")
+            raise Fault(Error.PROTOCOL_ERROR, f"HEADERS on stream {stream_id}, which a client cannot open")
         if flags & PADDED:
             payload = unpadded(payload)
         if flags & WITH_PRIORITY:
             if len(payload) < 5:
-                raise Fault(Error.FRAME_SIZE_ERROR, "HEADERS too short for their priority")
+                raise Fault(Error.FRAME_SIZE_ERROR, "HEADERS frame too short for its priority fields")
             depends_on = NUMBER.unpack_from(payload)[0] & NO_STREAM
             payload = payload[5:]
             if depends_on == stream_id:
@@ -366,11 +368,11 @@ class Connection:
 
     def _continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id == 0 or stream_id != self._fragments_of:
-            raise Fault(Error.PROTOCOL_ERROR, "CONTINUATION of nothing")
+            raise Fault(Error.PROTOCOL_ERROR, "CONTINUATION without HEADERS")
         self._fragments.append(payload)
         self._fragment_bytes += len(payload)
         if len(self._fragments) > CONTINUATIONS or self._fragment_bytes > self._limits.header_bytes:
-            raise Fault(Error.ENHANCE_YOUR_CALM, f"headers larger than {self._limits.header_bytes} bytes")
+            raise Fault(Error.ENHANCE_YOUR_CALM, f"headers exceed the limit of {self._limits.header_bytes} bytes")
         if flags & END_HEADERS:
             block = b"".join(self._fragments)
             self._fragments, self._fragments_of = [], 0
@@ -389,7 +391,7 @@ class Connection:
             if not self._closed.get(stream_id, False):
                 known = stream is not None or stream_id in self._closed
                 error = Error.STREAM_CLOSED if known else Error.PROTOCOL_ERROR
-                raise Fault(error, f"HEADERS on stream {stream_id}, which has ended")
+                raise Fault(error, f"HEADERS on closed stream {stream_id}")
             return
         self._last_id = stream_id
         if stream_id > self._final_id:  # the client may not know yet
@@ -437,13 +439,13 @@ class Connection:
         if stream_id == 0:
             raise Fault(Error.PROTOCOL_ERROR, "PRIORITY on stream 0")
         if len(payload) != 5:
-            raise Fault(Error.FRAME_SIZE_ERROR, "PRIORITY has 5 bytes")
+            raise Fault(Error.FRAME_SIZE_ERROR, "PRIORITY must have 5 bytes")
         if NUMBER.unpack_from(payload)[0] & NO_STREAM == stream_id:
             raise Fault(Error.PROTOCOL_ERROR, "a stream depends on itself")
 
     def _rst_stream(self, flags: int, stream_id: int, payload: bytes) -> None:
         if len(payload) != 4:
-            raise Fault(Error.FRAME_SIZE_ERROR, "RST_STREAM has 4 bytes")
+            raise Fault(Error.FRAME_SIZE_ERROR, "RST_STREAM must have 4 bytes")
         if stream_id == 0 or stream_id > self._last_id:
             raise Fault(Error.PROTOCOL_ERROR, f"RST_STREAM on stream {stream_id}, which is not open")
         stream = self._streams.get(stream_id)
@@ -458,7 +460,7 @@ class Connection:
         if stream_id != 0:
             raise Fault(Error.PROTOCOL_ERROR, "SETTINGS on a stream")
         if len(payload) % SETTING.size or (flags & ACK and payload):
-            raise Fault(Error.FRAME_SIZE_ERROR, "SETTINGS of a wrong length")
+            raise Fault(Error.FRAME_SIZE_ERROR, "invalid length of SETTINGS")
         if flags & ACK:
             return
         for name, value in SETTING.iter_unpack(payload):
@@ -470,28 +472,28 @@ class Connection:
         if name == HEADER_TABLE_SIZE and value < TABLE_BYTES:
             self._table_update = b"\x20"  # we use no table, and say so (RFC 7541, 4.2)
         elif name == ENABLE_PUSH and value > 1:
-            raise Fault(Error.PROTOCOL_ERROR, "ENABLE_PUSH is 0 or 1")
+            raise Fault(Error.PROTOCOL_ERROR, "ENABLE_PUSH must be 0 or 1")
         elif name == MAX_FRAME_SIZE:
             if not FRAME_BYTES <= value < 1 << 24:
-                raise Fault(Error.PROTOCOL_ERROR, f"MAX_FRAME_SIZE cannot be {value}")
+                raise Fault(Error.PROTOCOL_ERROR, f"invalid MAX_FRAME_SIZE {value}")
             self._frame_bytes = value
         elif name == INITIAL_WINDOW_SIZE:
             if value > LARGEST_WINDOW:
-                raise Fault(Error.FLOW_CONTROL_ERROR, f"INITIAL_WINDOW_SIZE cannot be {value}")
+                raise Fault(Error.FLOW_CONTROL_ERROR, f"invalid INITIAL_WINDOW_SIZE {value}")
             for stream in self._streams.values():
                 stream.window += value - self._stream_window
                 if stream.window > LARGEST_WINDOW:
-                    raise Fault(Error.FLOW_CONTROL_ERROR, "a window too large")
+                    raise Fault(Error.FLOW_CONTROL_ERROR, "stream window exceeds the maximum size")
             self._stream_window = value
 
     def _push_promise(self, flags: int, stream_id: int, payload: bytes) -> None:
-        raise Fault(Error.PROTOCOL_ERROR, "a client does not push")
+        raise Fault(Error.PROTOCOL_ERROR, "PUSH_PROMISE is not allowed from a client")
 
     def _ping(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id != 0:
             raise Fault(Error.PROTOCOL_ERROR, "PING on a stream")
         if len(payload) != 8:
-            raise Fault(Error.FRAME_SIZE_ERROR, "PING has 8 bytes")
+            raise Fault(Error.FRAME_SIZE_ERROR, "PING must have 8 bytes")
         if not flags & ACK:
             self._write(frame(Kind.PING, ACK, 0, payload))
         elif payload == LEAVING and self._leaving_since is not None:
@@ -501,20 +503,20 @@ class Connection:
         if stream_id != 0:
             raise Fault(Error.PROTOCOL_ERROR, "GOAWAY on a stream")
         if len(payload) < 8:
-            raise Fault(Error.FRAME_SIZE_ERROR, "GOAWAY has at least 8 bytes")
+            raise Fault(Error.FRAME_SIZE_ERROR, "GOAWAY must have at least 8 bytes")
         self._leaving_since = self._now
         self._name_last_stream()
 
     def _window_update(self, flags: int, stream_id: int, payload: bytes) -> None:
         if len(payload) != 4:
-            raise Fault(Error.FRAME_SIZE_ERROR, "WINDOW_UPDATE has 4 bytes")
+            raise Fault(Error.FRAME_SIZE_ERROR, "WINDOW_UPDATE must have 4 bytes")
         more = NUMBER.unpack(payload)[0] & LARGEST_WINDOW
         if stream_id == 0:
             if more == 0:
                 raise Fault(Error.PROTOCOL_ERROR, "WINDOW_UPDATE by 0")
             self._window += more
             if self._window > LARGEST_WINDOW:
-                raise Fault(Error.FLOW_CONTROL_ERROR, "the connection's window is too large")
+                raise Fault(Error.FLOW_CONTROL_ERROR, "connection window exceeds the maximum size")
             self._pump_all()
             return
         if stream_id > self._last_id:

@@ -75,5 +75,5 @@ def goaway(last_id: int, error: Error, text: bytes) -> bytes:
 
 def unpadded(payload: bytes) -> bytes:
     if not payload or payload[0] >= len(payload):
-        raise Fault(Error.PROTOCOL_ERROR, "padding longer than its frame")
+        raise Fault(Error.PROTOCOL_ERROR, "padding exceeds the frame")
     return payload[1 : len(payload) - payload[0]]

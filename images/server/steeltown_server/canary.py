@@ -46,7 +46,7 @@ class Address(NamedTuple):
         """ValueError unless the URL is http://host[:port]."""
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname or parts.path.strip("/") or parts.query:
-            raise ValueError(f"route.canaryURL must read http://host:port, got {url!r}")
+            raise ValueError(f"invalid route.canaryURL {url!r}: must be http://host:port")
         return cls(parts.hostname, parts.port or 80)
 
     @property
@@ -73,7 +73,7 @@ class CanaryPool:
         """Calls `done` exactly once; at once, with kind "full", if too much is under way already."""
         crowded = self.in_flight_bytes + len(request) > IN_FLIGHT_BYTES and self.in_flight
         if self.in_flight >= self._max_in_flight or crowded:
-            done(CanaryFailure("full", f"{self.in_flight} requests wait for the canary already"))
+            done(CanaryFailure("full", f"{self.in_flight} requests are already waiting for the canary"))
             return
         self.in_flight += 1
         self.in_flight_bytes += len(request)
@@ -93,7 +93,7 @@ class CanaryPool:
         try:
             _, connection = await self._loop.create_connection(lambda: _Connection(self), *self.address)
         except OSError as error:
-            attempt.finish(CanaryFailure("broken", f"the canary cannot be reached: {error}"))
+            attempt.finish(CanaryFailure("broken", f"cannot connect to the canary: {error}"))
             return
         if attempt.finished:
             self.release(connection)
@@ -135,7 +135,7 @@ class _Attempt:
 
     def expire(self, timeout_seconds: float) -> None:
         connection = self.connection
-        self.finish(CanaryFailure("timeout", f"no answer within {timeout_seconds:g} s"))
+        self.finish(CanaryFailure("timeout", f"no response within {timeout_seconds:g} s"))
         if connection is not None:
             connection.abort()
 
@@ -196,7 +196,7 @@ class _Connection(asyncio.Protocol):
         self._transport = None
         self._parser = None
         self._pool.forget(self)
-        self._fault(f"the canary broke the connection: {exc or 'end of stream'}")
+        self._fault(f"connection to the canary lost: {exc or 'end of stream'}")
 
     def data_received(self, data: bytes) -> None:
         parser = self._parser
@@ -207,7 +207,7 @@ class _Connection(asyncio.Protocol):
         try:
             parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._fault(f"the canary's answer is malformed: {error}")
+            self._fault(f"malformed response from the canary: {error}")
             self.abort()
             return
         if self._complete:
@@ -240,7 +240,7 @@ class _Connection(asyncio.Protocol):
         assert attempt is not None
         if self._size > self._pool.body_limit_bytes:
             outcome: Outcome = CanaryFailure(
-                "broken", f"the canary's answer is larger than {self._pool.body_limit_bytes} bytes"
+                "broken", f"the response of the canary exceeds the limit of {self._pool.body_limit_bytes} bytes"
             )
         else:
             outcome = CanaryAnswer(parser.get_status_code(), self._headers, b"".join(self._chunks))

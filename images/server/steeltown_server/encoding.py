@@ -33,7 +33,7 @@ def decode(encoding: bytes, body: bytes, limit: int) -> bytes:
     """The body as it was before `encoding` (a Content-Encoding header). BadRequest: it is not in that encoding."""
     names = [part.strip().lower() for part in encoding.split(b",")]
     if len(names) > MOST_LAYERS:
-        raise BadRequest(f"the body is encoded {len(names)} times over, at most {MOST_LAYERS} are decoded")
+        raise BadRequest(f"content-encoding has {len(names)} layers, at most {MOST_LAYERS} are supported")
     for name in reversed(names):
         if name in (b"gzip", b"x-gzip"):
             body = _inflate(body, GZIP, limit, "gzip")
@@ -41,7 +41,7 @@ def decode(encoding: bytes, body: bytes, limit: int) -> bytes:
             body = _inflate(body, ZLIB if _has_zlib_header(body) else RAW, limit, "deflate")
         elif name not in (b"identity", b""):
             raise UnsupportedEncoding(
-                f"content-encoding {name.decode('utf-8', 'replace')} is not supported: send {SUPPORTED}"
+                f"unsupported content-encoding {name.decode('utf-8', 'replace')}: use {SUPPORTED}"
             )
     return body
 
@@ -61,7 +61,7 @@ def _inflate(body: bytes, wbits: int, limit: int, name: str) -> bytes:
             members += 1
             if wbits != GZIP or members == MOST_MEMBERS:
                 many = f"{members} members, the limit, " if wbits == GZIP else ""
-                raise BadRequest(f"the body is not {name}: {many}{len(body) - at} bytes follow its end")
+                raise BadRequest(f"the body is not valid {name}: {many}{len(body) - at} trailing bytes")
             decoder = zlib.decompressobj(wbits)
         data: bytes | memoryview = view[at : at + SLICE_BYTES]
         at += len(data)
@@ -69,15 +69,15 @@ def _inflate(body: bytes, wbits: int, limit: int, name: str) -> bytes:
             try:
                 part = decoder.decompress(data, limit - size + 1)
             except zlib.error as error:
-                raise BadRequest(f"the body is not {name}: {error}") from None
+                raise BadRequest(f"the body is not valid {name}: {error}") from None
             size += len(part)
             if size > limit:
-                raise TooLarge(f"the body unfolds to more than the limit of {limit} bytes")
+                raise TooLarge(f"the decompressed body exceeds the limit of {limit} bytes")
             parts.append(part)
             data = decoder.unconsumed_tail
         at -= len(decoder.unused_data)
     if body and not decoder.eof:
-        raise BadRequest(f"the body is not {name}: it ends too early")
+        raise BadRequest(f"the body is not valid {name}: truncated")
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

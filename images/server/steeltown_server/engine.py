@@ -277,5 +277,5 @@ def _deliver(outcome: _Outcome) -> None:
         else:
             job.finish(outcome.outputs, outcome.finite)
     except Exception as error:
-        log.error("an answer could not be made", error=repr(error))
+        log.error("cannot produce a response", error=repr(error))
         job.fail("the server could not encode the answer")

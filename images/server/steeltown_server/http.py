@@ -218,7 +218,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._server.connections.add(self)
         if len(self._server.connections) > self._server.limits.connections:
-            self._refuse_busy(f"more than {self._server.limits.connections} connections, the limit")
+            self._refuse_busy(f"limit of {self._server.limits.connections} connections reached")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -307,7 +307,7 @@ class Connection(asyncio.Protocol):
         if self._body_bytes > server.limits.body_bytes:
             self._refuse_body()
         elif server.held_bytes > server.limits.held_bytes:
-            self._refuse_busy(f"requests of more than {server.limits.held_bytes} bytes are under way, the limit")
+            self._refuse_busy(f"limit of {server.limits.held_bytes} bytes of requests in flight reached")
         else:
             self._chunks.append(part)
 
@@ -319,10 +319,10 @@ class Connection(asyncio.Protocol):
             return
         version = parser.get_http_version()
         if version not in VERSIONS:
-            self._refuse(505, f"HTTP/{version} is not supported: send HTTP/1.1")
+            self._refuse(505, f"unsupported HTTP/{version}: use HTTP/1.1")
             return
         if self._hosts != 1 and version == "1.1":
-            self._refuse(400, f"malformed HTTP: a request has one Host header (RFC 9112, 3.2), got {self._hosts}")
+            self._refuse(400, f"malformed HTTP: expected exactly one Host header (RFC 9112, 3.2), got {self._hosts}")
             return
         chunks = self._chunks
         request = Request(
@@ -376,10 +376,10 @@ class Connection(asyncio.Protocol):
             self._throttle()
 
     def _refuse_head(self) -> None:
-        self._refuse(431, f"the request line and headers are larger than {self._server.limits.header_bytes} bytes")
+        self._refuse(431, f"the request line and headers exceed the limit of {self._server.limits.header_bytes} bytes")
 
     def _refuse_body(self) -> None:
-        self._refuse(413, f"the body is larger than the limit of {self._server.limits.body_bytes} bytes")
+        self._refuse(413, f"the body exceeds the limit of {self._server.limits.body_bytes} bytes")
 
     def _refuse_busy(self, message: str) -> None:
         self._refuse(503, f"the server is busy: {message}; try again", b"retry-after: 1\r\n")

@@ -118,7 +118,7 @@ def _misconfigured(environment: Mapping[str, str], error: UsageError) -> int:
 
 
 def _refuse(settings: Settings, failure: StartFailure) -> int:
-    log.error("the model must not serve", reason=failure.reason, error=str(failure))
+    log.error("refusing to serve the model", reason=failure.reason, error=str(failure))
     if settings.termination_log.exists():
         report = StepReport(reason=failure.reason, message=str(failure), digest=settings.model_digest)
         settings.termination_log.write_text(report.encode())
@@ -127,7 +127,7 @@ def _refuse(settings: Settings, failure: StartFailure) -> int:
 
 def _give_up(settings: Settings) -> None:
     """In a thread of its own: a model may hold the main one for ever."""
-    message = f"the model did not load and answer its golden rows within {settings.load_seconds:g} s"
+    message = f"the model did not load and pass its golden rows within {settings.load_seconds:g} s"
     code = _refuse(settings, StartFailure("ModelDoesNotLoad", message))
     sys.stdout.flush()
     os._exit(code)
@@ -207,7 +207,7 @@ async def _grpc_server(settings: Settings, service: Service, limits: Limits) -> 
         listener = listening_socket(settings.host, settings.grpc_port, shared=settings.worker is not None)
     except OSError as error:
         raise UsageError(
-            f"gRPC cannot listen on port {settings.grpc_port}, set STEELTOWN_GRPC_PORT to a free port or off: {error}"
+            f"cannot listen on gRPC port {settings.grpc_port}: {error}: set STEELTOWN_GRPC_PORT to a free port or off"
         ) from None
     listener.setblocking(False)
     server = GrpcServer(service, settings, limits, listener)

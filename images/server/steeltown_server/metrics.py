@@ -50,28 +50,32 @@ class _Steeltown(Collector):
         if self.now is None:  # when it is registered
             return
         counters, done, pending = self.now
-        yield self._counter("requests", "Infer requests answered, by HTTP status.", "code", counters.answers)
+        yield self._counter(
+            "requests", "Total number of answered inference requests by HTTP status code.", "code", counters.answers
+        )
         yield self._counter(
             "canary_requests",
-            "Requests handed to the canary, by what it did.",
+            "Total number of requests routed to the canary by result.",
             "result",
             counters.canary_results,
         )
         yield self._histogram(
             "latency_seconds",
-            "From the complete request to the live model's good answer.",
+            "Seconds from the complete request to the successful response of the live model.",
             counters.latency,
             powers=MICROSECONDS,
             unit=1e-6,
             total=counters.latency_microseconds,
         )
-        yield self._plain_counter("model_runs", "Runs of the model.", done.runs)
-        yield self._plain_counter("model_run_rows", "Rows that these runs held.", done.rows)
-        yield self._plain_counter("model_run_requests", "Requests that these runs answered.", done.jobs)
-        yield self._plain_counter("model_run_seconds", "Time that these runs took.", done.run_nanoseconds / 1e9)
+        yield self._plain_counter("model_runs", "Total number of model runs.", done.runs)
+        yield self._plain_counter("model_run_rows", "Total number of rows in model runs.", done.rows)
+        yield self._plain_counter("model_run_requests", "Total number of requests answered by model runs.", done.jobs)
+        yield self._plain_counter(
+            "model_run_seconds", "Total time of model runs in seconds.", done.run_nanoseconds / 1e9
+        )
         yield self._histogram(
             "batch_rows",
-            "Rows of one run of the model.",
+            "Number of rows per model run.",
             _by_bucket(done.batches),
             powers=ROWS,
             unit=1,
@@ -80,18 +84,18 @@ class _Steeltown(Collector):
         )
         yield self._histogram(
             "queue_seconds",
-            "From a decoded request to the begin of the run that answers it.",
+            "Seconds from the decoded request to the start of its model run.",
             done.waits,
             powers=MICROSECONDS,
             unit=1e-6,
             total=done.queue_nanoseconds / 1000,
         )
-        errors = CounterMetricFamily("steeltown_route_errors", "Route files that could not be read.")
+        errors = CounterMetricFamily("steeltown_route_errors", "Total number of route files that could not be read.")
         errors.add_metric((), counters.route_errors)
         yield errors
-        yield self._gauge("route_weight", "Percent of requests handed to the canary.", counters.current.weight)
-        yield self._gauge("pending_requests", "Requests that wait for the model.", pending)
-        yield self._gauge("ready", "1 if this process answers ready.", int(self._ready()))
+        yield self._gauge("route_weight", "Percentage of requests routed to the canary.", counters.current.weight)
+        yield self._gauge("pending_requests", "Number of requests waiting for the model.", pending)
+        yield self._gauge("ready", "1 if the server is ready, else 0.", int(self._ready()))
 
     def _histogram(
         self,

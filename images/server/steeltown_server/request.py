@@ -110,18 +110,20 @@ class RequestDecoder:
         if json_length is None:
             json_length = len(body)
         elif json_length > len(body):
-            raise BadRequest(f"Inference-Header-Content-Length {json_length} is longer than the body of {len(body)}")
+            raise BadRequest(
+                f"invalid Inference-Header-Content-Length {json_length}: exceeds the body of {len(body)} bytes"
+            )
         else:
             view = memoryview(body)
             json_part, tail = view[:json_length], view[json_length:]
         if json_length > self._json_limit_bytes:
             raise TooLarge(
-                f"the JSON part is larger than the limit of {self._json_limit_bytes} bytes: send tensors as binary data"
+                f"the JSON part exceeds the limit of {self._json_limit_bytes} bytes: send tensors as binary data"
             )
         try:
             request = _decode_request(json_part)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise BadRequest(f"request is not valid: {_reason(error, json_length)}") from None
+            raise BadRequest(f"invalid request: {_reason(error, json_length)}") from None
         feed = self._feed(request.inputs, tail)
         outputs, binary = self._wanted(request)
         return self._call(feed, outputs, binary, request.id)
@@ -132,9 +134,9 @@ class RequestDecoder:
         for tensor in inputs:
             spec = self._inputs.get(tensor.name)
             if spec is None:
-                raise BadRequest(f"input {tensor.name!r} is unknown, the model's inputs are {_names(self._inputs)}")
+                raise BadRequest(f"unknown input {tensor.name!r}: the model's inputs are {_names(self._inputs)}")
             if tensor.name in feed:
-                raise BadRequest(f"input {tensor.name!r} is given twice")
+                raise BadRequest(f"duplicate input {tensor.name!r}")
             if tensor.datatype != spec.datatype.name:
                 raise BadRequest(
                     f"input {tensor.name!r}: expected datatype {spec.datatype.name}, got {tensor.datatype!r}"
@@ -155,7 +157,7 @@ class RequestDecoder:
             )
         if len(feed) != len(self._inputs):
             missing = [name for name in self._inputs if name not in feed]
-            raise BadRequest(f"input {_names(missing)} is missing, the model's inputs are {_names(self._inputs)}")
+            raise BadRequest(f"missing input {_names(missing)}: the model's inputs are {_names(self._inputs)}")
         return feed
 
     def _wanted(self, request: _Request) -> tuple[tuple[str, ...], tuple[bool, ...]]:
@@ -167,16 +169,16 @@ class RequestDecoder:
             for name in names:
                 if name not in self._signature.outputs:
                     raise BadRequest(
-                        f"output {name!r} is unknown, the model's outputs are {_names(self._signature.outputs)}"
+                        f"unknown output {name!r}: the model's outputs are {_names(self._signature.outputs)}"
                     )
             if len(set(names)) != len(names):
-                raise BadRequest(f"outputs are named twice: {_names(names)}")
+                raise BadRequest(f"duplicate outputs: {_names(names)}")
             binary = tuple(_flag(o.parameters, "binary_data", default, f"output {o.name!r}") for o in request.outputs)
         if self._has_fp16_output:
             for name, raw in zip(names, binary, strict=True):
                 if not raw and self._signature.outputs[name].datatype.element is None:
                     raise BadRequest(
-                        f"output {name!r} is FP16, which has no JSON form: ask for it with binary_data true"
+                        f"output {name!r} is FP16, which has no JSON representation: set binary_data to true"
                     )
         return names, binary
 
@@ -194,7 +196,7 @@ class RequestDecoder:
     def _decode_raw(self, body: bytes) -> Call:
         """The whole body is the one input; every output comes back binary."""
         if len(self._inputs) != 1:
-            raise BadRequest(f"a raw request needs a model with one input, this one has {_names(self._inputs)}")
+            raise BadRequest(f"a raw request requires a model with one input, this model has {_names(self._inputs)}")
         spec = next(iter(self._inputs.values()))
         shape = _raw_shape(spec, len(body))
         if spec.datatype.is_bytes:
@@ -213,7 +215,8 @@ def _raw_shape(spec: TensorSpec, size: int) -> list[int]:
         return [1] * len(spec.dims)
     if spec.dims.count(VARIABLE) > 1:
         raise BadRequest(
-            f"input {spec.name!r} has several variable dimensions {list(spec.dims)}: a raw request cannot say its shape"
+            f"input {spec.name!r} has several variable dimensions {list(spec.dims)}: its shape is ambiguous in a raw "
+            "request"
         )
     unit = spec.datatype.itemsize * prod(d for d in spec.dims if d != VARIABLE)
     shape = [(size // unit if unit else 0) if d == VARIABLE else d for d in spec.dims]
@@ -241,7 +244,9 @@ def _from_json(spec: TensorSpec, shape: list[int], raw: msgspec.Raw) -> Array:
     if not text or text == NULL:
         raise BadRequest(f"input {spec.name!r} has neither data nor the parameter binary_data_size")
     if spec.datatype.element is None:
-        raise BadRequest(f"input {spec.name!r} is {spec.datatype.name}, which has no JSON form: send it as binary data")
+        raise BadRequest(
+            f"input {spec.name!r} is {spec.datatype.name}, which has no JSON representation: send it as binary data"
+        )
     nested = len(shape) > 1 and text[1:NESTED_PEEK_BYTES].lstrip().startswith(b"[")
     if len(text) > VECTORISED_BYTES:
         if (array := _vectorised(spec, shape, text, nested)) is not None:
@@ -325,7 +330,7 @@ def _to_array(spec: TensorSpec, values: list[Any], shape: list[int]) -> Array:
         # struct refuses 1e39 for a float32, where numpy makes it infinity; and it is quicker.
         packed = _packer(PACKED[datatype.name], len(values))(*values)
     except (struct.error, OverflowError):
-        raise BadRequest(f"input {spec.name!r}: a number in data does not fit {datatype.name}") from None
+        raise BadRequest(f"input {spec.name!r}: a number in data is out of range for {datatype.name}") from None
     return np.frombuffer(packed, datatype.dtype).reshape(shape)
 
 
@@ -349,9 +354,7 @@ def _from_tail(spec: TensorSpec, tensor: _Input, size: Any, tail: memoryview, of
     if tensor.data and bytes(tensor.data) != NULL:  # one client sends null with an empty tensor
         raise BadRequest(f"input {spec.name!r} has both data and binary_data_size")
     if size > len(tail) - offset:
-        raise BadRequest(
-            f"input {spec.name!r}: expected {size} bytes of binary data, {len(tail) - offset} are left in the body"
-        )
+        raise BadRequest(f"input {spec.name!r}: expected {size} bytes of binary data, got {len(tail) - offset}")
     part = tail[offset : offset + size]
     if spec.datatype.is_bytes:
         return _object_array(_split_strings(spec, part, prod(tensor.shape)), tensor.shape)
@@ -378,12 +381,12 @@ def _split_strings(spec: TensorSpec, part: memoryview, count: int) -> list[str]:
     offset = 0
     while offset < len(part):
         if len(part) - offset < LENGTH.size:
-            raise BadRequest(f"input {spec.name!r}: BYTES element {len(values)} ends inside its length")
+            raise BadRequest(f"input {spec.name!r}: BYTES element {len(values)} has a truncated length")
         (length,) = LENGTH.unpack_from(part, offset)
         offset += LENGTH.size
         if length > len(part) - offset:
             raise BadRequest(
-                f"input {spec.name!r}: BYTES element {len(values)} says {length} bytes, {len(part) - offset} are left"
+                f"input {spec.name!r}: BYTES element {len(values)}: expected {length} bytes, got {len(part) - offset}"
             )
         values.append(_text(spec, part[offset : offset + length]))
         offset += length

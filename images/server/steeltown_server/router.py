@@ -171,7 +171,10 @@ class Router:
         if route == self.route and failure.kind not in self._faults_logged:
             self._faults_logged.add(failure.kind)
             log.warning(
-                "canary failed, the live model answers", window=route.window, kind=failure.kind, error=failure.message
+                "canary failed, answering with the live model",
+                window=route.window,
+                kind=failure.kind,
+                error=failure.message,
             )
 
     def close(self) -> None:
@@ -250,4 +253,4 @@ class RouteWatch:
         if cause != self._rejected:
             self._rejected = cause
             self._counters.route_errors += 1
-            log.error("route is not valid, the last good one stays in force", path=str(self._path), error=message)
+            log.error("invalid route, keeping the last valid one", path=str(self._path), error=message)

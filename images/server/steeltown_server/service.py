@@ -75,7 +75,7 @@ class InferJob:
         for name, binary in zip(call.outputs, call.binary, strict=True) if bad else ():
             if name in bad and not binary:
                 self.fail(
-                    f"output {name!r} holds NaN or infinity, which JSON cannot carry: ask for it with binary_data true"
+                    f"output {name!r} contains NaN or infinity, which JSON cannot represent: set binary_data to true"
                 )
                 return
         body, json_length = self.service.encoder.encode(call, outputs)
@@ -106,7 +106,7 @@ class InferJob:
         """Refused for those that are accepted: they keep their latency."""
         self._count_error()
         message = (
-            f"the server is busy: {engine.pending} requests wait for the model, about {engine.wait_seconds:.1f} s; "
+            f"the server is busy: {engine.pending} requests are queued, about {engine.wait_seconds:.1f} s; "
             f"the limit is {engine.max_queue_seconds:g} s; try again"
         )
         self._answer(error_answer(503, message, self.service.digest_header + b"retry-after: 1\r\n"))
@@ -179,7 +179,7 @@ class Service:
             endpoint = self._endpoints.get(request.target) or self._resolve(request.target)
             endpoint(exchange, request)
         except Exception as error:
-            log.error("a request could not be handled", path=request.target.decode("latin-1"), error=repr(error))
+            log.error("cannot handle a request", path=request.target.decode("latin-1"), error=repr(error))
             exchange.answer(error_answer(500, "internal error"))
 
     # -- paths
@@ -224,10 +224,10 @@ class Service:
         parts = path.split("/")
         if parts[1:3] == ["v2", "models"] and len(parts) > 3:
             if parts[3] != self._name:
-                return f"model {parts[3]!r} is not here, this server has {self._name!r}"
+                return f"model {parts[3]!r} not found: this server serves {self._name!r}"
             if len(parts) > 5 and parts[4] == "versions" and parts[5] != self._version:
-                return f"model {self._name!r} has no version {parts[5]!r} here, this server has {self._version!r}"
-        return f"no such path: {path}"
+                return f"version {parts[5]!r} of model {self._name!r} not found: this server serves {self._version!r}"
+        return f"path not found: {path}"
 
     # -- what was counted, here and by siblings
 
@@ -257,7 +257,7 @@ class Service:
                 done = self.engine.done.with_told([o["done"] for o in others])
                 exchange.answer(answer(counters, done, self.engine.pending + sum(o["pending"] for o in others)))
             except Exception as error:
-                log.error("the counts of all workers could not be told", error=repr(error))
+                log.error("cannot collect the counts of all workers", error=repr(error))
                 exchange.answer(error_answer(500, "internal error"))
 
         return endpoint
@@ -289,7 +289,7 @@ class Service:
             exchange.answer(_refusal(error))
             return
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            exchange.answer(error_answer(400, f"request is not valid: {error}"))
+            exchange.answer(error_answer(400, f"invalid request: {error}"))
             return
         state = "READY" if self.ready else "UNAVAILABLE"
         reason = "" if self.ready else "the server is draining"
@@ -368,7 +368,7 @@ _decode_index_request = msgspec.json.Decoder(_IndexRequest).decode
 
 
 def _immutable(exchange: Answering, request: Request) -> None:
-    message = "this server serves one version for as long as it lives: change the MLModel to serve another"
+    message = "loading and unloading are not supported: change the MLModel to serve another version"
     exchange.answer(error_answer(501, message))
 
 
@@ -404,7 +404,7 @@ def _post(handle: Endpoint) -> Endpoint:
 
 
 def _wrong_method(request: Request, allowed: bytes) -> Answer:
-    message = f"{_show(request.target)} expects {allowed.decode()}, got {_show(request.method)}"
+    message = f"{_show(request.target)}: expected method {allowed.decode()}, got {_show(request.method)}"
     return error_answer(405, message, b"allow: %b\r\n" % allowed)
 
 
@@ -417,7 +417,7 @@ def _json_length(headers: Mapping[bytes, bytes]) -> int | None:
     if text is None:
         return None
     if not text.isdigit():
-        raise BadRequest(f"Inference-Header-Content-Length must be a number of bytes, got {_show(text)}")
+        raise BadRequest(f"invalid Inference-Header-Content-Length {_show(text)}: must be a number of bytes")
     return int(text)
 
 

@@ -121,7 +121,7 @@ class Settings:
         read = _Reader(environment)
         digest = read.required(Env.MODEL_DIGEST)
         if not DIGEST.fullmatch(digest):
-            raise UsageError(f"{Env.MODEL_DIGEST.value} must read sha256:<64 hex digits>, got {digest!r}")
+            raise UsageError(f"invalid {Env.MODEL_DIGEST.value} {digest!r}: must be sha256:<64 hex digits>")
         route_file = environment.get(Env.ROUTE_FILE, "")
         return cls(
             model_name=read.required(Env.MODEL_NAME),
@@ -181,7 +181,7 @@ class _Reader:
         try:
             value = kind(text)
         except ValueError:
-            raise UsageError(f"{name!s} must be a number, got {text!r}") from None
+            raise UsageError(f"invalid {name!s} {text!r}: must be a number") from None
         if not least <= value < math.inf:
-            raise UsageError(f"{name!s} must be at least {least}, got {text!r}")
+            raise UsageError(f"invalid {name!s} {text!r}: must be at least {least}")
         return value

@@ -66,7 +66,7 @@ class TensorSpec:
             raise self._shape_error(shape, f"{len(self.dims)} dimensions")
         for want, got in zip(self.dims, shape, strict=True):
             if got != want if want != VARIABLE else not 0 <= got <= LARGEST_DIM:
-                raise self._shape_error(shape, "-1 stands for any size")
+                raise self._shape_error(shape, "-1 means any size")
 
     def _shape_error(self, shape: Sequence[int], hint: str) -> BadRequest:
         return BadRequest(f"input {self.name!r}: expected shape {list(self.dims)} ({hint}), got {list(shape)}")
@@ -108,4 +108,4 @@ class Signature:
             sizes = [feed[name].shape[axis] for name, axis in places]
             if len(set(sizes)) > 1:
                 got = ", ".join(f"{name!r} axis {axis} is {n}" for (name, axis), n in zip(places, sizes, strict=True))
-                raise BadRequest(f"dimension {symbol!r} must have one size in all inputs, got {got}")
+                raise BadRequest(f"dimension {symbol!r} must have the same size in all inputs, got {got}")

@@ -73,9 +73,9 @@ def _read(path: Path) -> Golden:
     except OSError as error:
         raise _differ(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise _differ(f"{path} is not a golden file: {error!r}") from None
+        raise _differ(f"invalid golden file {path}: {error!r}") from None
     if not golden.inputs or not golden.outputs:
-        raise _differ(f"{path} has no rows: without them nothing shows that the model answers as in training")
+        raise _differ(f"{path} has no rows: cannot verify that the model answers as in training")
     return golden
 
 
@@ -88,7 +88,7 @@ def _feed(model: Model, golden: Golden) -> dict[str, Array]:
         feed[spec.name] = _array(spec, tensor)
     missing = model.signature.inputs.keys() - feed.keys()
     if missing:
-        raise _differ(f"the golden rows lack input {sorted(missing)[0]!r}")
+        raise _differ(f"the golden rows are missing input {sorted(missing)[0]!r}")
     return feed
 
 

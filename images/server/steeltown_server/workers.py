@@ -68,7 +68,7 @@ def supervise(workers: int, settings: Settings, environment: Mapping[str, str], 
             code = os.waitstatus_to_exitcode(status)
             if first is None:
                 first = code
-                log.info("worker ended, and with it all", exitCode=code)
+                log.info("worker terminated, stopping all workers", exitCode=code)
                 pass_on(signal.SIGTERM, None)
     assert first is not None
     return first if first >= 0 else 128 - first
@@ -125,7 +125,7 @@ class Siblings:
                 finally:
                     writer.close()
         except (OSError, TimeoutError, ValueError) as error:
-            log.warning("a worker does not tell what it has counted", error=repr(error))
+            log.warning("skipping a worker without readable counts", error=repr(error))
             return None
 
 

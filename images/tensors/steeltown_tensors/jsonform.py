@@ -21,7 +21,7 @@ def from_json(raw: Mapping[str, Any], datatype: Datatype) -> Array:
     """The tensor in this datatype. ValueError says what does not fit."""
     data = raw.get("data")
     if not isinstance(data, list):
-        raise ValueError("it has no list of data")
+        raise ValueError("data must be a list")
     try:
         if datatype.is_float:
             data = [float("nan") if v is None else float(v) for v in data]
@@ -31,4 +31,4 @@ def from_json(raw: Mapping[str, Any], datatype: Datatype) -> Array:
         values[:] = data
         return values.reshape([int(d) for d in raw["shape"]])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"it is not {datatype.name} of its shape: {error!r}") from None
+        raise ValueError(f"data does not match {datatype.name} and shape: {error!r}") from None

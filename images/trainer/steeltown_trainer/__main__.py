@@ -98,7 +98,7 @@ def _say(env: Mapping[str, str], text: str) -> None:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(text[:MAX_FAILURE], encoding="utf-8")
         except OSError as error:
-            log.error("%s was not written: %s", place, error)
+            log.error("failed to write %s: %s", place, error)
 
 
 def _path(env: Mapping[str, str], name: str, default: str) -> Path:

@@ -58,12 +58,14 @@ def load(folder: Path, parameters: Parameters, seed: int) -> Dataset:
         names = _wanted(lazy.collect_schema().names(), parameters)
         frame = lazy.select([*names, parameters.target]).collect()
     except PolarsError as error:
-        raise bad_data(f"the training data cannot be read: {' '.join(str(error).split())[:300]}") from error
+        raise bad_data(f"cannot read the training data: {' '.join(str(error).split())[:300]}") from error
     features = tuple(_feature(name, frame.schema[name]) for name in names)
     rows_read = len(frame)
     frame = _sampled(_with_target(frame, parameters), parameters.max_rows, seed)
     if len(frame) < MIN_ROWS:
-        raise bad_data(f"{len(frame)} rows have a target, at least {MIN_ROWS} are required to train and to compare")
+        raise bad_data(
+            f"{len(frame)} rows have a target, at least {MIN_ROWS} are required for training and cross-validation"
+        )
     return Dataset(
         features=features,
         columns=tuple(_column(frame[f.name], f) for f in features),
@@ -79,18 +81,18 @@ def _scan(folder: Path, parameters: Parameters) -> pl.LazyFrame:
     if csv.is_file():
         text = [c for c, kind in parameters.declared.items() if kind == ColumnType.STRING]
         return pl.scan_csv(csv, infer_schema_length=None, schema_overrides=dict.fromkeys(text, pl.String))
-    raise usage(f"{folder} holds neither {csv.name} nor {parquet.name}")
+    raise usage(f"{folder} contains neither {csv.name} nor {parquet.name}")
 
 
 def _wanted(there: list[str], parameters: Parameters) -> tuple[str, ...]:
     """The features, once it is sure that they and the target are columns."""
     if parameters.target not in there:
-        raise usage(f"task.target {parameters.target!r} is not a column; there are {_list(there)}")
+        raise usage(f"invalid task.target {parameters.target!r}: no such column; found {_list(there)}")
     names = parameters.features or tuple(c for c in there if c != parameters.target)
     if gone := [f for f in names if f not in there]:
-        raise usage(f"task.features names {gone[0]!r}, which is not a column; there are {_list(there)}")
+        raise usage(f"invalid task.features {gone[0]!r}: no such column; found {_list(there)}")
     if not names:
-        raise usage(f"the data has no column beside the target {parameters.target!r}: there is nothing to learn from")
+        raise usage(f"no feature columns: the data has no column other than the target {parameters.target!r}")
     return names
 
 
@@ -100,8 +102,8 @@ def _feature(name: str, kind: pl.DataType) -> Feature:
     if kind.is_numeric() or kind in (pl.Boolean, pl.Null):
         return Feature(name=name, is_text=False)
     raise usage(
-        f"column {name!r} has type {kind}: the built-in trainer reads numbers, text and booleans; "
-        "leave it out of task.features or write it as a number"
+        f"column {name!r} has unsupported type {kind}: the built-in trainer supports numbers, text and booleans; "
+        "remove it from task.features or convert it to a number"
     )
 
 
@@ -125,7 +127,7 @@ def _column(values: pl.Series, feature: Feature) -> Array:
         numbers = values.cast(pl.Float64).fill_null(float("nan")).to_numpy().astype(np.float32)
     if np.isinf(numbers).any():
         raise bad_data(
-            f"column {feature.name!r} has values that float32 cannot hold (infinite or above 3.4e38): "
+            f"column {feature.name!r} has values out of range for float32 (infinite or above 3.4e38): "
             "rescale them or leave them empty"
         )
     return numbers
@@ -135,14 +137,14 @@ def _target(values: pl.Series, parameters: Parameters) -> Array:
     kind = values.dtype
     if parameters.task is TaskType.REGRESSION:
         if not (kind.is_numeric() or kind == pl.Boolean):
-            raise bad_data(f"target {values.name!r} is {kind}: Regression needs numbers")
+            raise bad_data(f"target {values.name!r} is {kind}: Regression requires numbers")
         return values.cast(pl.Float64).to_numpy()
     if kind in (pl.String, pl.Categorical, pl.Enum):
         classes = np.array(values.cast(pl.String).to_list(), dtype=object)
     elif kind.is_integer() or kind == pl.Boolean or (kind.is_float() and (values == values.floor()).all()):
         classes = values.cast(pl.Int64).to_numpy()
     else:
-        raise bad_data(f"target {values.name!r} is {kind}: Classification needs text, whole numbers or booleans")
+        raise bad_data(f"target {values.name!r} is {kind}: Classification requires text, integers or booleans")
     distinct = len(set(classes.tolist()))
     if distinct < 2:
         raise bad_data(f"target {values.name!r} has {distinct} class, at least 2 are required")

@@ -50,17 +50,17 @@ def read(path: Path) -> Parameters:
     try:
         raw = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise usage(f"{path} cannot be read as JSON: {error}") from error
+        raise usage(f"cannot read {path} as JSON: {error}") from error
     if not isinstance(raw, dict):
-        raise usage(f"{path} holds a {type(raw).__name__}, must be an object")
+        raise usage(f"invalid {path}: expected an object, got {type(raw).__name__}")
     if unknown := sorted(set(raw) - set(KNOWN)):
-        raise usage(f"params.{unknown[0]} is not known: remove it; the built-in trainer knows estimator and maxRows")
+        raise usage(f"unknown params.{unknown[0]}: remove it; the built-in trainer supports estimator and maxRows")
     task = raw.get("task")
     if not isinstance(task, dict):
-        raise usage("task is missing: write spec.task.type and spec.task.target")
+        raise usage("task is required: set spec.task.type and spec.task.target")
     target = task.get("target")
     if not isinstance(target, str) or not target:
-        raise usage(f"task.target is {target!r}: must name the column to predict")
+        raise usage(f"invalid task.target {target!r}: must be the name of the column to predict")
     return Parameters(
         task=TaskType(_one_of("task.type", task.get("type"), TaskType)),
         target=target,
@@ -73,7 +73,7 @@ def read(path: Path) -> Parameters:
 
 def seed_of(text: str) -> int:
     if not text.isdecimal() or int(text) > 2**31 - 1:
-        raise usage(f"STEELTOWN_SEED is {text!r}: must be a whole number 0..2147483647")
+        raise usage(f"invalid STEELTOWN_SEED {text!r}: must be an integer from 0 to 2147483647")
     return int(text)
 
 
@@ -87,22 +87,22 @@ def bad_data(message: str) -> TrainingFailed:
 
 def _features(raw: Any, target: str) -> tuple[str, ...]:
     if not isinstance(raw, list) or not all(isinstance(f, str) and f for f in raw):
-        raise usage(f"task.features is {raw!r}: must be a list of column names")
+        raise usage(f"invalid task.features {raw!r}: must be a list of column names")
     if target in raw:
-        raise usage(f"task.features contains the target {target!r}: a model that is given the answer learns nothing")
+        raise usage(f"invalid task.features: must not contain the target {target!r}")
     if len(set(raw)) < len(raw):
-        raise usage("task.features names a column twice")
+        raise usage("invalid task.features: duplicate column")
     return tuple(raw)
 
 
 def _one_of(name: str, value: Any, choices: type[StrEnum]) -> str:
     if value not in list(choices):
-        raise usage(f"{name} is {value!r}: must be one of {', '.join(choices)}")
+        raise usage(f"invalid {name} {value!r}: must be one of {', '.join(choices)}")
     return str(value)
 
 
 def _positive(name: str, value: Any) -> int:
     text = str(value)
     if isinstance(value, bool) or not text.isdecimal() or int(text) == 0:
-        raise usage(f"{name} is {value!r}: must be a whole number above 0")
+        raise usage(f"invalid {name} {value!r}: must be an integer greater than 0")
     return int(text)

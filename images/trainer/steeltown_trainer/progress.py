@@ -30,7 +30,7 @@ class Progress:
         try:
             write_atomically(self._path, body.encode())
         except OSError as error:
-            print(f"status was not written: {error}", flush=True)
+            print(f"failed to write the status: {error}", flush=True)
 
 
 def write_atomically(path: Path, body: bytes) -> None:

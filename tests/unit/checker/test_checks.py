@@ -36,7 +36,7 @@ Case = tuple[str, dict[str, Any], Facts, str, str]
 CASES: dict[str, Case] = {
     "columns: all there": ("columns", column("carrier"), facts(task=LATE), "", "all 3 columns"),
     "columns: nothing asked": ("columns", {}, facts(), "", "all 0 columns"),
-    "columns: one is gone": ("columns", column("gate"), facts(), "SchemaMissingColumn", "lacks column 'gate'"),
+    "columns: one is gone": ("columns", column("gate"), facts(), "SchemaMissingColumn", "is missing column 'gate'"),
     "columns: of the task": (
         "columns",
         {},
@@ -51,9 +51,9 @@ CASES: dict[str, Case] = {
         "SchemaMissingColumn",
         "and 2 more",
     ),
-    "types: hold": ("types", column("delay", type="Number"), facts(missing={"delay": 1}), "", "1 declared types hold"),
+    "types: hold": ("types", column("delay", type="Number"), facts(missing={"delay": 1}), "", "1 declared types match"),
     "types: of a column that is gone": ("types", column("gate", type="Number"), facts(), "", "0 declared"),
-    "types: whole floats": ("types", column("delay", type="Integer"), facts(fractional={"delay": 0}), "", "hold"),
+    "types: whole floats": ("types", column("delay", type="Integer"), facts(fractional={"delay": 0}), "", "match"),
     "types: fractions": (
         "types",
         column("delay", type="Integer"),
@@ -66,11 +66,11 @@ CASES: dict[str, Case] = {
         column("carrier", type="Number"),
         facts(text={"carrier": "NA"}),
         "ColumnTypeMismatch",
-        "it has the value 'NA'",
+        "(found value 'NA')",
     ),
-    "types: text is text": ("types", column("carrier", type="String"), facts(), "", "hold"),
+    "types: text is text": ("types", column("carrier", type="String"), facts(), "", "match"),
     "types: no boolean": ("types", column("delay", type="Boolean"), facts(), "ColumnTypeMismatch", "must be Boolean"),
-    "types: nothing there": ("types", column("carrier", type="Number"), facts(missing={"carrier": 10}), "", "hold"),
+    "types: nothing there": ("types", column("carrier", type="Number"), facts(missing={"carrier": 10}), "", "match"),
     "nulls: at the limit": ("nulls", column("delay", maxNullFraction=0.1), facts(missing={"delay": 1}), "", "10.0%"),
     "nulls: above": (
         "nulls",
@@ -115,18 +115,30 @@ CASES: dict[str, Case] = {
         {},
         facts(task=Task(type=TaskType.REGRESSION, target="carrier"), distinct={"carrier": 3}),
         "TargetUnusable",
-        "needs numbers",
+        "Regression requires numbers",
     ),
     "target: no task": ("target", {}, facts(), "", "no target"),
-    "separate: another file": ("separate", {"trainingDigest": OTHER}, facts(what=EVALUATION), "", "another file"),
+    "separate: another file": (
+        "separate",
+        {"trainingDigest": OTHER},
+        facts(what=EVALUATION),
+        "",
+        "differs from the training data",
+    ),
     "separate: the same": (
         "separate",
         {"trainingDigest": SAME},
         facts(what=EVALUATION),
         "EvaluationIsTrainingData",
-        "says nothing",
+        "is identical to the training data",
     ),
-    "separate: no training data": ("separate", {}, facts(what=EVALUATION, digest=""), "", "another file"),
+    "separate: no training data": (
+        "separate",
+        {},
+        facts(what=EVALUATION, digest=""),
+        "",
+        "differs from the training data",
+    ),
 }
 
 

@@ -108,7 +108,7 @@ def test_what_version_0_1_has_stored_stays(new: Publication) -> None:
     manifest_key = f"{files.model_prefix(new.digest)}/{files.MANIFEST_OBJECT}"
     artifacts.put(manifest_key, (artifacts.read(manifest_key) or b"").replace(b'"referenced": true,', b""))
     fate = collect(artifacts, item(new, OLD), token="t")
-    assert (fate.removed, fate.message) == (False, "kept: version 0.1 stored them, and its runs left no references")
+    assert (fate.removed, fate.message) == (False, "kept: stored by version 0.1, whose runs left no references")
     assert artifacts.names(files.model_prefix(new.digest)) == OBJECTS
 
 
@@ -132,13 +132,13 @@ def test_run_without_a_name_keeps_its_model_for_good(new: Publication) -> None:
 def test_manifest_that_cannot_be_read_keeps_the_objects(new: Publication) -> None:
     artifacts = published(new, OLD)
     artifacts.put(f"{files.model_prefix(new.digest)}/manifest.json", b"{")
-    assert collect(artifacts, item(new, OLD), token="t").message == "kept: their manifest cannot be read"
+    assert collect(artifacts, item(new, OLD), token="t").message == "kept: cannot read their manifest"
 
 
 def test_slow_store_ends_the_attempt_and_leaves_its_mark(new: Publication) -> None:
     artifacts = published(new, OLD)
     times = iter([0.0, 1.0, references.COLLECT_SECONDS + 1])
-    with pytest.raises(StepFailed, match="tried again later"):
+    with pytest.raises(StepFailed, match="retrying later"):
         collect(artifacts, item(new, OLD), token="t", clock=lambda: next(times))
     assert artifacts.names(files.model_prefix(new.digest)) == OBJECTS - {"manifest.json"}
     assert collect(artifacts, item(new, OLD), token="u").removed
@@ -193,7 +193,7 @@ def test_step_reports_what_became_of_each_run(workspace: Any, models: Any) -> No
     items = tuple(CollectItem(digest=made.digest, reference=r) for r in (NEW, OLD))
     code, report = workspace.step("collect", CollectPlan(store=workspace.store, items=items))
     assert (code, report.reason) == (0, "Collected")
-    assert report.message == "the objects of 1 of 2 runs were removed from the store"
+    assert report.message == "removed the artifacts of 1 of 2 runs from the store"
     assert [(c.name, c.message.split(":")[0]) for c in report.checks] == [(NEW, "kept"), (OLD, "removed")]
     assert workspace.step("fetch", FetchPlan(store=workspace.store, digest=made.digest))[1].reason == "ManifestMissing"
 

@@ -71,7 +71,7 @@ def test_auc_needs_both_classes(models: Any, measured: Any, workspace: Any) -> N
     got = measured(models.scores("x", labels=("0", "1")), [1, 1, 1, 1, 1])
     assert sorted(got) == ["accuracy", "logloss"]
     messages = [c.message for c in workspace.report().checks if c.name == "Metrics"]
-    assert messages == ["auc not measured: it needs two classes"]
+    assert messages == ["auc not measured: two classes are required"]
 
 
 def test_rows_without_a_target_are_left_out(models: Any, workspace: Any) -> None:

@@ -118,11 +118,11 @@ def test_nan_of_the_model_names_output_and_row(workspace: Any, models: Any, fina
     ("text", "words"),
     [
         (fidelity([1, 2], [3, 4], [4, 6.1]), ["variable[1] is 6, expected 6.1"]),
-        (fidelity([1, 2], [3, 4], [4, 6], name="other"), ["no output 'other'"]),
-        (fidelity([1, 2], [3, 4], [4, 6, 8]), ["has 2 values, 3 are expected"]),
-        ("[]", ["cannot be compared"]),
-        ('{"inputs": [], "outputs": []}', ["no input 'a'"]),
-        ("no json", ["cannot be compared"]),
+        (fidelity([1, 2], [3, 4], [4, 6], name="other"), ["unknown output 'other'"]),
+        (fidelity([1, 2], [3, 4], [4, 6, 8]), ["has 2 values, expected 3"]),
+        ("[]", ["cannot compare fidelity.json with the model"]),
+        ('{"inputs": [], "outputs": []}', ["missing input 'a'"]),
+        ("no json", ["cannot compare fidelity.json with the model"]),
     ],
 )
 def test_export_that_differs_from_the_trainer_is_unfaithful(

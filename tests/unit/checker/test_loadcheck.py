@@ -112,13 +112,16 @@ def test_sides_take_turns_and_get_the_same_rate(serve: Any, loadcheck: Any, dige
 BAD: dict[str, tuple[Answer, str]] = {
     "server error": (lambda p, b: (500, {}, b"boom"), "HTTP 500: boom"),
     "client error": (lambda p, b: (400, {}, b"no"), "HTTP 400: no"),
-    "another model": (lambda p, b: (200, {"Steeltown-Digest": "sha256:other"}, GOOD), "answered by sha256:other"),
-    "no digest": (lambda p, b: (200, {}, GOOD), "answered by no digest"),
+    "another model": (
+        lambda p, b: (200, {"Steeltown-Digest": "sha256:other"}, GOOD),
+        "response from model sha256:other",
+    ),
+    "no digest": (lambda p, b: (200, {}, GOOD), "response from model without digest"),
 }
 BAD_BODIES: dict[str, tuple[bytes, str]] = {
-    "NaN": (b'{"outputs":[{"data":[NaN]}]}', "an output is nan"),
-    "null": (b'{"outputs":[{"data":[1,null]}]}', "an output is None"),
-    "overflow": (b'{"outputs":[{"data":[1e999]}]}', "an output is inf"),
+    "NaN": (b'{"outputs":[{"data":[NaN]}]}', "an output contains nan"),
+    "null": (b'{"outputs":[{"data":[1,null]}]}', "an output contains None"),
+    "overflow": (b'{"outputs":[{"data":[1e999]}]}', "an output contains inf"),
     "no JSON": (b"<html>", "no outputs in <html>"),
     "no outputs": (b"{}", "no outputs"),
     "empty outputs": (b'{"outputs":[]}', "outputs are empty"),
@@ -173,7 +176,7 @@ def test_no_answer_in_time_is_an_error(serve: Any, loadcheck: Any, digest: str) 
 
     _, report = loadcheck(serve(server(digest, late)), timeout_seconds=0.2, blocks=1, warm_up_seconds=0.0)
     assert (report.candidate.sent, report.candidate.errors) == (20, 20)
-    assert report.candidate.first_error == "no answer within 0.2 s"
+    assert report.candidate.first_error == "no response within 0.2 s"
 
 
 def test_requests_above_the_pool_are_errors_not_delays(
@@ -187,7 +190,7 @@ def test_requests_above_the_pool_are_errors_not_delays(
 
     _, report = loadcheck(serve(server(digest, late)), blocks=1, warm_up_seconds=0.0, rate_per_second=1000.0)
     assert (report.candidate.sent, report.candidate.errors, report.candidate.latency.total) == (200, 197, 3)
-    assert report.candidate.first_error == "no connection free"
+    assert report.candidate.first_error == "no free connection"
 
 
 def test_connection_that_the_server_closes_after_its_answer_is_replaced(
@@ -247,14 +250,14 @@ def test_missing_golden_rows_are_a_problem(loadcheck: Any, workspace: Any) -> No
 
 @pytest.mark.parametrize("url", ["ftp://x", "127.0.0.1:80", "http://"])
 def test_unusable_url_is_a_problem(url: str, loadcheck: Any) -> None:
-    assert "must read http://host:port" in loadcheck(url)[1].problem
+    assert "must be http://host:port" in loadcheck(url)[1].problem
 
 
 @pytest.mark.parametrize("field", ["rate_per_second", "block_seconds", "latency_milliseconds", "blocks"])
 def test_number_that_makes_no_sense_is_a_usage_error(field: str, loadcheck: Any) -> None:
     code, report = loadcheck("http://127.0.0.1:9", **{field: 0})
     assert code == 64
-    assert report.problem.startswith(f"InvalidPlan: {field} is 0")
+    assert report.problem.startswith(f"InvalidPlan: invalid {field} 0")
 
 
 def tally(**more: Any) -> generator.Tally:

@@ -101,7 +101,7 @@ def test_signature_mismatch_names_what_is_missing(workspace: Any, models: Any) -
     assert "no column for input 'b'" in mismatch(two, ("a", "b"), ("a",))
     wide = loaded(workspace, models.matrix([1.0, 2.0]))
     assert "2 columns, the task has 3 features" in mismatch(wide, ("a", "b", "c"), ("a", "b", "c"))
-    assert "lacks feature 'b'" in mismatch(wide, ("a", "b"), ("a", "c"))
+    assert "is missing feature 'b'" in mismatch(wide, ("a", "b"), ("a", "c"))
 
 
 def test_columns_beside_the_features_do_not_disturb(workspace: Any, models: Any) -> None:
@@ -111,7 +111,7 @@ def test_columns_beside_the_features_do_not_disturb(workspace: Any, models: Any)
 
 def test_fixed_batch_is_refused(workspace: Any, models: Any) -> None:
     model = loaded(workspace, models.matrix([1.0, 2.0], batch=1))
-    assert "fixed batch of 1" in mismatch(model, ("a", "b"), None)
+    assert "fixed batch size of 1" in mismatch(model, ("a", "b"), None)
 
 
 def test_text_for_a_number_is_a_mismatch(workspace: Any, models: Any) -> None:

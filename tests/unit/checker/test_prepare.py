@@ -152,7 +152,7 @@ def test_fault_of_the_evaluation_rows_keeps_the_checks_of_the_training_rows(work
     plan = PreparePlan(run="r1", data=workspace.source(data), evaluation=workspace.source(evaluation), task=LATE)
     code, report = workspace.step("prepare", plan)
     assert (code, report.reason, report.rows) == (65, "SchemaMissingColumn", 4)
-    assert "evaluation data lacks column 'carrier'" in report.message
+    assert "evaluation data is missing column 'carrier'" in report.message
     assert len(report.checks) == 11
 
 
@@ -174,7 +174,7 @@ def test_evaluation_on_the_training_data_is_refused_wherever_it_is_stored(worksp
         plan = PreparePlan(run="r1", data=workspace.source(data), evaluation=workspace.source(evaluation), task=LATE)
         code, report = workspace.step("prepare", plan)
         assert (code, report.reason, report.rows) == (65, "EvaluationIsTrainingData", 4)
-        assert "set evaluation.data to rows that are kept out of training" in report.message
+        assert "set evaluation.data to rows that are not used for training" in report.message
         assert [c.name for c in report.checks if c.verdict is Verdict.FAIL] == ["EvaluationSeparate"]
 
 
@@ -252,7 +252,7 @@ def test_table_on_which_an_observed_check_cannot_be_measured_is_fit(
     code, report = workspace.step("prepare", demanding(workspace, demand, mode=Mode.OBSERVE))
     assert (code, report.reason, report.rows) == (0, "ObservedOnly", 4)
     assert [c.name for c in report.checks if c.verdict is Verdict.INSUFFICIENT_DATA] == ["Sum"]
-    assert "not measured: training data cannot be read" in report.message
+    assert "not measured: cannot read training data" in report.message
     code, report = workspace.step("prepare", demanding(workspace, demand))
     assert (code, report.reason) == (65, "DataUnreadable")
 
@@ -291,8 +291,8 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     "gzip": (gzip.compress(b"a,b\n1,2\n"), "gzip"),
     "ragged": (b"a,b\n1,2\n1,2,3\n", "more fields"),
     "no UTF-8": (b"a,b\n\xff\xfe,1\n", "utf-8"),
-    "name twice": (b"a,b,a\n1,2,3\n", "'a' appears more than once"),
-    "broken parquet": (b"PAR1 and then nothing", "training data cannot be read"),
+    "name twice": (b"a,b,a\n1,2,3\n", "duplicate column 'a'"),
+    "broken parquet": (b"PAR1 and then nothing", "cannot read training data"),
 }
 
 
@@ -335,7 +335,7 @@ def test_operator_that_is_no_neighbour_is_refused_by_name(workspace: Any) -> Non
 def test_limit_that_is_no_number_is_named(workspace: Any) -> None:
     code, report = workspace.step("prepare", PreparePlan(run="r1"), STEELTOWN_MAX_ARTIFACT_BYTES="4GB")
     assert (code, report.reason) == (64, "InvalidPlan")
-    assert "STEELTOWN_MAX_ARTIFACT_BYTES is '4GB'" in report.message
+    assert "STEELTOWN_MAX_ARTIFACT_BYTES '4GB': must be an integer" in report.message
 
 
 def test_defect_still_leaves_a_report(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:

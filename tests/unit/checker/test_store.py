@@ -154,7 +154,7 @@ def test_what_is_not_there_is_none(tmp_path: Path) -> None:
 
 
 def test_http_is_no_store_to_write_to() -> None:
-    with pytest.raises(StepFailed, match=r"InvalidURI.*cannot be written to"):
+    with pytest.raises(StepFailed, match=r"InvalidURI.*not writable"):
         store.ArtifactStore("https://example.org/store")
 
 

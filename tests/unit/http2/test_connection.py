@@ -187,7 +187,7 @@ def test_answer_in_parts_is_held_until_it_is_sent() -> None:
 def test_body_above_its_limit_is_to_be_refused() -> None:
     client = Client()
     events = client.send(opened(1) + frame(Kind.DATA, 0, 1, b"x" * 1001))
-    assert events[1:] == [Refused(events[0].stream, 413, "the message is larger than the limit of 1000 bytes")]
+    assert events[1:] == [Refused(events[0].stream, 413, "the message exceeds the limit of 1000 bytes")]
 
 
 def test_connections_share_what_may_be_held() -> None:
@@ -196,7 +196,7 @@ def test_connections_share_what_may_be_held() -> None:
     first.send(opened(1) + frame(Kind.DATA, 0, 1, b"x" * 1000))
     (_, refused) = second.send(opened(1) + frame(Kind.DATA, 0, 1, b"x" * 600))
     assert isinstance(refused, Refused)
-    assert (refused.status, "requests of more than 1500 bytes are under way" in refused.message) == (503, True)
+    assert (refused.status, "limit of 1500 bytes of requests in flight reached" in refused.message) == (503, True)
     first.http2.lost()
     second.http2.lost()
     assert (load.held_bytes, load.streams) == (0, 0)
@@ -226,7 +226,7 @@ def test_resets_without_end_are_a_reason_to_part(kind: str) -> None:
     assert sum(kind == Kind.RST_STREAM for kind, *_ in said) <= RESETS
     kind_, _, _, payload = said[-1]
     assert (kind_, payload[4:8]) == (Kind.GOAWAY, number(Error.ENHANCE_YOUR_CALM))
-    assert payload[8:] == b"too many streams were reset"
+    assert payload[8:] == b"too many reset streams"
     assert client.http2.ended
 
 

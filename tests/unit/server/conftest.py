@@ -292,7 +292,7 @@ def launch() -> Iterator[Callable[..., Server]]:
         server.process.kill()
         server.process.wait()
         reader.join(5)
-        assert not server.logged("could not be"), "the server met a fault of its own"
+        assert not server.logged("cannot "), "the server met a fault of its own"
 
 
 @pytest.fixture(scope="module")

@@ -180,11 +180,11 @@ def test_every_call_beside_inference_says_what_rest_says(server: Any, client: Cl
 @pytest.mark.parametrize(
     ("name", "version", "text"),
     [
-        ("other", "", "model 'other' is not here, this server has 'm'"),
-        ("", "", "model '' is not here, this server has 'm'"),
-        ("a/b?c %", "", "model 'a%2Fb?c %' is not here, this server has 'm'"),
-        ("m/versions/m-v1", "", "model 'm%2Fversions%2Fm-v1' is not here, this server has 'm'"),
-        ("m", "m-v9", "model 'm' has no version 'm-v9' here, this server has 'm-v1'"),
+        ("other", "", "model 'other' not found: this server serves 'm'"),
+        ("", "", "model '' not found: this server serves 'm'"),
+        ("a/b?c %", "", "model 'a%2Fb?c %' not found: this server serves 'm'"),
+        ("m/versions/m-v1", "", "model 'm%2Fversions%2Fm-v1' not found: this server serves 'm'"),
+        ("m", "m-v9", "version 'm-v9' of model 'm' not found: this server serves 'm-v1'"),
     ],
 )
 def test_model_or_version_that_is_not_here_is_not_found(
@@ -314,7 +314,7 @@ def test_fp16_goes_raw_and_only_raw(serve: Any, make_folder: Any, models: Any) -
     np.testing.assert_array_equal(arrays(client.infer(raw("FP16", x=array)))["x_out"], array)
     assert client.failure(typed("fp32_contents", "FP16", [1, 2], [0.1, -2])) == (
         "INVALID_ARGUMENT",
-        "input 'x' is FP16, which has no typed contents: send raw_input_contents",
+        "input 'x' is FP16, which has no typed contents: use raw_input_contents",
     )
 
 
@@ -360,7 +360,7 @@ NARROW = [("INT8", -129), ("INT8", 128), ("INT16", 32768), ("UINT8", 256), ("UIN
     [
         (
             mixed(),
-            "input 'x' has contents beside raw_input_contents: send all inputs of a request raw or all of them typed",
+            "input 'x' has contents in addition to raw_input_contents: send either all inputs raw or all inputs typed",
         ),
         (with_raw(2), "raw_input_contents: expected one for each of the 1 inputs, got 2"),
         (
@@ -372,7 +372,7 @@ NARROW = [("INT8", -129), ("INT8", 128), ("INT16", 32768), ("UINT8", 256), ("UIN
         *(
             (
                 typed(FIELDS[name][0], name, [1], [value]),
-                f"input 'x': {value} does not fit {name}",
+                f"input 'x': {value} is out of range for {name}",
             )
             for name, value in NARROW
         ),
@@ -384,7 +384,7 @@ def test_what_only_grpc_can_get_wrong_is_an_invalid_argument(client: Client, req
 
 def test_number_that_does_not_fit_is_found_behind_many_that_do(client: Client) -> None:
     values = [0] * 20_000 + [300]
-    text = "input 'x': 300 does not fit UINT8"
+    text = "input 'x': 300 is out of range for UINT8"
     assert client.failure(typed("uint_contents", "UINT8", [1, 20_001], values)) == ("INVALID_ARGUMENT", text)
 
 
@@ -442,20 +442,20 @@ def test_message_above_the_limit_is_refused_and_the_next_one_served(client: Clie
     big = raw(x=np.zeros((100_000, 3), np.float32))
     code, text = client.failure(big, compression=algorithm)
     assert code == "RESOURCE_EXHAUSTED"
-    assert text == "the message is larger than the limit of 100000 bytes"
+    assert text == "the message exceeds the limit of 100000 bytes"
     assert arrays(client.infer(raw(x=ONE_ROW), compression=algorithm))["y"].tolist() == [[2, 4, 6]]
 
 
 def test_typed_values_that_grow_above_the_limit_are_refused(client: Client) -> None:
     """A small number takes one byte in a message and eight in memory."""
     code, text = client.failure(typed("uint64_contents", "UINT64", [50_000], [1] * 50_000))
-    assert (code, text) == ("RESOURCE_EXHAUSTED", "input 'x': the values are larger than the limit of 100000 bytes")
+    assert (code, text) == ("RESOURCE_EXHAUSTED", "input 'x': the values exceed the limit of 100000 bytes")
 
 
 def test_text_that_quotes_the_client_is_cut_to_what_clients_accept(client: Client) -> None:
     code, text = client.failure(raw("FP32", "", **{"\u00fc" * 20_000: ONE_ROW}))
     assert code == "INVALID_ARGUMENT"
-    assert text.startswith("input '\u00fc")
+    assert text.startswith("unknown input '\u00fc")
     assert text.endswith("...")
 
 
@@ -476,7 +476,7 @@ def slow(serve: Any, make_folder: Any, models: Any) -> Any:
 
 def test_deadline_of_the_client_or_else_the_servers_ends_the_waiting(slow: Any) -> None:
     client = Client(slow.grpc_port)
-    assert client.failure(raw(x=ONE_ROW), timeout=None) == ("DEADLINE_EXCEEDED", "no answer within 0.01 s")
+    assert client.failure(raw(x=ONE_ROW), timeout=None) == ("DEADLINE_EXCEEDED", "no response within 0.01 s")
     code, _ = client.failure(raw(x=ONE_ROW), timeout=0.01)
     assert code == "DEADLINE_EXCEEDED"
     assert client.infer(raw(x=ONE_ROW), timeout=30).outputs[0].name == "y", "a longer deadline than the server's"
@@ -501,7 +501,7 @@ def test_requests_that_hold_too_much_together_are_refused_for_now(serve: Any, ma
     code, text = client.failure(raw(x=np.zeros((25, 3), np.float32)))
     assert (code, text) == (
         "UNAVAILABLE",
-        "the server is busy: requests of more than 300 bytes are under way, the limit; try again",
+        "the server is busy: limit of 300 bytes of requests in flight reached; try again",
     )
     codes = set()
     with ThreadPoolExecutor(1) as pool:
@@ -759,14 +759,14 @@ def test_port_is_a_number_or_off(environment: Any, scaled: Any, text: str, port:
 
 
 def test_port_that_is_neither_is_named(environment: Any, scaled: Any) -> None:
-    with pytest.raises(UsageError, match="STEELTOWN_GRPC_PORT must be a number, got 'on'"):
+    with pytest.raises(UsageError, match="invalid STEELTOWN_GRPC_PORT 'on': must be a number"):
         Settings.from_environment(environment(scaled, grpc_port="on"))
 
 
 def test_port_that_is_taken_ends_the_start_with_a_sentence(launch: Any, serve: Any, scaled: Any, server: Any) -> None:
     second = launch(scaled, grpc_port=server.grpc_port)
     assert second.process.wait(timeout=30) == 64
-    (line,) = second.logged("gRPC cannot listen")
+    (line,) = second.logged("cannot listen on gRPC port")
     assert str(server.grpc_port) in line["msg"]
 
 

@@ -78,12 +78,12 @@ def impatient(serve: Any, make_folder: Any, models: Any) -> Any:
 @pytest.mark.parametrize(
     ("content", "status", "text"),
     [
-        (b"", 12, "a call here has one message, this one has none"),
-        (b"\0\0\0", 12, "a call here has one message, this one has none"),
-        (message() * 2, 12, "a call here has one message, this one has more"),
-        (message(b"abc")[:-1], 13, "the message should have 3 bytes and has 2"),
-        (message(b"\xff"), 13, "the message is not the protobuf that this method takes"),
-        (b"\1" + message()[1:], 13, "the message is marked as compressed, and grpc-encoding does not say how"),
+        (b"", 12, "expected exactly one message, got none"),
+        (b"\0\0\0", 12, "expected exactly one message, got none"),
+        (message() * 2, 12, "expected exactly one message, got more"),
+        (message(b"abc")[:-1], 13, "incomplete message: expected 3 bytes, got 2"),
+        (message(b"\xff"), 13, "cannot parse the message as the request type of this method"),
+        (b"\1" + message()[1:], 13, "the message is marked as compressed, but grpc-encoding is missing or identity"),
     ],
 )
 def test_one_whole_message_makes_a_call(peer: Peer, content: bytes, status: int, text: str) -> None:
@@ -95,17 +95,20 @@ def test_compression_that_is_not_known_is_unimplemented_and_the_known_ones_are_n
     peer.call(1, LIVE, b"\1" + message()[1:], grpc_encoding="snappy")
     _, fields = peer.answer(1)
     assert (fields["grpc-status"], fields["grpc-accept-encoding"]) == ("12", "identity,deflate,gzip")
-    assert fields["grpc-message"] == "messages are taken in identity,deflate,gzip, not in 'snappy'"
+    assert fields["grpc-message"] == "unsupported grpc-encoding 'snappy': must be one of identity,deflate,gzip"
     peer.call(3, LIVE, b"\1\0\0\0\3abc", grpc_encoding="gzip")
     status, text = peer.status(3)
     assert status == 13
-    assert text.startswith("the message cannot be decompressed")
+    assert text.startswith("cannot decompress the message: ")
 
 
 @pytest.mark.parametrize("timeout", ["1", "m", "123456789m", "-1S", "1.5S", "1s"])
 def test_timeout_that_is_none_is_refused(peer: Peer, timeout: str) -> None:
     peer.call(1, grpc_timeout=timeout)
-    assert peer.status(1) == (3, f"grpc-timeout cannot be '{timeout}'")
+    assert peer.status(1) == (
+        3,
+        f"invalid grpc-timeout '{timeout}': must be 1 to 8 digits and a unit (H, M, S, m, u or n)",
+    )
 
 
 @pytest.mark.parametrize("timeout", ["1H", "99999999H", "1M", "5S", "5000m", "5000000u", "99999999n"])
@@ -118,7 +121,7 @@ def test_timeout_of_nothing_is_over(serve: Any, make_folder: Any, models: Any) -
     slow = serve(make_folder(models["slow"](400), x=ROW), grpc_port=0)
     found = Peer(slow.grpc_port)
     found.call(1, INFER, infer(50), grpc_timeout="1m")
-    assert found.status(1) == (4, "no answer within 0.001 s")
+    assert found.status(1) == (4, "no response within 0.001 s")
 
 
 def test_what_is_no_grpc_is_told_so(peer: Peer) -> None:
@@ -134,7 +137,7 @@ def test_what_is_no_grpc_is_told_so(peer: Peer) -> None:
 
 def test_stream_to_a_method_that_is_not_here_is_refused_before_it_ends(peer: Peer) -> None:
     peer.send(frame(HEADERS, END_HEADERS, 1, plain(head("/inference.GRPCInferenceService/ModelStreamInfer"))))
-    assert peer.status(1) == (12, "there is no method '/inference.GRPCInferenceService/ModelStreamInfer'")
+    assert peer.status(1) == (12, "unknown method '/inference.GRPCInferenceService/ModelStreamInfer'")
     assert peer.next() == (RST_STREAM, 0, 1, number(0)), "no more of the request is needed (RFC 9113, 8.1)"
     peer.send(frame(DATA, END_STREAM, 1, b"late"))
     peer.call(3)
@@ -225,7 +228,7 @@ def test_resets_without_end_are_a_reason_to_part(peer: Peer, fault: bytes) -> No
             peer.send(opened(stream) + fault[:5] + number(stream) + fault[9:])
         except ConnectionError:
             break
-    assert peer.goaway()[1:] == (CALM, "too many streams were reset")
+    assert peer.goaway()[1:] == (CALM, "too many reset streams")
 
 
 def test_client_that_cancels_now_and_then_may_go_on(peer: Peer) -> None:
@@ -250,9 +253,15 @@ def test_streams_beyond_the_limit_are_refused_and_may_be_tried_again(peer: Peer)
     ("flood", "text"),
     [
         (frame(DATA, 0, 1) * 300, "too many empty frames"),
-        (frame(HEADERS, 0, 3, b"") + frame(CONTINUATION, 0, 3) * 100, "headers larger than 16384 bytes"),
-        (frame(HEADERS, 0, 3, b"") + frame(CONTINUATION, 0, 3, b"\x82" * 9000) * 2, "headers larger than 16384 bytes"),
-        (frame(HEADERS, END_HEADERS, 3, b"\x40\x01a\x7f\xa1\x1e" + b"b" * 4000 + b"\xbe" * 10), "headers larger than"),
+        (frame(HEADERS, 0, 3, b"") + frame(CONTINUATION, 0, 3) * 100, "headers exceed the limit of 16384 bytes"),
+        (
+            frame(HEADERS, 0, 3, b"") + frame(CONTINUATION, 0, 3, b"\x82" * 9000) * 2,
+            "headers exceed the limit of 16384 bytes",
+        ),
+        (
+            frame(HEADERS, END_HEADERS, 3, b"\x40\x01a\x7f\xa1\x1e" + b"b" * 4000 + b"\xbe" * 10),
+            "headers exceed the limit of 16384 bytes",
+        ),
     ],
 )
 def test_frames_that_cost_the_client_nothing_end_the_connection(peer: Peer, flood: bytes, text: str) -> None:
@@ -267,7 +276,7 @@ def test_message_above_the_limit_is_refused_while_it_comes(serve: Any, scaled: A
     found = Peer(server.grpc_port)
     found.send(frame(HEADERS, END_HEADERS, 1, plain(head(INFER))))
     found.send(frame(DATA, 0, 1, b"\0" * 16384) + frame(DATA, 0, 1, b"\0" * 16384))
-    assert found.status(1) == (8, "the message is larger than the limit of 20000 bytes")
+    assert found.status(1) == (8, "the message exceeds the limit of 20000 bytes")
     assert found.next() == (RST_STREAM, 0, 1, number(0))
     assert server.metric("steeltown_server_requests_total") == 1
 
@@ -277,7 +286,7 @@ def test_connections_have_a_limit(serve: Any, scaled: Any) -> None:
     first = Peer(server.grpc_port)
     first.call(1)
     assert first.status(1) == (0, "")
-    text = "the server is busy: more than 1 connections, the limit; try again"
+    text = "the server is busy: limit of 1 connections reached; try again"
     assert Peer(server.grpc_port).goaway() == (0, CALM, text)
     first.call(3)
     assert first.status(3) == (0, "")
@@ -336,7 +345,7 @@ def test_connection_on_which_nothing_happens_is_ended_without_blame(impatient: A
 
 def test_whoever_speaks_something_else_is_told(server: Any) -> None:
     found = Peer(server.grpc_port, preface=b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
-    assert found.goaway() == (0, PROTOCOL_ERROR, "this port speaks HTTP/2 with prior knowledge (gRPC) and nothing else")
+    assert found.goaway() == (0, PROTOCOL_ERROR, "this port only supports gRPC over HTTP/2 with prior knowledge")
 
 
 # -- the end

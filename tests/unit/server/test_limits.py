@@ -41,7 +41,7 @@ def test_connection_beyond_the_limit_is_told_so_and_another_may_follow(serve: An
     refused = everything(connect(server))
     assert refused.startswith(b"HTTP/1.1 503")
     assert b"retry-after: 1\r\n" in refused
-    assert b"more than 3 connections, the limit" in refused
+    assert b"limit of 3 connections reached" in refused
     clients.pop().close()
     deadline = time.monotonic() + 10
     while httpx.get(f"{server.url}/v2/health/live").status_code != 200 and time.monotonic() < deadline:
@@ -59,7 +59,7 @@ def test_bodies_under_way_are_bounded_together_and_given_back(serve: Any, scaled
     late.sendall(HEAD % 60_000 + bytes(20_000))
     refused = everything(late)
     assert refused.startswith(b"HTTP/1.1 503")
-    assert b"more than 100000 bytes are under way" in refused
+    assert b"limit of 100000 bytes of requests in flight reached" in refused
     for holder in holders:
         holder.close()
     reads(server)
@@ -109,9 +109,7 @@ def test_large_json_is_sent_to_binary(serve: Any, scaled: Any) -> None:
         {"inputs": [{"name": "x", "shape": [400, 3], "datatype": "FP32", "data": array.ravel().tolist()}]}
     )
     assert answer.status_code == 413
-    assert answer.json() == {
-        "error": "the JSON part is larger than the limit of 1000 bytes: send tensors as binary data"
-    }
+    assert answer.json() == {"error": "the JSON part exceeds the limit of 1000 bytes: send tensors as binary data"}
     head = json.dumps(
         {
             "inputs": [
@@ -158,7 +156,7 @@ def test_overload_is_refused_at_once_and_the_accepted_keep_their_time(
     assert len(accepted) + len(refused) == 61
     assert len(accepted) >= 2
     assert len(refused) >= 20
-    assert "requests wait for the model" in refused[0][1]
+    assert "requests are queued" in refused[0][1]
     assert "the limit is 0.3 s" in refused[0][1]
     assert max(seconds for seconds, _ in refused) < max(accepted)
     evidence = server.evidence()

@@ -64,21 +64,21 @@ def test_every_error_is_json_with_its_status(serve: Any, scaled: Any, row: Any) 
     server = serve(scaled, body_limit_bytes=1000, header_limit_bytes=500)
     url = server.url
     table = [
-        (httpx.get(url + "/nothing"), 404, "no such path: /nothing"),
-        (httpx.get(url + "/v2/models/other"), 404, "model 'other' is not here, this server has 'm'"),
-        (httpx.post(url + "/v2/models/other/infer", json=row), 404, "model 'other' is not here"),
-        (httpx.post(url + "/v2/models/m/versions/9/infer", json=row), 404, "no version '9' here"),
-        (httpx.get(url + INFER), 405, "expects POST, got GET"),
-        (httpx.post(url + "/v2/health/live"), 405, "expects GET, HEAD, got POST"),
-        (httpx.post(url + INFER, content=b"{"), 400, "request is not valid"),
+        (httpx.get(url + "/nothing"), 404, "path not found: /nothing"),
+        (httpx.get(url + "/v2/models/other"), 404, "model 'other' not found: this server serves 'm'"),
+        (httpx.post(url + "/v2/models/other/infer", json=row), 404, "model 'other' not found"),
+        (httpx.post(url + "/v2/models/m/versions/9/infer", json=row), 404, "version '9' of model 'm' not found"),
+        (httpx.get(url + INFER), 405, "expected method POST, got GET"),
+        (httpx.post(url + "/v2/health/live"), 405, "expected method GET, HEAD, got POST"),
+        (httpx.post(url + INFER, content=b"{"), 400, "invalid request: "),
         (httpx.post(url + INFER, content=b""), 400, "the JSON is empty"),
-        (httpx.post(url + INFER, content=b"x" * 1001), 413, "larger than the limit of 1000 bytes"),
-        (httpx.post(url + INFER, content=iter([b"x" * 600] * 2)), 413, "larger than the limit of 1000 bytes"),
-        (httpx.get(url + "/v2", headers={"a": "x" * 600}), 431, "larger than 500 bytes"),
+        (httpx.post(url + INFER, content=b"x" * 1001), 413, "exceeds the limit of 1000 bytes"),
+        (httpx.post(url + INFER, content=iter([b"x" * 600] * 2)), 413, "exceeds the limit of 1000 bytes"),
+        (httpx.get(url + "/v2", headers={"a": "x" * 600}), 431, "exceed the limit of 500 bytes"),
         (
             httpx.post(url + INFER, content=b"{}", headers={"inference-header-content-length": "-1"}),
             400,
-            "Inference-Header-Content-Length must be a number of bytes, got -1",
+            "invalid Inference-Header-Content-Length -1: must be a number of bytes",
         ),
     ]
     for answer, status, message in table:
@@ -168,7 +168,7 @@ def test_half_precision_travels_in_binary_only(serve: Any, make_folder: Any, mod
     part = {"name": "h", "shape": [1, 2], "datatype": "FP16"}
     refused = server.infer({"inputs": [part | {"data": [1, 2]}]})
     assert refused.status_code == 400
-    assert "FP16, which has no JSON form" in refused.json()["error"]
+    assert "FP16, which has no JSON representation" in refused.json()["error"]
     head = {"inputs": [part | {"parameters": {"binary_data_size": 4}}], "parameters": {"binary_data_output": True}}
     _, tail = binary_parts(post_binary(server, head, array.tobytes()))
     assert tail == array.tobytes()
@@ -206,7 +206,7 @@ def test_non_finite_output_is_an_error_in_json_and_only_evidence_in_binary(
     answer = server.infer(body(x=bad))
     assert answer.status_code == 500
     assert answer.json()["error"] == (
-        "output 'y' holds NaN or infinity, which JSON cannot carry: ask for it with binary_data true"
+        "output 'y' contains NaN or infinity, which JSON cannot represent: set binary_data to true"
     )
     only_z = server.infer(body(x=bad) | {"outputs": [{"name": "z"}]})
     assert only_z.status_code == 200

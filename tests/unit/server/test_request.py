@@ -98,7 +98,7 @@ def test_json_and_binary_inputs_mix_in_one_request() -> None:
 REFUSED = [
     ("float", x([1, 2], "FP64", [1, 2]), None, "input 'x': expected datatype FP32, got 'FP64'"),
     ("float", x([2], "FP32", [1, 2]), None, "input 'x': expected shape [-1, 2] (2 dimensions), got [2]"),
-    ("float", x([1, 3], "FP32", [1, 2, 3]), None, "expected shape [-1, 2] (-1 stands for any size), got [1, 3]"),
+    ("float", x([1, 3], "FP32", [1, 2, 3]), None, "expected shape [-1, 2] (-1 means any size), got [1, 3]"),
     ("float", x([-1, 2], "FP32", []), None, "got [-1, 2]"),
     ("float", x([1, 2], "FP32", [1]), None, "input 'x': expected 2 elements for shape [1, 2], got 1"),
     ("float", x([10**9, 2], "FP32", [1]), None, "expected 2000000000 elements"),
@@ -106,13 +106,13 @@ REFUSED = [
     ("float", x([1, 2], "FP32", [[1, 2], [3, 4]]), None, "expected 1 elements on axis 0 of nested data, got 2"),
     ("float", x([1, 2], "FP32", [1, "2"]), None, "data is not FP32: Expected `float`, got `str`"),
     ("float", x([1, 2], "FP32", [1, None]), None, "Expected `float`, got `null`"),
-    ("float", x([1, 2], "FP32", [1, 1e39]), None, "a number in data does not fit FP32"),
+    ("float", x([1, 2], "FP32", [1, 1e39]), None, "a number in data is out of range for FP32"),
     ("float", x([1, 2], "FP32"), None, "input 'x' has neither data nor the parameter binary_data_size"),
-    ("float", {"name": "z", "shape": [1], "datatype": "FP32", "data": [1]}, None, "input 'z' is unknown"),
+    ("float", {"name": "z", "shape": [1], "datatype": "FP32", "data": [1]}, None, "unknown input 'z'"),
     ("int64", x([1, 2], "INT64", [1, 1.5]), None, "data is not INT64: Expected `int`, got `float`"),
-    ("uint8", x([1, 2], "UINT8", [1, 256]), None, "a number in data does not fit UINT8"),
-    ("float16", x([1, 2], "FP16", [1, 2]), None, "input 'x' is FP16, which has no JSON form"),
-    ("float", x([1, 2], "FP32", binary_data_size=8), b"1234", "expected 8 bytes of binary data, 4 are left"),
+    ("uint8", x([1, 2], "UINT8", [1, 256]), None, "a number in data is out of range for UINT8"),
+    ("float16", x([1, 2], "FP16", [1, 2]), None, "input 'x' is FP16, which has no JSON representation"),
+    ("float", x([1, 2], "FP32", binary_data_size=8), b"1234", "expected 8 bytes of binary data, got 4"),
     ("float", x([1, 2], "FP32", binary_data_size=4), b"1234", "expected binary_data_size 8 for shape [1, 2]"),
     ("float", x([1, 2], "FP32", binary_data_size=8), b"123456789", "expected 8 bytes after the JSON"),
     ("float", x([1, 2], "FP32", binary_data_size=-8), b"", "must be a whole number of bytes, got -8"),
@@ -121,8 +121,8 @@ REFUSED = [
     ("float", x([1, 2], "FP32", [1, 2]), b"x", "expected 0 bytes after the JSON"),
     ("bool", x([1, 2], "BOOL", binary_data_size=2), b"\1\2", "a BOOL byte must be 0 or 1, got 2"),
     ("string", x([1, 2], "BYTES", binary_data_size=5), b"\1\0\0\0a", "expected 2 BYTES elements, got 1"),
-    ("string", x([1, 2], "BYTES", binary_data_size=5), b"\2\0\0\0a", "element 0 says 2 bytes, 1 are left"),
-    ("string", x([1, 2], "BYTES", binary_data_size=2), b"\0\0", "element 0 ends inside its length"),
+    ("string", x([1, 2], "BYTES", binary_data_size=5), b"\2\0\0\0a", "element 0: expected 2 bytes, got 1"),
+    ("string", x([1, 2], "BYTES", binary_data_size=2), b"\0\0", "element 0 has a truncated length"),
     ("string", x([1, 2], "BYTES", binary_data_size=5), b"\1\0\0\0\xff", "must be UTF-8"),
 ]
 
@@ -140,17 +140,17 @@ def test_wrong_tensor_is_refused_with_what_was_expected_and_got(
     ("text", "json_length", "message"),
     [
         (b"", None, "the JSON is empty"),
-        (b"{", None, "request is not valid: Input data was truncated"),
+        (b"{", None, "invalid request: Input data was truncated"),
         (b"[]", None, "Expected `object`, got `array`"),
         (b"{}", None, "missing required field `inputs`"),
         (b'{"inputs":[{"name":"x"}]}', None, "missing required field `shape` - at `$.inputs[0]`"),
-        (b'{"inputs":[]}', None, "input 'x' is missing"),
+        (b'{"inputs":[]}', None, "missing input 'x'"),
         (b'{"inputs":[],"id":5}', None, "Expected `str | null`, got `int` - at `$.id`"),
         (b'{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[NaN,1]}]}', None, "JSON is malformed"),
-        (b"{}", 3, "Inference-Header-Content-Length 3 is longer than the body of 2"),
-        (b"\xff\xfe", None, "request is not valid"),
-        (b'{"inputs":[{"name":"\xff"}]}', None, "request is not valid"),
-        (b'{"inputs":' + b"[" * 100_000, None, "request is not valid"),
+        (b"{}", 3, "invalid Inference-Header-Content-Length 3: exceeds the body of 2 bytes"),
+        (b"\xff\xfe", None, "invalid request: "),
+        (b'{"inputs":[{"name":"\xff"}]}', None, "invalid request: "),
+        (b'{"inputs":' + b"[" * 100_000, None, "invalid request: "),
     ],
 )
 def test_malformed_request_is_refused(text: bytes, json_length: int | None, message: str) -> None:
@@ -160,7 +160,7 @@ def test_malformed_request_is_refused(text: bytes, json_length: int | None, mess
 
 
 def test_input_given_twice_is_refused() -> None:
-    with pytest.raises(BadRequest, match="input 'x' is given twice"):
+    with pytest.raises(BadRequest, match="duplicate input 'x'"):
         one("float", ["N", 2]).decode(*encode(x([1, 2], "FP32", [1, 2]), x([1, 2], "FP32", [1, 2])))
 
 
@@ -168,7 +168,7 @@ def test_dimensions_of_one_name_must_have_one_size() -> None:
     decoder = RequestDecoder(Signature(SPECS, {"y": OUT["y"]}), batching=True)
     f = {"name": "f", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}
     i = {"name": "i", "shape": [2], "datatype": "INT64", "data": [7, 8]}
-    with pytest.raises(BadRequest, match="dimension 'N' must have one size in all inputs, got 'f' axis 0 is 1"):
+    with pytest.raises(BadRequest, match="dimension 'N' must have the same size in all inputs, got 'f' axis 0 is 1"):
         decoder.decode(*encode(f, i))
 
 
@@ -198,9 +198,9 @@ def test_outputs_are_those_asked_for_in_the_form_asked_for(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({}, "output 'h' is FP16, which has no JSON form"),
-        ({"outputs": [{"name": "q"}]}, "output 'q' is unknown, the model's outputs are 'y', 'h'"),
-        ({"outputs": [{"name": "y"}, {"name": "y"}]}, "outputs are named twice"),
+        ({}, "output 'h' is FP16, which has no JSON representation"),
+        ({"outputs": [{"name": "q"}]}, "unknown output 'q': the model's outputs are 'y', 'h'"),
+        ({"outputs": [{"name": "y"}, {"name": "y"}]}, "duplicate outputs"),
         ({"outputs": [{"name": "y", "parameters": {"binary_data": 1}}]}, "must be true or false, got 1"),
         ({"outputs": [{"name": "y", "parameters": {"classification": 2}}]}, "classification extension is not"),
     ],
@@ -229,7 +229,7 @@ def test_raw_request_is_the_single_input(onnx: str, shape: list[Any], raw: bytes
     ("onnx", "shape", "message"),
     [
         ("float", ["N", 2], "expected a multiple of 8 bytes for shape [-1, 2], got 7"),
-        ("float", ["N", "M"], "a raw request cannot say its shape"),
+        ("float", ["N", "M"], "its shape is ambiguous in a raw request"),
         ("string", ["N", 2], "a raw request carries one BYTES element"),
     ],
 )
@@ -297,16 +297,16 @@ def test_both_ways_through_an_array_agree_to_the_bit(onnx: str, data: st.DataObj
 @pytest.mark.parametrize(
     ("onnx", "datatype", "values", "message"),
     [
-        ("float", "FP32", [1] * 399 + [1e39], "a number in data does not fit FP32"),
+        ("float", "FP32", [1] * 399 + [1e39], "a number in data is out of range for FP32"),
         ("float", "FP32", [1] * 399 + [None], "Expected `float`, got `null`"),
         ("float", "FP32", [1] * 399, "expected 400 elements for shape [200, 2], got 399"),
         ("float", "FP32", [[1, 2]] * 199 + [[1]], "expected 2 elements on axis 1 of nested data, got 1"),
         ("float", "FP32", [[1, 2]] * 198 + [[1, 2, 3], [1]], "expected 2 elements on axis 1 of nested data, got 3"),
         ("float", "FP32", [[1, 2]] * 199 + [[1, [2]]], "Expected `float`, got `array`"),
-        ("int8", "INT8", [1] * 399 + [128], "a number in data does not fit INT8"),
-        ("uint8", "UINT8", [1] * 399 + [-1], "a number in data does not fit UINT8"),
+        ("int8", "INT8", [1] * 399 + [128], "a number in data is out of range for INT8"),
+        ("uint8", "UINT8", [1] * 399 + [-1], "a number in data is out of range for UINT8"),
         ("int64", "INT64", [1] * 399 + [1.5], "data is not INT64: Expected `int`, got `float`"),
-        ("uint64", "UINT64", [1] * 399 + [2**64], "a number in data does not fit UINT64"),
+        ("uint64", "UINT64", [1] * 399 + [2**64], "a number in data is out of range for UINT64"),
     ],
 )
 def test_long_array_is_refused_in_the_same_words(onnx: str, datatype: str, values: list[Any], message: str) -> None:

@@ -204,7 +204,7 @@ async def test_malformed_route_changes_nothing_and_is_counted_and_logged_once(
     assert (counters.route_errors, counters.current.window, router.weight) == (1, "one", 5)
     assert counters.current.live.requests == 1
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["msg"] for line in lines] == ["route is not valid, the last good one stays in force"]
+    assert [line["msg"] for line in lines] == ["invalid route, keeping the last valid one"]
     swap(volume, Route(window="three").to_json())
     watch.poll()
     assert counters.current.window == "three"

@@ -28,10 +28,10 @@ GOOD = {
     ("wrong", "message"),
     [
         ({"STEELTOWN_MODEL_NAME": ""}, "STEELTOWN_MODEL_NAME is not set"),
-        ({"STEELTOWN_MODEL_DIGEST": "md5:1"}, "STEELTOWN_MODEL_DIGEST must read sha256:<64 hex digits>, got 'md5:1'"),
-        ({"STEELTOWN_PORT": "http"}, "STEELTOWN_PORT must be a number, got 'http'"),
-        ({"STEELTOWN_DRAIN_SECONDS": "-1"}, "STEELTOWN_DRAIN_SECONDS must be at least 0, got '-1'"),
-        ({"STEELTOWN_DRAIN_SECONDS": "nan"}, "STEELTOWN_DRAIN_SECONDS must be at least 0, got 'nan'"),
+        ({"STEELTOWN_MODEL_DIGEST": "md5:1"}, "invalid STEELTOWN_MODEL_DIGEST 'md5:1': must be sha256:<64 hex digits>"),
+        ({"STEELTOWN_PORT": "http"}, "invalid STEELTOWN_PORT 'http': must be a number"),
+        ({"STEELTOWN_DRAIN_SECONDS": "-1"}, "invalid STEELTOWN_DRAIN_SECONDS '-1': must be at least 0"),
+        ({"STEELTOWN_DRAIN_SECONDS": "nan"}, "invalid STEELTOWN_DRAIN_SECONDS 'nan': must be at least 0"),
     ],
 )
 def test_wrong_setting_is_named(wrong: dict[str, str], message: str) -> None:
@@ -75,7 +75,7 @@ def test_refused_model_ends_the_process_with_65_a_report_and_without_listening(l
     assert report.message == "output 'y' at [0, 0]: expected 3.0, got 2.0"
     assert report.digest == scaled.digest
     server.ports.get(timeout=5)
-    assert [line["msg"] for line in server.lines] == ["the model must not serve"]
+    assert [line["msg"] for line in server.lines] == ["refusing to serve the model"]
 
 
 @pytest.fixture
@@ -306,4 +306,4 @@ def test_model_that_does_not_come_to_an_end_is_refused_in_time(launch: Any, make
     report = StepReport.decode((folder.path / "termination-log").read_text())
     assert report is not None
     assert report.reason == "ModelDoesNotLoad"
-    assert report.message == "the model did not load and answer its golden rows within 1.5 s"
+    assert report.message == "the model did not load and pass its golden rows within 1.5 s"

@@ -119,15 +119,15 @@ def test_text_and_missing_numbers_have_a_json_form() -> None:
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        ({"shape": [1]}, "it has no list of data"),
-        ({"shape": [1], "data": "abc"}, "it has no list of data"),
-        ({"shape": [3], "data": [1, 2]}, "it is not UINT8 of its shape: .*cannot reshape"),
-        ({"data": [1]}, "it is not UINT8 of its shape: KeyError"),
-        ({"shape": ["x"], "data": [1]}, "it is not UINT8 of its shape"),
-        ({"shape": [1], "data": ["x"]}, "it is not UINT8 of its shape"),
-        ({"shape": [1], "data": [None]}, "it is not UINT8 of its shape"),
-        ({"shape": [1], "data": [300]}, "it is not UINT8 of its shape"),
-        ({"shape": [2], "data": [[1], [2]]}, "it is not UINT8 of its shape"),
+        ({"shape": [1]}, "data must be a list"),
+        ({"shape": [1], "data": "abc"}, "data must be a list"),
+        ({"shape": [3], "data": [1, 2]}, "data does not match UINT8 and shape: .*cannot reshape"),
+        ({"data": [1]}, "data does not match UINT8 and shape: KeyError"),
+        ({"shape": ["x"], "data": [1]}, "data does not match UINT8 and shape"),
+        ({"shape": [1], "data": ["x"]}, "data does not match UINT8 and shape"),
+        ({"shape": [1], "data": [None]}, "data does not match UINT8 and shape"),
+        ({"shape": [1], "data": [300]}, "data does not match UINT8 and shape"),
+        ({"shape": [2], "data": [[1], [2]]}, "data does not match UINT8 and shape"),
     ],
 )
 def test_what_is_no_tensor_is_said(raw: dict[str, Any], words: str) -> None:

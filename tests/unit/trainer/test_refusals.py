@@ -25,21 +25,27 @@ def task(**more: Any) -> dict[str, Any]:
 
 
 USAGE: dict[str, tuple[Any, str]] = {
-    "no JSON": ("{", "cannot be read as JSON"),
-    "no object": ("[]", "must be an object"),
-    "no task": ({}, "task is missing"),
-    "unknown task": (task(type="Clustering"), "task.type is 'Clustering': must be one of Classification, Regression"),
-    "no target": (task(target=""), "task.target is ''"),
-    "target is no column": (task(target="z"), "task.target 'z' is not a column; there are 'x', "),
-    "feature is no column": (task(features=["x", "q"]), "task.features names 'q'"),
-    "target among the features": (task(features=["x", "y"]), "contains the target 'y'"),
-    "feature twice": (task(features=["x", "x"]), "names a column twice"),
-    "date as a feature": (task(features=["when"]), "column 'when' has type Date"),
-    "unknown estimator": (task() | {"estimator": "XGBoost"}, "params.estimator is 'XGBoost': must be one of Auto, "),
-    "unknown parameter": (task() | {"depth": "3"}, "params.depth is not known"),
-    "rows no number": (task() | {"maxRows": "many"}, "params.maxRows is 'many'"),
-    "rows zero": (task() | {"maxRows": 0}, "params.maxRows is 0"),
-    "rows boolean": (task() | {"maxRows": True}, "params.maxRows is True"),
+    "no JSON": ("{", "params.json as JSON"),
+    "no object": ("[]", "expected an object, got list"),
+    "no task": ({}, "task is required"),
+    "unknown task": (
+        task(type="Clustering"),
+        "invalid task.type 'Clustering': must be one of Classification, Regression",
+    ),
+    "no target": (task(target=""), "invalid task.target ''"),
+    "target is no column": (task(target="z"), "invalid task.target 'z': no such column; found 'x', "),
+    "feature is no column": (task(features=["x", "q"]), "invalid task.features 'q'"),
+    "target among the features": (task(features=["x", "y"]), "must not contain the target 'y'"),
+    "feature twice": (task(features=["x", "x"]), "invalid task.features: duplicate column"),
+    "date as a feature": (task(features=["when"]), "column 'when' has unsupported type Date"),
+    "unknown estimator": (
+        task() | {"estimator": "XGBoost"},
+        "invalid params.estimator 'XGBoost': must be one of Auto, ",
+    ),
+    "unknown parameter": (task() | {"depth": "3"}, "unknown params.depth"),
+    "rows no number": (task() | {"maxRows": "many"}, "invalid params.maxRows 'many'"),
+    "rows zero": (task() | {"maxRows": 0}, "invalid params.maxRows 0"),
+    "rows boolean": (task() | {"maxRows": True}, "invalid params.maxRows True"),
 }
 
 
@@ -53,15 +59,15 @@ def test_bad_parameters_are_a_usage_error(params: Any, words: str, training: Any
 DATA: dict[str, tuple[pl.DataFrame, Any, str]] = {
     "too few rows": (ROWS.head(5), task(), "5 rows have a target, at least 20"),
     "no target values": (ROWS.with_columns(y=pl.lit(None)), task(), "0 rows have a target"),
-    "text to regress on": (ROWS, task(target="text"), "target 'text' is String: Regression needs numbers"),
+    "text to regress on": (ROWS, task(target="text"), "target 'text' is String: Regression requires numbers"),
     "fractional classes": (
         ROWS.with_columns(y=pl.col("x") / 7),
         task(type="Classification"),
-        "Classification needs text, whole numbers or booleans",
+        "Classification requires text, integers or booleans",
     ),
     "one class": (ROWS.with_columns(y=pl.lit("a")), task(type="Classification"), "has 1 class, at least 2"),
-    "infinite": (ROWS.with_columns(x=pl.lit(float("inf"))), task(), "column 'x' has values that float32 cannot hold"),
-    "above float32": (ROWS.with_columns(x=pl.lit(1e300)), task(), "float32 cannot hold"),
+    "infinite": (ROWS.with_columns(x=pl.lit(float("inf"))), task(), "column 'x' has values out of range for float32"),
+    "above float32": (ROWS.with_columns(x=pl.lit(1e300)), task(), "out of range for float32"),
 }
 
 
@@ -81,7 +87,7 @@ def test_broken_table_is_a_data_error(training: Any) -> None:
     (training.root / "input").mkdir()
     (training.root / "input/data.csv").write_text("x,y\n1,2\n1,2,3\n")
     assert training.run(None, task()) == 65
-    assert "cannot be read" in training.failure
+    assert "cannot read the training data" in training.failure
 
 
 def test_missing_table_is_a_usage_error(training: Any) -> None:
@@ -92,7 +98,7 @@ def test_missing_table_is_a_usage_error(training: Any) -> None:
 @pytest.mark.parametrize("seed", ["-1", "x", "99999999999"])
 def test_bad_seed_is_a_usage_error(seed: str, training: Any) -> None:
     assert training.run(ROWS, task(), STEELTOWN_SEED=seed) == 64
-    assert f"STEELTOWN_SEED is {seed!r}" in training.failure
+    assert f"invalid STEELTOWN_SEED {seed!r}" in training.failure
 
 
 def test_defect_is_reported_in_one_short_line(training: Any, monkeypatch: pytest.MonkeyPatch) -> None:

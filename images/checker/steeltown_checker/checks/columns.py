@@ -30,8 +30,10 @@ def judge(facts: Facts, parameters: Parameters) -> Finding:
     required = tuple(dict.fromkeys((*(c.name for c in parameters.columns), *task)))
     gone = [c for c in required if c not in facts.types]
     if not gone:
-        return Finding(message=f"{facts.what}: all {len(required)} columns are there", value=0, threshold=0)
-    message = f"{facts.what} lacks column {listed(gone)}: add it to the file or take it out of the task and schema"
+        return Finding(message=f"{facts.what}: all {len(required)} columns are present", value=0, threshold=0)
+    message = (
+        f"{facts.what} is missing column {listed(gone)}: add it to the file, or remove it from the task and objectives"
+    )
     return Finding(message=message, reason=MISSING_COLUMN, value=len(gone), threshold=0)
 
 

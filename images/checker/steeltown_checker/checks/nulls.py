@@ -38,7 +38,7 @@ def judge(facts: Facts, parameters: Parameters) -> Finding:
     message = f"{facts.what}: column {worst!r} has {share:.1%} missing values, at most {limit:.1%} are allowed"
     if share <= limit:
         return Finding(message=message, value=share, threshold=limit)
-    message += ": repair the source or raise maxNullFraction"
+    message += ": fix the data or raise maxNullFraction"
     return Finding(message=message, reason=TOO_MANY_NULLS, value=share, threshold=limit)
 
 

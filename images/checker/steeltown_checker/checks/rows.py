@@ -31,10 +31,12 @@ def judge(facts: Facts, parameters: Parameters) -> Finding:
     rows, least, most = facts.rows, max(parameters.min, 1), parameters.max
     if rows < least:
         reason = EVALUATION_EMPTY if rows == 0 and facts.what == EVALUATION else TOO_FEW_ROWS
-        message = f"{facts.what} has {rows} rows, at least {least} are required: is part of the file missing?"
+        message = f"{facts.what} has {rows} rows, at least {least} are required: check whether the file is complete"
         return Finding(message=message, reason=reason, value=rows, threshold=least)
     if most is not None and rows > most:
-        message = f"{facts.what} has {rows} rows, at most {most} are allowed: is the file doubled, or raise the limit"
+        message = (
+            f"{facts.what} has {rows} rows, at most {most} are allowed: check for duplicated data, or raise the limit"
+        )
         return Finding(message=message, reason=TOO_MANY_ROWS, value=rows, threshold=most)
     return Finding(message=f"{facts.what} has {rows} rows", value=rows, threshold=least)
 

@@ -30,10 +30,10 @@ def gather(table: Table, parameters: Parameters) -> Mapping[Measure, pl.Expr]:
 
 def judge(facts: Facts, parameters: Parameters) -> Finding:
     if not parameters.training_digest or facts.digest != parameters.training_digest:
-        return Finding(message=f"{facts.what} is another file than the training data")
+        return Finding(message=f"{facts.what} differs from the training data")
     message = (
-        f"{facts.what} is the training data ({facts.digest}): quality measured on it says nothing; "
-        "set evaluation.data to rows that are kept out of training"
+        f"{facts.what} is identical to the training data ({facts.digest}): "
+        "set evaluation.data to rows that are not used for training"
     )
     return Finding(message=message, reason=EVALUATION_IS_TRAINING_DATA)
 

@@ -35,16 +35,21 @@ def judge(facts: Facts, parameters: Parameters) -> Finding:
     task = facts.task
     values = facts.get("distinct", task.target) if task else None
     if task is None or values is None:
-        return Finding(message=f"{facts.what}: no target to look at")
+        return Finding(message=f"{facts.what}: no target to check")
     # Evaluation rows of one class still measure accuracy; training on one class teaches nothing.
     least = 2 if task.type is TaskType.CLASSIFICATION and facts.what == TRAINING else 1
     kind, trouble = facts.types[task.target], ""
     if values < least:
-        trouble = f"has {values} distinct values, at least {least} are required: check the column and how it is joined"
+        trouble = (
+            f"has {values} distinct values, at least {least} are required: check the column and the joins that "
+            "produced it"
+        )
     elif task.type is TaskType.REGRESSION and not (kind.is_numeric() or kind == pl.Boolean):
-        trouble = f"is {kind}, Regression needs numbers: correct the column or choose task.type Classification"
+        trouble = f"is {kind}, Regression requires numbers: correct the column or set task.type to Classification"
     elif task.type is TaskType.CLASSIFICATION and facts.get("fractional", task.target):
-        trouble = "has fractional numbers, Classification needs classes: choose task.type Regression or round them"
+        trouble = (
+            "has fractional numbers, Classification requires classes: set task.type to Regression or round the values"
+        )
     message = f"{facts.what}: target {task.target!r} " + (trouble or f"has {values} distinct values")
     return Finding(message=message, reason=TARGET_UNUSABLE if trouble else "", value=values, threshold=least)
 

@@ -56,7 +56,7 @@ def judge(facts: Facts, parameters: Parameters) -> Finding:
     there = [c for c in parameters.columns if c.type is not None and c.name in facts.types]
     wrong = [c for c in there if not _holds(c, facts)]
     if not wrong:
-        return Finding(message=f"{facts.what}: {len(there)} declared types hold", value=0, threshold=0)
+        return Finding(message=f"{facts.what}: {len(there)} declared types match", value=0, threshold=0)
     message = f"{facts.what}: {_told(wrong[0], facts)}"
     if wrong[1:]:
         message += f" (also {listed([c.name for c in wrong[1:]])})"
@@ -82,9 +82,9 @@ def _holds(column: Column, facts: Facts) -> bool:
 
 def _told(column: Column, facts: Facts) -> str:
     text = None if column.type is ColumnType.STRING else facts.get("text", column.name)
-    value = "" if text is None else f"; it has the value {text[:40]!r}"
+    value = "" if text is None else f" (found value {text[:40]!r})"
     return (
-        f"column {column.name!r} is {facts.types[column.name]}, must be {column.type}{value}; "
+        f"column {column.name!r} is {facts.types[column.name]}, must be {column.type}{value}: "
         "write missing values as empty fields, or correct the declared type"
     )
 

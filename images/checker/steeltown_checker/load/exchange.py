@@ -32,7 +32,7 @@ class Target:
             return f"HTTP {response.status}: {response.body[:120].decode(errors='replace')}"
         answered = response.headers.get(DIGEST_HEADER, "")
         if self.digest and answered != self.digest:
-            return f"answered by {answered or 'no digest'}, expected {self.digest}"
+            return f"response from model {answered or 'without digest'}, expected {self.digest}"
         return _complaint_about(response.body)
 
 
@@ -40,7 +40,7 @@ def target(url: str, model: str, golden: Golden, digest: str = "") -> Target:
     """ValueError names what is wrong with the URL or the golden rows."""
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
-        raise ValueError(f"URL {url!r} must read http://host:port")
+        raise ValueError(f"invalid URL {url!r}: must be http://host:port")
     port = parts.port or 80
     path = parts.path.rstrip("/")
     head = (
@@ -55,7 +55,9 @@ def bodies(golden: Golden) -> tuple[bytes, ...]:
     """One inference request per golden row. ValueError if the tensors do not have the same number of rows."""
     counts = {int(t["shape"][0]) for t in golden.inputs}
     if len(counts) != 1 or not max(counts):
-        raise ValueError(f"golden inputs have {sorted(counts)} rows: must be the same number, above 0, in all")
+        raise ValueError(
+            f"golden inputs have {sorted(counts)} rows: must be the same number, greater than 0, in all inputs"
+        )
     return tuple(
         json.dumps({"inputs": [_row(t, i) for t in golden.inputs]}, separators=(",", ":")).encode()
         for i in range(counts.pop())
@@ -78,5 +80,5 @@ def _complaint_about(body: bytes) -> str:
         return "outputs are empty"
     for value in data:
         if value is None or (isinstance(value, float) and not math.isfinite(value)):
-            return f"an output is {value}"
+            return f"an output contains {value}"
     return ""

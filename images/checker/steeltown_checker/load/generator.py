@@ -133,7 +133,7 @@ class Side:
         request = self.target.requests[self._next % len(self.target.requests)]
         self._next += 1
         if not self.idle and len(self.busy) >= POOL:
-            tally.error("no connection free")
+            tally.error("no free connection")
             return
         try:
             connection = self.idle.pop() if self.idle else Connection(self.address)
@@ -144,7 +144,7 @@ class Side:
         try:
             connection.send(request, intended)
         except OSError as error:
-            self._fail(tally, connection, f"connection broken: {error}")
+            self._fail(tally, connection, f"connection lost: {error}")
 
     def _wait(self, tally: Tally, until: float) -> None:
         writing = [c for c in self.busy if c.pending]
@@ -166,12 +166,12 @@ class Side:
         except (BlockingIOError, InterruptedError):
             return
         except (OSError, ValueError) as error:
-            self._fail(tally, connection, f"connection broken: {error}")
+            self._fail(tally, connection, f"connection lost: {error}")
             return
         if response is not None and connection in self.busy:
             self._answered(tally, connection, response)
         elif not data or connection not in self.busy:
-            self._fail(tally, connection, "connection closed before the answer was complete")
+            self._fail(tally, connection, "connection closed before the response was complete")
 
     def _answered(self, tally: Tally, connection: Connection, response: Response) -> None:
         seconds = time.monotonic() - connection.intended
@@ -198,7 +198,7 @@ class Side:
     def _expire(self, tally: Tally, now: float) -> None:
         overdue = [c for c in self.busy if c.intended + self.timeout_seconds <= now]
         for connection in overdue:
-            self._fail(tally, connection, f"no answer within {self.timeout_seconds:g} s")
+            self._fail(tally, connection, f"no response within {self.timeout_seconds:g} s")
 
     def _first_deadline(self, default: float) -> float:
         """Requests are in flight in the order of their intended times, so the first one expires first."""

@@ -62,7 +62,7 @@ class ResponseParser:
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0:
             if len(self._buffer) > MAX_HEAD_BYTES:
-                raise ValueError(f"response head is larger than {MAX_HEAD_BYTES} bytes")
+                raise ValueError(f"response head exceeds the limit of {MAX_HEAD_BYTES} bytes")
             return None
         first, *lines = self._buffer[:end].decode("latin-1").split("\r\n")
         version, _, rest = first.partition(" ")
@@ -78,10 +78,10 @@ class ResponseParser:
             if status in (204, 304):
                 return b"", start
             if len(self._buffer) - start > MAX_BODY_BYTES:
-                raise ValueError(f"response body is larger than {MAX_BODY_BYTES} bytes")
+                raise ValueError(f"response body exceeds the limit of {MAX_BODY_BYTES} bytes")
             return None  # until eof
         if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
-            raise ValueError(f"content-length {length!r} must be a number of at most {MAX_BODY_BYTES}")
+            raise ValueError(f"invalid content-length {length!r}: must be a number of at most {MAX_BODY_BYTES}")
         end = start + int(length)
         return (bytes(self._buffer[start:end]), end) if len(self._buffer) >= end else None
 
@@ -93,7 +93,7 @@ class ResponseParser:
                 return None
             size = int(bytes(self._buffer[at:line_end]).partition(b";")[0], 16)
             if size < 0 or len(body) + size > MAX_BODY_BYTES:
-                raise ValueError(f"response body is larger than {MAX_BODY_BYTES} bytes")
+                raise ValueError(f"response body exceeds the limit of {MAX_BODY_BYTES} bytes")
             at = line_end + 2
             if size == 0:
                 return self._after_trailers(bytes(body), at)

@@ -60,10 +60,12 @@ def check(plan: LoadCheckPlan) -> None:
     positive = ("latency_milliseconds", "rate_per_second", "block_seconds", "blocks", "timeout_seconds")
     for name in positive:
         if not 0 < getattr(plan, name) < math.inf:
-            raise StepFailed(Reason.INVALID_PLAN, f"{name} is {getattr(plan, name)}: must be above 0", ExitCode.USAGE)
+            raise StepFailed(
+                Reason.INVALID_PLAN, f"invalid {name} {getattr(plan, name)}: must be greater than 0", ExitCode.USAGE
+            )
     if not 0 <= plan.warm_up_seconds < math.inf:
         raise StepFailed(
-            Reason.INVALID_PLAN, f"warm_up_seconds is {plan.warm_up_seconds}: must be 0 or more", ExitCode.USAGE
+            Reason.INVALID_PLAN, f"invalid warm_up_seconds {plan.warm_up_seconds}: must be 0 or greater", ExitCode.USAGE
         )
 
 
@@ -79,7 +81,7 @@ def golden_rows(plan: FetchPlan, limit_bytes: int) -> Golden:
             return Golden.from_json(json.loads(path.read_bytes()))
         except (ValueError, KeyError, TypeError) as error:
             raise StepFailed(
-                Reason.MANIFEST_INVALID, f"golden rows of {plan.digest} cannot be read: {error}"
+                Reason.MANIFEST_INVALID, f"cannot read the golden rows of {plan.digest}: {error}"
             ) from error
 
 
@@ -166,7 +168,7 @@ def encode(report: LoadReport) -> str:
             return _coarser(report, group).encode()
         except ValueError:
             continue
-    return LoadReport(problem="the report does not fit in a termination message").encode()
+    return LoadReport(problem="the report exceeds the size of a termination message").encode()
 
 
 def _coarser(report: LoadReport, group: int) -> LoadReport:

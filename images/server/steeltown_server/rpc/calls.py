@@ -76,13 +76,17 @@ def plan(head: Head, methods: Mapping[bytes, Method]) -> Plan:
     """Refused, if there is no such method or the head is none that gRPC allows."""
     method = methods.get(head.path)
     if method is None:
-        raise Refused(Code.UNIMPLEMENTED, f"there is no method {head.path.decode('latin-1')!r}")
+        raise Refused(Code.UNIMPLEMENTED, f"unknown method {head.path.decode('latin-1')!r}")
     timeout = head.fields.get(b"grpc-timeout")
     seconds: float | None = None
     if timeout is not None:
         match = TIMEOUT.fullmatch(timeout)
         if match is None:
-            raise Refused(Code.INVALID_ARGUMENT, f"grpc-timeout cannot be {timeout.decode('latin-1')!r}")
+            raise Refused(
+                Code.INVALID_ARGUMENT,
+                f"invalid grpc-timeout {timeout.decode('latin-1')!r}: must be 1 to 8 digits and a unit (H, M, S, m, u "
+                "or n)",
+            )
         seconds = min(int(match[1]) * UNITS[match[2]], LONGEST_TIMEOUT_SECONDS)
     return Plan(method, seconds, head.fields.get(b"grpc-encoding", b"identity"))
 
@@ -155,26 +159,26 @@ def _status(code: Code, text: str) -> Metadata:
 def message(body: bytes, packed: bytes, limit_bytes: int) -> bytes:
     """The one message of a request. packed: the encoding of what is marked as compressed. Refused, TooLarge."""
     if len(body) < PREFIX.size:
-        raise Refused(Code.UNIMPLEMENTED, "a call here has one message, this one has none")
+        raise Refused(Code.UNIMPLEMENTED, "expected exactly one message, got none")
     compressed, length = PREFIX.unpack_from(body)
     if length > len(body) - PREFIX.size:
-        raise Refused(Code.INTERNAL, f"the message should have {length} bytes and has {len(body) - PREFIX.size}")
+        raise Refused(Code.INTERNAL, f"incomplete message: expected {length} bytes, got {len(body) - PREFIX.size}")
     if length < len(body) - PREFIX.size:
-        raise Refused(Code.UNIMPLEMENTED, "a call here has one message, this one has more")
+        raise Refused(Code.UNIMPLEMENTED, "expected exactly one message, got more")
     content = body[PREFIX.size :]
     if compressed == 0:
         return content
     if compressed != 1 or packed == b"identity":
-        raise Refused(Code.INTERNAL, "the message is marked as compressed, and grpc-encoding does not say how")
+        raise Refused(Code.INTERNAL, "the message is marked as compressed, but grpc-encoding is missing or identity")
     try:
         return encoding.decode(packed, content, limit_bytes)
     except encoding.UnsupportedEncoding:
-        text = f"messages are taken in {ENCODINGS}, not in {packed.decode('latin-1')!r}"
+        text = f"unsupported grpc-encoding {packed.decode('latin-1')!r}: must be one of {ENCODINGS}"
         raise Refused(Code.UNIMPLEMENTED, text) from None
     except TooLarge:
-        raise TooLarge(f"the message is larger than the limit of {limit_bytes} bytes") from None
+        raise TooLarge(f"the message exceeds the limit of {limit_bytes} bytes") from None
     except BadRequest as error:
-        raise Refused(Code.INTERNAL, f"the message cannot be decompressed: {error}") from None
+        raise Refused(Code.INTERNAL, f"cannot decompress the message: {error}") from None
 
 
 def parsed(method: Method, content: bytes) -> Any:
@@ -182,4 +186,4 @@ def parsed(method: Method, content: bytes) -> Any:
     try:
         return method.request(content)
     except DecodeError:
-        raise Refused(Code.INTERNAL, "the message is not the protobuf that this method takes") from None
+        raise Refused(Code.INTERNAL, "cannot parse the message as the request type of this method") from None

@@ -28,7 +28,7 @@ class Health:
     def check(self, call: Call, request: Any) -> None:
         status = self.status(request.service)
         if status == Status.SERVICE_UNKNOWN:
-            call.fail(Code.NOT_FOUND, f"no such service: {request.service}")
+            call.fail(Code.NOT_FOUND, f"unknown service {request.service!r}")
         else:
             call.succeed(Status(status=status).SerializeToString())
 

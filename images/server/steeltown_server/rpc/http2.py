@@ -122,7 +122,7 @@ class Connection(asyncio.Protocol):
         server = self._server
         server.connections.add(self)
         if len(server.connections) > server.most_connections:
-            text = f"the server is busy: more than {server.most_connections} connections, the limit; try again"
+            text = f"the server is busy: limit of {server.most_connections} connections reached; try again"
             self.http2.end(Error.ENHANCE_YOUR_CALM, text)
         self.flush()
 

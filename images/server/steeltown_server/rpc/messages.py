@@ -116,8 +116,8 @@ def _raw_contents(message: Any) -> list[bytes]:
     for tensor in inputs:
         if tensor.HasField("contents") and tensor.contents.ListFields():
             raise BadRequest(
-                f"input {tensor.name!r} has contents beside raw_input_contents: "
-                "send all inputs of a request raw or all of them typed"
+                f"input {tensor.name!r} has contents in addition to raw_input_contents: "
+                "send either all inputs raw or all inputs typed"
             )
     if len(raws) != len(inputs):
         raise BadRequest(f"raw_input_contents: expected one for each of the {len(inputs)} inputs, got {len(raws)}")
@@ -137,7 +137,7 @@ def _raw(tensor: Any, left: int, limit_bytes: int) -> bytes:
     """The values as raw contents; b"" for a datatype that the core will refuse. left: bytes of the limit."""
     name, datatype, contents = tensor.name, tensor.datatype, tensor.contents
     if datatype == "FP16":
-        raise BadRequest(f"input {name!r} is FP16, which has no typed contents: send raw_input_contents")
+        raise BadRequest(f"input {name!r} is FP16, which has no typed contents: use raw_input_contents")
     if datatype not in FIELDS:
         return b""
     field = FIELDS[datatype]
@@ -151,7 +151,7 @@ def _raw(tensor: Any, left: int, limit_bytes: int) -> bytes:
     dtype = BY_NAME[datatype].dtype
     size = LENGTH.size if datatype == "BYTES" else dtype.itemsize
     if len(values) * size > left:
-        raise TooLarge(f"input {name!r}: the values are larger than the limit of {limit_bytes} bytes")
+        raise TooLarge(f"input {name!r}: the values exceed the limit of {limit_bytes} bytes")
     if datatype == "BYTES":
         return b"".join(part for value in values for part in (LENGTH.pack(len(value)), value))
     narrow = np.iinfo(dtype) if field in SHARED_FIELDS and dtype.itemsize < 4 else None
@@ -161,7 +161,7 @@ def _raw(tensor: Any, left: int, limit_bytes: int) -> bytes:
         if narrow:
             outside = part[(part < narrow.min) | (part > narrow.max)]
             if outside.size:
-                raise BadRequest(f"input {name!r}: {outside[0]} does not fit {datatype}")
+                raise BadRequest(f"input {name!r}: {outside[0]} is out of range for {datatype}")
             part = part.astype(dtype)
         parts.append(part.tobytes())
     return b"".join(parts)

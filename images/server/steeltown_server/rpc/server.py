@@ -69,7 +69,7 @@ class Inference:
         try:
             response = messages.infer_response(answer, length)
         except ValueError as error:
-            log.error("an answer could not be carried over gRPC", error=str(error))
+            log.error("cannot convert a response to gRPC", error=str(error))
             self._call.fail(Code.INTERNAL, "the answer cannot be read", metadata)
             return
         self._call.succeed(response, metadata)
@@ -195,7 +195,7 @@ class GrpcServer:
         try:
             method.handle(call, request)
         except Exception as error:
-            log.error("a call could not be handled", error=repr(error))
+            log.error("cannot handle a call", error=repr(error))
             call.fail(Code.INTERNAL, "internal error")
 
     def _not_begun(self, call: Call, error: Exception) -> None:
@@ -208,7 +208,7 @@ class GrpcServer:
             case TooLarge():
                 self._refuse_call(call, 413, str(error))
             case _:
-                log.error("a call could not be read", error=repr(error))
+                log.error("cannot read a call", error=repr(error))
                 call.fail(Code.INTERNAL, "internal error")
 
     def _refuse_call(self, call: Call, status: int, text: str) -> None:
@@ -217,7 +217,7 @@ class GrpcServer:
 
     @staticmethod
     def _late(call: Call, seconds: float) -> None:
-        call.fail(Code.DEADLINE_EXCEEDED, f"no answer within {seconds:.3g} s")
+        call.fail(Code.DEADLINE_EXCEEDED, f"no response within {seconds:.3g} s")
 
     # -- methods
 

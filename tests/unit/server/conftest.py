@@ -292,7 +292,8 @@ def launch() -> Iterator[Callable[..., Server]]:
         server.process.kill()
         server.process.wait()
         reader.join(5)
-        assert not server.logged("cannot "), "the server met a fault of its own"
+        # The field sets a fault apart from a setting that the server refuses to start with.
+        assert not [line for line in server.logged("cannot ") if "error" in line], "the server met a fault of its own"
 
 
 @pytest.fixture(scope="module")

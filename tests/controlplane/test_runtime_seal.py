@@ -35,7 +35,7 @@ async def test_secret_that_holds_no_key_is_named_and_never_written_over(
     data: dict[str, Any] = {"key": held} if held else {}
     body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "seal"}, "data": data}
     await client.request("POST", SECRET.collection(namespace), body=body)
-    with pytest.raises(ValueError, match=f"{namespace}/seal holds no key of 32 bytes.*restore it"):
+    with pytest.raises(ValueError, match=f"{namespace}/seal: data.key must be a key of 32 bytes: restore it"):
         await key_of(client, namespace).load()
     kept = await client.request("GET", SECRET.item(namespace, "seal"))
     assert (kept.get("data") or {}) == data

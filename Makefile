@@ -44,7 +44,7 @@ test-server: $(VENV)/.installed ## the model server as a process: protocol, limi
 
 test-controlplane: $(VENV)/.installed ## the tests that need an API server, but no pods
 	$(PYTHON) tests/cluster up --control-plane
-	$(PYTEST) -q tests/controlplane
+	$(PYTEST) -q -n 2 --dist loadfile tests/controlplane
 
 test-e2e: $(VENV)/.installed ## the tests on a whole cluster
 	PYTHONPATH=tests/support $(BIN)/python -m steeltown_testing.environment

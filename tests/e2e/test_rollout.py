@@ -96,7 +96,7 @@ def test_diff_is_empty_while_the_operator_works(team: Kubectl) -> None:
 def test_describe_shows_what_happened(team: Kubectl) -> None:
     text = team.run("describe", "mlmodel", MODEL)
     assert "Promoted" in text
-    assert "first sha256:" in text
+    assert "first (sha256:" in text
 
 
 def test_lost_status_comes_back_and_no_traffic_moves(team: Kubectl, users: Traffic) -> None:

@@ -101,12 +101,21 @@ class Run:
 
 
 _KNOWN: dict[str, Run] = {}
-_MOST_KNOWN = 100_000
+_MOST_KNOWN = 50_000
+_MANY = 200
 
 
-def run_of(obj: Obj, policy: Policy) -> Run:
-    """The run, read anew only if the object is another than last time: a model may have thousands, and one event
-    concerns one of them."""
+def read_runs(named: Mapping[str, Obj], policy: Policy) -> dict[str, Run]:
+    """The runs of a model, by name.
+
+    Of a model with many, each is read anew only if the object is another than last time: one event concerns one of
+    them. What is remembered of a run takes 2 KiB, more than it is worth where a model has few.
+    """
+    read = _remembered if len(named) > _MANY else Run
+    return {name: read(obj, policy) for name, obj in named.items()}
+
+
+def _remembered(obj: Obj, policy: Policy) -> Run:
     uid = obj["metadata"].get("uid", "")
     known = _KNOWN.get(uid)
     if known is not None and known.obj is obj and known.policy is policy:
@@ -192,7 +201,7 @@ class ObservedModel:
         gone = going.uids if going else frozenset()
         runs = {
             n: r
-            for n, r in ((n, run_of(obj, policy)) for n, obj in named.items())
+            for n, r in read_runs(named, policy).items()
             if r.controller in (None, uid) and not (gone and r.obj["metadata"]["uid"] in gone)
         }
         told = record.live_record(snapshot.root, service, status, policy)

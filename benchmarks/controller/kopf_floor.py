@@ -95,7 +95,8 @@ async def main(namespace: str, lines: list[str]) -> None:
     @kopf.on.event("steeltown.dev", "v1alpha1", "mlmodels", registry=registry)
     async def model(event: Any, body: Any, **_: Any) -> None:
         metadata = body["metadata"]
-        if event["type"] == "DELETED" or body.get("status"):
+        # The schema gives an object a status before anybody has written one.
+        if event["type"] == "DELETED" or (body.get("status") or {}).get("conditions"):
             return
         uids = {"MLModel": metadata["uid"]}
         for line in lines:

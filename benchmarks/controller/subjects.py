@@ -106,14 +106,13 @@ class Steeltown(Subject):
         for name in ("mlmodels", "trainingruns"):
             definition = yaml.safe_load((REPOSITORY / f"crds/{name}.yaml").read_text())
             await plane.apply(f"{CRDS}/{definition['metadata']['name']}", definition)
-        for file in ("base/leader-election.yaml", "overlays/cluster/rbac.yaml"):
-            for body in yaml.safe_load_all((REPOSITORY / "manifests" / file).read_text()):
-                await plane.apply(_place(body), body)
+        for body in _roles():
+            await plane.apply(_place(body), body)
 
     async def uninstall(self, plane: Plane) -> None:
-        for plural in ("clusterrolebindings", "clusterroles"):
-            name = f"bench-{self.account}"
-            await plane.vanish(f"{RBAC}/{plural}/{name}", what=name)
+        for body in _roles():
+            if body["kind"].startswith("Cluster"):
+                await plane.vanish(_place(body), what=body["metadata"]["name"])
 
     def command(self, kubeconfig: str, port: int) -> tuple[list[str], dict[str, str]]:
         command = [sys.executable, "-m", "steeltown", "--kubeconfig", kubeconfig, "--namespaces", self.namespace]
@@ -282,6 +281,13 @@ def _finished(digest: str) -> Obj:
         "artifact": {"digest": digest, "uri": f"s3://bench/{digest}", "sizeBytes": 4096},
         "conditions": [{"type": kind, "message": "made for the benchmark", **common} for kind in CONDITIONS],
     }
+
+
+def _roles() -> list[Obj]:
+    """What the operator may do, as it is installed."""
+    files = ("base/leader-election.yaml", "base/seal.yaml", "admission/writers.yaml", "overlays/cluster/rbac.yaml")
+    bodies = [b for file in files for b in yaml.safe_load_all((REPOSITORY / "manifests" / file).read_text())]
+    return [body for body in bodies if body["apiVersion"].startswith("rbac.")]
 
 
 def _place(body: Obj) -> str:

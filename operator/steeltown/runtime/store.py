@@ -25,6 +25,7 @@ from ..core.plan import MLMODEL, TRAINING_RUN, Explain, Key, Obj, Observe, Refus
 
 _TOMBSTONES: Final = 10_000
 _TEXTS: Final = 5_000
+_PARTS: Final = 10_000
 _SHORT: Final = 80
 _LINKS: Final = ("ReplicaSet",)
 """Kinds of which only the metadata counts, as links in a chain of controllers; the rest is not kept."""
@@ -50,19 +51,36 @@ def target_of(obj: Obj) -> Target:
     return Target(obj["kind"], metadata["namespace"], metadata["name"])
 
 
-def _shared(value: Any, texts: dict[str, str]) -> Any:
-    """The same JSON, with its keys and short strings shared between all objects of the cache.
+class _Sharing:
+    """Equal texts and equal parts of objects, kept once for the whole cache.
 
-    Each decoded event brings its own copies of "metadata", "containers", "True" and a hundred more, which together
-    outweigh all else.
+    Each decoded event brings its own copies of "metadata", "True", a probe, an owner reference and a hundred more,
+    which together outweigh all else. Parts are equal when they hold the very same parts, so 1 is not taken for True;
+    that an identity stays what it is, is sure, since a part in the table keeps alive what it holds.
     """
-    if isinstance(value, dict):
-        return {sys.intern(key): _shared(each, texts) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_shared(each, texts) for each in value]
-    if isinstance(value, str) and len(value) <= _SHORT:
-        return texts.setdefault(value, value)
-    return value
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+        self._parts: dict[tuple[Any, ...], Any] = {}
+
+    def take(self, obj: Obj) -> Obj:
+        """The same JSON. What has been shared stays so when the tables are emptied: most of them is names and uids."""
+        if len(self._texts) > _TEXTS:
+            self._texts.clear()
+        if len(self._parts) > _PARTS:
+            self._parts.clear()
+        return {sys.intern(key): self._shared(value) for key, value in obj.items()}
+
+    def _shared(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._texts.setdefault(value, value) if len(value) <= _SHORT else value
+        if isinstance(value, dict):
+            value = {sys.intern(key): self._shared(each) for key, each in value.items()}
+            return self._parts.setdefault((dict, *value, *map(id, value.values())), value)
+        if isinstance(value, list):
+            value = [self._shared(each) for each in value]
+            return self._parts.setdefault((list, *map(id, value)), value)
+        return value
 
 
 def _slim(obj: Obj) -> Obj:
@@ -101,7 +119,7 @@ class Store:
         self._unfinished: dict[Key, dict[Key, None]] = {}  # model -> its runs
         self._tombstones: OrderedDict[str, int] = OrderedDict()  # uid -> resourceVersion of its deletion
         self._counts: Counter[str] = Counter()
-        self._texts: dict[str, str] = {}
+        self._sharing = _Sharing()
         self._observed: dict[Key, tuple[Observe, ...]] = {}
         self._evidence: dict[str, Evidence] = {}
         self._explained: dict[Key, tuple[Explain, ...]] = {}
@@ -122,9 +140,7 @@ class Store:
             return []
         if known is not None and version <= version_of(known):
             return []
-        if len(self._texts) > _TEXTS:
-            self._texts.clear()  # most are names and uids; what is shared already stays so
-        concerned = self._stored(target, _shared(_slim(obj), self._texts), known)
+        concerned = self._stored(target, self._sharing.take(_slim(obj)), known)
         if target.kind in _LINKS and known is not None and _same_link(known, obj):
             return []
         return concerned

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from typing import Any
 
 import pytest
@@ -302,15 +303,49 @@ def test_only_a_change_of_the_link_itself_concerns_its_root(
     assert store.has_seen(Target("ReplicaSet", "team", "d-1"), changed["metadata"]["uid"], version)
 
 
-def test_equal_keys_and_short_texts_are_held_once_and_the_table_stays_small(objects: Any) -> None:
+def taken(objects: Any, *specs: dict[str, Any]) -> list[dict[str, Any]]:
+    """The specs as the cache holds them, each of a Pod of its own."""
     store = Store()
-    for number in range(6000):
-        spec = {"".join(["im", "age"]): "".join(["registry/", "server"]), "name": f"unique-{number}"}
+    for number, spec in enumerate(specs):
+        store.apply_event(
+            "ADDED", objects.child("Pod", f"p{number}", version=number + 1, spec=json.loads(json.dumps(spec)))
+        )
+    found = [store.get(Target("Pod", "team", f"p{number}")) for number in range(len(specs))]
+    return [obj["spec"] for obj in found if obj is not None]
+
+
+def test_equal_keys_texts_and_parts_are_held_once(objects: Any) -> None:
+    probe = {"httpGet": {"path": "/ready", "port": "http"}, "commands": ["run", {"now": True}]}
+    specs = [{"probe": probe, "kind": "the same", "name": f"unique-{number}"} for number in range(2)]
+    first, last = taken(objects, *specs)
+    assert [first, last] == specs
+    assert all(key is same for key, same in zip(first, last, strict=True))
+    assert first["probe"] is last["probe"]
+    assert first["kind"] is last["kind"]
+    assert first["name"] != last["name"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(1, True), (0, False), (0, None), (1, 1.0), ({}, []), ("1", 1), ([], None), (0.0, -0.0), ({"a": 1}, ["a", 1])],
+    ids=repr,
+)
+def test_what_is_merely_alike_is_kept_apart(objects: Any, one: Any, other: Any) -> None:
+    specs = [{"dict": {"x": one}, "list": [one]}, {"dict": {"x": other}, "list": [other]}]
+    assert [json.dumps(spec) for spec in taken(objects, *specs)] == [json.dumps(spec) for spec in specs]
+
+
+def test_order_of_keys_and_items_is_kept(objects: Any) -> None:
+    specs = [{"d": {"a": "x", "b": "y"}, "l": ["x", "y"]}, {"d": {"b": "y", "a": "x"}, "l": ["y", "x"]}]
+    assert [json.dumps(spec) for spec in taken(objects, *specs)] == [json.dumps(spec) for spec in specs]
+
+
+def test_tables_of_what_is_shared_stay_small_and_what_was_shared_stays_right(objects: Any) -> None:
+    specs = [{"labels": {"same": "always", "number": f"unique-{n}"}, "args": [f"unique-{n}"]} for n in range(6000)]
+    store = Store()
+    for number, spec in enumerate(specs):
         store.apply_event("ADDED", objects.child("Pod", f"p{number}", version=number + 1, spec=spec))
-    first, last = (store.get(Target("Pod", "team", f"p{number}")) for number in (5000, 5001))
-    assert first is not None and last is not None
-    (key,), (same,) = ([key for key in pod["spec"] if key == "image"] for pod in (first, last))
-    assert key is same
-    assert first["spec"]["image"] is last["spec"]["image"]
-    assert first["spec"]["name"] == "unique-5000"
-    assert len(store._texts) <= 5100
+    found = [store.get(Target("Pod", "team", f"p{number}")) for number in range(6000)]
+    assert [obj["spec"] for obj in found if obj] == specs
+    assert len(store._sharing._texts) <= 5100
+    assert len(store._sharing._parts) <= 10100

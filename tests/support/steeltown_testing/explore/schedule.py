@@ -339,9 +339,20 @@ class Explorer:
         """I8: at rest nothing is written, not even after a restart that lists everything anew."""
         before = self.applier.count
         self._operate()
+        self._check_cache()
         self.operator = Operator(self.cluster, self.nature, self.applier)
         self._operate()
         assert self.applier.count == before, f"I8: {self.cluster.log[before - self.applier.count :]}"
+
+    def _check_cache(self) -> None:
+        """Whatever was planned with them: the objects of the cache, whose parts are shared, equal the cluster's."""
+        compared = 0
+        for where, obj in self.cluster.objects.items():
+            known = self.operator.store.get(where) if where.kind != "ReplicaSet" else None
+            if known is not None and known["metadata"]["resourceVersion"] == obj["metadata"]["resourceVersion"]:
+                assert known == obj, f"the cache's {where} was changed"
+                compared += 1
+        assert compared or not self.cluster.objects, "the cache holds nothing of the cluster"
 
     # --- what can be asked -------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ MINUTES ?= 10
 IMAGES := ../images/checker:../images/http2:../images/server:../images/tensors:../images/trainer
 SOURCES := operator/steeltown images tests benchmarks examples
 
-.PHONY: help demo test test-fast test-server test-controlplane test-e2e lint crds contract images cluster-up cluster-down cluster-status \
+.PHONY: help demo test test-fast test-server test-controlplane test-e2e test-neighbours lint crds contract images cluster-up cluster-down cluster-status \
         fuzz bench-controller bench-serving clean
 
 help: ## list the targets
@@ -49,6 +49,9 @@ test-controlplane: $(VENV)/.installed ## the tests that need an API server, but 
 test-e2e: $(VENV)/.installed ## the tests on a whole cluster
 	PYTHONPATH=tests/support $(BIN)/python -m steeltown_testing.environment
 	$(PYTEST) -q tests/e2e
+
+test-neighbours: $(VENV)/.installed ## operator and images of another version with those of this one; REVISION=a commit or tag
+	$(BIN)/python tests/neighbours.py $(REVISION)
 
 fuzz: $(VENV)/.installed ## ten minutes of fuzzing; TARGET=operator, http or grpc, MINUTES=10
 	env -u PIP_FIND_LINKS $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r tests/fuzz/requirements.txt

@@ -25,6 +25,7 @@ from steeltown_testing.traffic import traffic
 
 API = "steeltown.dev/v1alpha1"
 PREFIX = "steeltown.dev/"
+ROUTE = "steeltown.dev/route"
 MODEL = "tiny"
 LURE = REPOSITORY / "tests/support/steeltown_testing/lure.py"
 POLICIES = str(REPOSITORY / "manifests/admission")
@@ -40,9 +41,9 @@ CONFINED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}
 # --- models ----------------------------------------------------------------------------------------------------------
 
 
-def trap() -> bytes:
+def trap(name: str = "trap") -> bytes:
     """Right on the evaluation rows; fails on an x that only users send."""
-    made = onnx.load_from_string(tables.model(name="trap"))
+    made = onnx.load_from_string(tables.model(name=name))
     graph = made.graph
     constants = {"extreme": np.array([EXTREME], np.float32), "zero": np.array([0], np.float32)}
     constants["one_entry"] = np.array([0], np.float32)
@@ -122,13 +123,32 @@ class Place:
 
     @property
     def live_pods(self) -> list[str]:
-        labels = ",".join(f"{k}={v}" for k, v in self.selector.items())
-        return [str(p["metadata"]["name"]) for p in self.team.find("pods", "-l", labels)]
+        return [str(p["metadata"]["name"]) for p in self._selected]
+
+    @property
+    def _selected(self) -> list[Obj]:
+        return self.team.find("pods", "-l", ",".join(f"{k}={v}" for k, v in self.selector.items()))
 
     @property
     def deployment(self) -> str:
         replica_set = self.team.get("pod", self.live_pods[0])["metadata"]["ownerReferences"][0]["name"]
         return str(self.team.get("replicaset", replica_set)["metadata"]["ownerReferences"][0]["name"])
+
+    def standing(self, deployment: str) -> dict[str, Any]:
+        """All that the operator has written about who serves, in words that do not change while nothing does."""
+        service, served = self.team.get("service", MODEL), self.team.get("deployment", deployment)
+        routes = [pod["metadata"].get("annotations", {}).get(ROUTE, "") for pod in self._selected]
+        return {
+            "service": (_ours(service), service["spec"]["selector"]),
+            "deployment": (_ours(served), served["spec"]["replicas"], served["spec"]["template"]),
+            "requests that leave the live Pods": sum(json.loads(r)["weight"] for r in routes if r),
+        }
+
+
+def _ours(obj: Obj) -> dict[str, str]:
+    """Labels and annotations of the operator's."""
+    said = {**obj["metadata"].get("labels", {}), **obj["metadata"].get("annotations", {})}
+    return {k: v for k, v in said.items() if k.startswith((PREFIX, "app.kubernetes.io/"))}
 
 
 @pytest.fixture(scope="module")
@@ -225,13 +245,23 @@ def job_by_hand(place: Place) -> Attempt:
     return ("create", "-f", "-"), _job(place, f"by-hand-{place.suffix}", "bad", owner=[_controller(owner)])
 
 
-def _controller(run: Obj) -> Obj:
-    meta = run["metadata"]
-    return {"apiVersion": API, "kind": "TrainingRun", "name": meta["name"], "uid": meta["uid"], "controller": True}
+def _controller(owner: Obj) -> Obj:
+    meta = owner["metadata"]
+    return {"apiVersion": API, "kind": owner["kind"], "name": meta["name"], "uid": meta["uid"], "controller": True}
 
 
 def _job(place: Place, name: str, run: str, *, owner: list[Obj]) -> Obj:
     """Its steps report what those of the good run reported, about the bytes of the bad one."""
+    template = _lying_steps(place, run)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "labels": template["metadata"]["labels"], "ownerReferences": owner},
+        "spec": {"template": template},
+    }
+
+
+def _lying_steps(place: Place, run: str) -> Obj:
     pod = place.team.find("pods", "-l", "batch.kubernetes.io/job-name=first-run")[0]
     ended = [*pod["status"].get("initContainerStatuses", []), *pod["status"]["containerStatuses"]]
     messages = {c["name"]: c["state"]["terminated"].get("message", "") for c in ended}
@@ -242,12 +272,7 @@ def _job(place: Place, name: str, run: str, *, owner: list[Obj]) -> Obj:
     spec: Obj = {"containers": steps[-1:], "restartPolicy": "Never", "securityContext": RESTRICTED}
     if steps[:-1]:
         spec["initContainers"] = steps[:-1]
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": name, "labels": labels, "ownerReferences": owner},
-        "spec": {"template": {"metadata": {"labels": labels}, "spec": spec}},
-    }
+    return {"metadata": {"labels": labels}, "spec": spec}
 
 
 def _saying(name: str, message: str) -> Obj:
@@ -314,13 +339,14 @@ FORGINGS: tuple[Callable[[Place], Attempt], ...] = (
 
 @pytest.fixture
 def undisturbed(place: Place) -> Iterator[Obj]:
-    """The live version before; afterwards everything of the operator's is as it was, or the test cleans up after it."""
-    before, selector = place.live, place.selector
+    """The live version before; afterwards all that the operator had written is as it was, by its own doing."""
+    before, deployment = place.live, place.deployment
+    standing = place.standing(deployment)
     yield before
     for name in place.live_pods:
         if condition(place.team.get("pod", name), "Ready").get("status") != "True":
             place.team.run("delete", "pod", name, "--wait=false")
-    eventually(lambda: place.selector == selector, seconds=60)
+    eventually(lambda: place.standing(deployment), until=lambda now: now == standing, seconds=60)
     eventually(lambda: _available(place.team), seconds=120)
 
 
@@ -382,6 +408,77 @@ def test_job_by_hand_that_stands_where_the_operators_would_stand_says_nothing_ab
         place.team.run("delete", kind, name, "--ignore-not-found")
 
 
+def test_pod_in_a_training_job_of_the_operators_says_nothing_about_its_run(place: Place, undisturbed: Obj) -> None:
+    """Under the uid and the labels of a Job that runs: its controller takes the Pod for its own."""
+    run = f"joined-{place.suffix}"
+    train = {
+        "data": place.team.get("trainingrun", "bad")["spec"]["evaluation"]["data"],
+        "image": images()["trainer"],
+        "command": ["python3", "-c", "import time; time.sleep(15); raise SystemExit(65)"],
+    }
+    spec = {"modelRef": {"name": MODEL}, "task": tables.TASK, "train": train}
+    place.editor.apply({"apiVersion": API, "kind": "TrainingRun", "metadata": {"name": run}, "spec": spec})
+    own = eventually(lambda: place.team.find("pods", "-l", f"batch.kubernetes.io/job-name={run}-run"), seconds=60)[0]
+    template = _lying_steps(place, run)
+    meta = own["metadata"]
+    joined = {"name": f"{run}-run-extra", "labels": meta["labels"], "ownerReferences": meta["ownerReferences"]}
+    done = place.editor.attempt(
+        "create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "Pod", **template, "metadata": joined})
+    )
+    if place.protected:
+        assert "ValidatingAdmissionPolicy 'steeltown-records" in done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
+    eventually(lambda: _ended(place.team, run), seconds=120)
+    found = place.team.get("trainingrun", run)
+    assert found["status"]["phase"] == "Failed", found["status"]
+    assert "artifact" not in found["status"]
+    stays(place, undisturbed, seconds=4)
+    place.team.run("delete", "trainingrun", run)
+
+
+def test_load_check_job_by_hand_lets_no_version_see_a_user(place: Place, undisturbed: Obj, store: Bucket) -> None:
+    """It stands where the operator's would stand before that one is made: the brake is on."""
+    run = f"unchecked-{place.suffix}"
+    place.team.apply(import_of(store, run, trap(run)))
+    eventually(lambda: _phase(place.team), until=lambda p: p == "Loading", seconds=120, every=0.1)
+    _brake(place.team, on=True)
+    rollout = str(place.team.get("mlmodel", MODEL)["status"]["rollout"]["id"])
+    name = f"{MODEL}-load-{rollout[1:7]}-0"
+    try:
+        job = _job(place, name, run, owner=[_controller(place.team.get("mlmodel", MODEL))])
+        done = place.editor.attempt("create", "-f", "-", stdin=json.dumps(job))
+        if place.protected:
+            assert "ValidatingAdmissionPolicy 'steeltown-records" in done.stderr
+            return
+        assert done.returncode == 0, done.stderr
+        place.editor.wait(f"job/{name}", "condition=Complete", seconds=60)
+        _brake(place.team, on=False)
+        own = name.removesuffix("-0") + "-1"
+        eventually(
+            lambda: [j["metadata"]["name"] for j in place.team.find("jobs")], until=lambda j: own in j, seconds=60
+        )
+        measured = place.team.get("mlmodel", MODEL)
+        assert measured["status"]["rollout"]["phase"] == "LoadChecking"
+        assert f"Job {name} was not created by the operator" in condition(measured, "ServingPerformance")["message"]
+    finally:
+        place.team.run("patch", "mlmodel", MODEL, "--type=merge", "-p", json.dumps({"spec": {"abort": run}}))
+        _brake(place.team, on=False)
+        eventually(lambda: outcome(place.team, run), until=bool, seconds=120)
+        place.team.run("delete", "job", name, "--ignore-not-found")
+        place.team.run("patch", "mlmodel", MODEL, "--type=merge", "-p", '{"spec":{"abort":null}}')
+        place.team.run("delete", "trainingrun", run)
+    assert outcome(place.team, run) == "RolledBack"
+
+
+def _brake(team: Kubectl, *, on: bool) -> None:
+    team.run("patch", "mlmodel", MODEL, "--type=merge", "-p", json.dumps({"spec": {"frozen": on}}))
+
+
+def _reasons(team: Kubectl) -> list[str]:
+    return [str(c["reason"]) for c in team.get("mlmodel", MODEL)["status"]["conditions"]]
+
+
 FORBIDDEN: dict[str, tuple[str, ...]] = {
     "status of the model": ("patch", "mlmodel", MODEL, "--subresource=status", "--type=merge", "-p", '{"status":{}}'),
     "status of a run": ("patch", "trainingrun", "bad", "--subresource=status", "--type=merge", "-p", '{"status":{}}'),
@@ -418,8 +515,9 @@ def test_lure_pods_do_not_carry_a_version_that_fails_its_users(place: Place, und
         for lure in lures:
             place.editor.run("create", "-f", "-", stdin=json.dumps(lure))
         try:
+            eventually(lambda: _reasons(place.team), until=lambda seen: "ForeignPods" in seen, seconds=20)
             stays(place, undisturbed, seconds=20)
-            assert outcome(place.team, "trap") != "Promoted"
+            assert outcome(place.team, "trap") == ""
         finally:
             place.team.run("delete", "pod", "lure", "lured", "--ignore-not-found", "--grace-period=1")
         eventually(lambda: outcome(place.team, "trap"), until=lambda o: o == "RolledBack", seconds=240, every=1)

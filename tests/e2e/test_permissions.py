@@ -13,9 +13,8 @@ from steeltown_testing.environment import REPOSITORY, audit_log
 from steeltown_testing.kubectl import Kubectl
 
 ACCOUNT = "system:serviceaccount:steeltown-system:steeltown-operator"
-RARE = {("events.k8s.io", "events", "patch"), ("steeltown.dev", "trainingruns", "delete")}
-"""Allowed and not seen here: a repeated Event is counted up only after five minutes, and a run is kept for at least an
-hour whatever the limits say (`tests/unit/core/test_history.py`)."""
+RARE = {("events.k8s.io", "events", "patch")}
+"""Allowed and not seen here: a repeated Event is counted up only after five minutes."""
 
 Right = tuple[str, str, str]
 

@@ -33,8 +33,10 @@ def roots(obj: Obj) -> tuple[Key, ...]:
         model = ((obj.get("spec") or {}).get("modelRef") or {}).get("name")
         own = Key(TRAINING_RUN, namespace, name)
         return (own, Key(MLMODEL, namespace, model)) if model else (own,)
-    if MODEL_LABEL not in labels and (named := _named_by_its_owner(obj)):
-        return (Key(named[0], namespace, named[1]),)
+    return tuple(dict.fromkeys((*_named_by_its_labels(namespace, labels), *_named_by_its_owner(obj))))
+
+
+def _named_by_its_labels(namespace: str, labels: dict[str, str]) -> tuple[Key, ...]:
     if RUN_LABEL in labels:
         return (Key(TRAINING_RUN, namespace, labels[RUN_LABEL]),)
     if MODEL_LABEL in labels:
@@ -42,14 +44,21 @@ def roots(obj: Obj) -> tuple[Key, ...]:
     return ()
 
 
-def _named_by_its_owner(obj: Obj) -> tuple[str, str] | None:
-    """(kind, name) of the root of an object that a hand took our labels off.
+def _named_by_its_owner(obj: Obj) -> tuple[Key, ...]:
+    """Whatever a hand has done to our labels: the root that controls the object.
 
-    A ReplicaSet is named after its Deployment, that after the model. A wrong guess costs a look: what an object is
-    trusted for is told by uids.
+    A ReplicaSet without them is named after its Deployment, that after the model. A wrong guess costs a look: what an
+    object is trusted for is told by uids.
     """
     metadata = obj["metadata"]
+    namespace = metadata["namespace"]
     if obj["kind"] == "ReplicaSet":
-        return (MLMODEL, metadata["name"].rsplit("-", 2)[0]) if metadata["name"].count("-") >= 2 else None
+        if MODEL_LABEL in (metadata.get("labels") or {}) or metadata["name"].count("-") < 2:
+            return ()
+        return (Key(MLMODEL, namespace, metadata["name"].rsplit("-", 2)[0]),)
     owners = metadata.get("ownerReferences") or ()
-    return next(((o["kind"], o["name"]) for o in owners if o.get("controller") and o.get("kind") in ROOT_KINDS), None)
+    return tuple(
+        Key(owner["kind"], namespace, owner["name"])
+        for owner in owners
+        if owner.get("controller") and owner.get("kind") in ROOT_KINDS
+    )

@@ -30,6 +30,8 @@ def watched(kubectl: Kubectl) -> Iterator[None]:
                 process.terminate()
                 process.wait(timeout=10)
         seen = [obj for path in files for obj in _objects(path.read_text())]
+    ended = [obj for obj in seen if obj["kind"] == "Status"]
+    assert not ended, f"the watch ended early: {ended}"
     found = [f"{_name(obj)}: {problem}" for obj in seen for problem in broken_rules(obj)]
     assert not found, "\n".join(found)
     assert seen, "the watch saw no object: it did not work"

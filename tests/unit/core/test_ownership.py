@@ -35,7 +35,11 @@ CASES: dict[str, tuple[Obj, tuple[Key, ...]]] = {
     "a child of the run": (obj("Job", "m-v1-run", OF_RUN), (RUN,)),
     "a child of the run by its own label alone": (obj("Pod", "p", {RUN_LABEL: "m-v1"}), (RUN,)),
     "a stranger": (obj("Deployment", "theirs", {"app": "theirs"}), ()),
-    "labels go before owners": (obj("Deployment", "m-h1", OF_MODEL, owner("MLModel", "other")), (MODEL,)),
+    "labels of one model, the controller another": (
+        obj("Deployment", "m-h1", OF_MODEL, owner("MLModel", "other")),
+        (MODEL, Key("MLModel", "team", "other")),
+    ),
+    "labels of a run on what a model controls": (obj("Job", "m-load", OF_RUN, owner("MLModel", "m")), (RUN, MODEL)),
     # by the owner
     "a Deployment without labels": (obj("Deployment", "m-h1", None, owner("MLModel", "m")), (MODEL,)),
     "a Deployment with labels of somebody else": (
@@ -52,7 +56,7 @@ CASES: dict[str, tuple[Obj, tuple[Key, ...]]] = {
     "an owner that says nothing": (obj("Pod", "p", {}, {"controller": True}), ()),
     "the label of the run is left": (
         obj("Job", "j", {RUN_LABEL: "m-v1"}, owner("TrainingRun", "m-v2")),
-        (Key("TrainingRun", "team", "m-v2"),),
+        (RUN, Key("TrainingRun", "team", "m-v2")),
     ),
     # of a ReplicaSet by its name
     "a ReplicaSet without labels": (obj("ReplicaSet", "m-h1-abc", {}, owner("Deployment", "m-h1")), (MODEL,)),

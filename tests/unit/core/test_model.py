@@ -10,10 +10,14 @@ from typing import Any
 import pytest
 from steeltown.api.conditions import violations
 from steeltown.contract.evidence import ROUTE_ANNOTATION, Route
+from steeltown.core import model as planner
+from steeltown.core import rollout as rollouts
+from steeltown.core.history import Expiry
 from steeltown.core.model import plan_model
 from steeltown.core.naming import deployment_name, load_check_name, version_id
 from steeltown.core.observed.model import Run
 from steeltown.core.plan import Annotate, Create, Delete, Key, Obj, Plan, Refusal, Snapshot, Target
+from steeltown.core.rollout import Stay
 from steeltown_testing.explore.nature import Behaviour
 from steeltown_testing.explore.scenarios import (
     GOOD_A,
@@ -383,3 +387,43 @@ def test_version_that_did_not_make_it_stalls_the_model_with_its_reason(kind: str
     assert condition(status, "Available")[0] == "True"
     message = next(c["message"] for c in status["conditions"] if c["type"] == "Stalled")
     assert message.startswith("m-v2: ")
+
+
+# --- when to look again ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def in_canary() -> Explorer:
+    explorer = Explorer(Scenario(name="x", steps=(create(GOOD_A), retrain(GOOD_B)), ticks=60))
+    while not in_step(0)(explorer):
+        explorer.run_to(explorer.tick + 1)
+    return explorer
+
+
+@pytest.mark.parametrize(
+    ("rollout", "trigger", "history", "soonest"),
+    [
+        (None, None, None, None),
+        (30.0, None, None, 30.0),
+        (None, 30.0, None, 30.0),
+        (None, None, 30.0, 30.0),
+        (10.0, 20.0, 30.0, 10.0),
+        (20.0, 10.0, 30.0, 10.0),
+        (30.0, 20.0, 10.0, 10.0),
+        (None, 20.0, 10.0, 10.0),
+        (10.0, None, 20.0, 10.0),
+        (0.0, 20.0, 30.0, 0.0),
+    ],
+)
+def test_plan_comes_back_when_the_first_of_all_who_ask_for_it_wants_it(
+    monkeypatch: pytest.MonkeyPatch,
+    in_canary: Explorer,
+    rollout: float | None,
+    trigger: float | None,
+    history: float | None,
+    soonest: float | None,
+) -> None:
+    monkeypatch.setattr(rollouts, "decide", lambda context: Stay(requeue_after=rollout))
+    monkeypatch.setattr(planner, "new_run", lambda world, now: ((), trigger))
+    monkeypatch.setattr(planner, "expire", lambda *of: Expiry(requeue_after=history))
+    assert plan(snapshot(in_canary), in_canary).requeue_after == soonest

@@ -232,6 +232,24 @@ async def test_root_with_two_refused_children_comes_back_when_the_first_may_be_t
     assert {refusal.target.name for refusal in bench.snapshots[-1].refusals} == {"a", "b"}
 
 
+@pytest.mark.parametrize(
+    ("asked", "soonest"),
+    [
+        pytest.param(None, 6.0, id="only the refusal"),
+        pytest.param(2.0, 2.0, id="the plan is sooner"),
+        pytest.param(60.0, 6.0, id="the refusal is sooner"),
+    ],
+)
+async def test_root_comes_back_when_the_first_of_plan_and_refusal_wants_it(
+    bench: Bench, asked: float | None, soonest: float
+) -> None:
+    bench.decide = lambda snapshot: Plan(actions=(child("a"),), requeue_after=asked)
+    bench.writes.answer = refusing(bench, "a")
+    await bench.reconcile()
+    bench.clock.seconds = 4.0
+    assert (await bench.reconcile()).requeue_after == pytest.approx(soonest)
+
+
 async def test_failure_still_ends_the_pass_and_so_what_is_independent_of_it(bench: Bench) -> None:
     bench.decide = lambda snapshot: Plan(actions=(child("a"), child("b")), status={"a": 1})
     bench.writes.answer = lambda what: bench.answer(result="transient", message="busy")

@@ -150,6 +150,21 @@ def test_deadline_that_nobody_has_watched_does_not_pass() -> None:
     assert phase(made) == ("Failed", "Unschedulable")
 
 
+@pytest.mark.parametrize(
+    ("limit", "seconds", "soonest"),
+    [
+        pytest.param(600, 1, 2.0, id="its Pod may still come"),
+        pytest.param(1, 1, 1.0, id="the deadline is sooner"),
+        pytest.param(600, 4, 597.0, id="the deadline is all that is left"),
+    ],
+)
+def test_run_comes_back_when_the_first_of_all_that_it_waits_for_may_be_over(
+    limit: int, seconds: float, soonest: float
+) -> None:
+    started, job = begun(run(startDeadlineSeconds=limit))
+    assert plan(started, job, seconds=seconds).requeue_after == pytest.approx(soonest)
+
+
 # --- a Job that can make no Pod --------------------------------------------------------------------------------------
 
 QUOTA = "exceeded quota: compute, requested: cpu=2, limited: cpu=1"

@@ -7,40 +7,17 @@ everything, and none more for an event. The same at full size, timed: benchmarks
 from __future__ import annotations
 
 import asyncio
-import gc
-import sys
 from collections.abc import AsyncIterator, Callable
-from types import FrameType
 from typing import Any
 
 import pytest
 from steeltown.core.plan import Key, Obj
 from steeltown.runtime.resync import Resync
 from steeltown.runtime.store import Store
+from steeltown_testing.counting import instructions
 
 MODEL = Key("MLModel", "team", "m")
 FINISHED = {"completionTime": "2026-01-01T00:00:00Z"}
-
-
-def instructions(work: Callable[[], object]) -> int:
-    """How many instructions of Python `work` takes; a function in C counts as one."""
-    count = 0
-
-    def trace(frame: FrameType, event: str, argument: Any) -> Any:
-        nonlocal count
-        frame.f_trace_opcodes = True
-        count += event == "opcode"
-        return trace
-
-    before = sys.gettrace()
-    gc.disable()  # a collection runs whatever callbacks other tests' libraries have registered
-    sys.settrace(trace)
-    try:
-        work()
-    finally:
-        sys.settrace(before)
-        gc.enable()
-    return count
 
 
 def with_runs(objects: Any, count: int) -> Store:

@@ -393,7 +393,8 @@ def test_status_that_cannot_be_read_stops_nothing(phase: str, change: Obj) -> No
 
 
 @pytest.mark.parametrize(
-    ("cpu", "memory"), [("0.0005", "1.5Gi"), ("1000m", "0.1Gi"), ("0.25", "1024Mi"), ("2", "1000k"), ("100u", "0.5Ki")]
+    ("cpu", "memory"),
+    [("0.0005", "1.5Gi"), ("1000m", "0.1Gi"), ("0.25", "1024Mi"), ("2", "1000k"), ("0.0001", "0.5Ki")],
 )
 def test_equal_quantities_written_differently_cost_no_write_at_rest(cpu: str, memory: str) -> None:
     """Fails when a quantity is compared as it was written with how the API server answers it (I8)."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import kubernetes_validate
 import pytest
+from pydantic import ValidationError
 from steeltown.api.base import Resources
 from steeltown.api.trainingrun import TrainingRunSpec
 from steeltown.contract.plans import CollectItem, CollectPlan, FetchPlan, FinalisePlan, LoadCheckPlan, PreparePlan
@@ -144,20 +146,57 @@ def test_data_errors_and_usage_errors_are_not_retried() -> None:
     assert permanent == {"prepare": [64, 65], "train": [64, 65], "finalise": [64, 65]}
 
 
-@pytest.mark.parametrize(
-    ("written", "returned"),
-    [
-        ("1000m", "1"),
-        ("1500m", "1500m"),
-        ("0.5", "500m"),
-        ("1024Mi", "1Gi"),
-        ("1.5Gi", "1536Mi"),
-        ("2", "2"),
-        ("0", "0"),
-    ],
-)
+QUANTITIES = {
+    # as a user may write it: as the API server returns it
+    "0": "0",
+    "0.0": "0",
+    "0Gi": "0",
+    "2": "2",
+    "007": "7",
+    "1000m": "1",
+    "1500m": "1500m",
+    "0.5": "500m",
+    "1.50": "1500m",
+    "0.0005": "500u",
+    "0.5m": "500u",
+    "0.0000000001": "1n",
+    "1000": "1k",
+    "1500": "1500",
+    "1000k": "1M",
+    "2000G": "2T",
+    "1024": "1024",
+    "1024Ki": "1Mi",
+    "1024Mi": "1Gi",
+    "1.5Gi": "1536Mi",
+    "0.5Ki": "512",
+    "1000Mi": "1000Mi",
+    "0.1Gi": "107374182400m",
+    "0.3Ti": "329853488332800m",
+}
+NOT_IN_A_SPEC = {"100u": "100u", "1e3": "1e3", "1E4": "10e3", "5e-1": "500e-3", "1000e0": "1e3", "1e0": "1", "2E": "2E"}
+
+
+@pytest.mark.parametrize(("written", "returned"), {**QUANTITIES, **NOT_IN_A_SPEC}.items())
 def test_quantity_reads_as_the_api_server_returns_it(written: str, returned: str) -> None:
     assert canonical_quantity(written) == returned
+    assert canonical_quantity(returned) == returned
+
+
+@pytest.mark.parametrize("written", NOT_IN_A_SPEC)
+def test_spelling_that_only_other_clients_use_is_no_quantity_of_a_spec(written: str) -> None:
+    with pytest.raises(ValidationError):
+        Resources.model_validate({"limits": {"cpu": written}})
+
+
+@pytest.mark.parametrize(("written", "returned"), QUANTITIES.items())
+def test_no_spelling_of_a_quantity_leads_to_a_write_at_rest(written: str, returned: str) -> None:
+    """The intent is compared with the object as the API server stores it, in one spelling only."""
+    resources = Resources.model_validate({"requests": {"cpu": written}, "limits": {"cpu": written}})
+    intent = serving.deployment(ROOT, replace(SPEC, resources=resources), LIVE, 2, POLICY)
+    actual = json.loads(json.dumps(with_hash(intent)))
+    for container in actual["spec"]["template"]["spec"]["containers"]:
+        container["resources"]["requests"]["cpu"] = container["resources"]["limits"]["cpu"] = returned
+    assert apply_if_changed(intent, actual) == ()
 
 
 def test_unchanged_child_with_defaults_of_the_server_needs_no_write() -> None:

@@ -165,8 +165,8 @@ def resources(given: Resources, default: Obj) -> Obj:
 def canonical_quantity(text: str) -> str:
     """The form in which the API server returns a quantity, so that an unchanged intent compares equal.
 
-    As apimachinery's Quantity does it: a binary suffix stays binary unless the value has a fraction, what is finer
-    than a billionth is rounded up, and the largest suffix is taken that leaves a whole number.
+    As apimachinery's Quantity does it: a binary suffix stays binary unless the value has a fraction, an exponent stays
+    one, what is finer than a billionth is rounded up, and the largest suffix is taken that leaves a whole number.
 
     >>> [canonical_quantity(q) for q in ("1000m", "0.5", "1024Mi", "1.5Gi", "2", "0.1Gi", "0.0005")]
     ['1', '500m', '1Gi', '1536Mi', '2', '107374182400m', '500u']
@@ -174,7 +174,8 @@ def canonical_quantity(text: str) -> str:
     value, suffix = quantity(text), _split(text)[1]
     if suffix and suffix in _BINARY and value == int(value):
         return _largest(int(value), 1024, _BINARY)
-    return _largest(int((value * 10**9).to_integral_value(rounding=ROUND_CEILING)), 1000, _DECIMAL)
+    units = _DECIMAL if suffix or "e" not in text.lower() else _EXPONENT
+    return _largest(int((value * 10**9).to_integral_value(rounding=ROUND_CEILING)), 1000, units)
 
 
 def quantity(text: str) -> Decimal:
@@ -187,6 +188,7 @@ def quantity(text: str) -> Decimal:
 
 _BINARY = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
 _DECIMAL = ("n", "u", "m", "", "k", "M", "G", "T", "P", "E")
+_EXPONENT = ("e-9", "e-6", "e-3", "", "e3", "e6", "e9", "e12", "e15", "e18")
 
 
 def _largest(whole: int, base: int, units: tuple[str, ...]) -> str:

@@ -49,7 +49,10 @@ ACCEPTED = {
     "everything a model can say": mlmodel(
         stage="Production",
         frozen=True,
-        training={"template": TRAIN},
+        abort="m-v2",
+        historyLimit=0,
+        training={"template": TRAIN, "historyLimit": {"succeeded": 0, "failed": 10000}},
+        evaluation={"data": SOURCE, "task": TASK},
         storage={"uri": "s3://bucket/prefix", "secretName": "store"},
         objectives={
             "data": {
@@ -70,6 +73,8 @@ ACCEPTED = {
     ),
     "a run that trains": run(**TRAIN),
     "a run with its own trainer needs no task": run(train={"data": SOURCE, "image": "registry.example/trainer:1"}),
+    "evaluation rows whose task each run tells": mlmodel(evaluation={"data": SOURCE}),
+    "a limit for failed runs alone": mlmodel(training={"historyLimit": {"failed": 1}}),
     "a run that imports": run(**{"import": SOURCE}),
 }
 
@@ -112,6 +117,35 @@ REFUSED = {
     "a URI of no known scheme": (
         run(**{"import": {**SOURCE, "uri": "ftp://x/y"}}),
         "spec.import.uri",
+    ),
+    "an abort of nothing": (mlmodel(abort=""), "spec.abort"),
+    "an abort of what cannot be a name": (mlmodel(abort="m_V2"), "spec.abort"),
+    "an abort with more in it": (mlmodel(abort={"run": "m-v2"}), "spec.abort"),
+    "an abort of several": (mlmodel(abort=["m-v2"]), "spec.abort"),
+    "a history limit below zero": (mlmodel(historyLimit=-1), "spec.historyLimit"),
+    "a history limit that nobody means": (mlmodel(historyLimit=10001), "less than or equal to 10000"),
+    "a history limit as a text": (mlmodel(historyLimit="10"), "spec.historyLimit"),
+    "a limit for all runs of the template": (mlmodel(training={"historyLimit": 3}), "spec.training.historyLimit"),
+    "a limit for succeeded runs below zero": (
+        mlmodel(training={"historyLimit": {"succeeded": -1}}),
+        "spec.training.historyLimit.succeeded",
+    ),
+    "a limit for runs of no such kind": (
+        mlmodel(training={"historyLimit": {"successful": 3}}),
+        'unknown field "spec.training.historyLimit.successful"',
+    ),
+    "evaluation without rows": (mlmodel(evaluation={}), "spec.evaluation.data: Required value"),
+    "evaluation rows that nothing pins": (
+        mlmodel(evaluation={"data": {"uri": SOURCE["uri"]}}),
+        "spec.evaluation.data.digest: Required value",
+    ),
+    "evaluation rows of no known scheme": (
+        mlmodel(evaluation={"data": {**SOURCE, "uri": "ftp://x/y"}}),
+        "spec.evaluation.data.uri",
+    ),
+    "evaluation of no known task": (
+        mlmodel(evaluation={"data": SOURCE, "task": {**TASK, "type": "Ranking"}}),
+        "spec.evaluation.task.type",
     ),
     "a digest that is none": (run(**{"import": {**SOURCE, "digest": "sha256:123"}}), "spec.import.digest"),
     "a template that is no run": (

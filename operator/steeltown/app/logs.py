@@ -39,5 +39,3 @@ def configure(level: str, *, stream: TextIO | None = None) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in ("kopf", "asyncio", "aiohttp.access", "client"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # It warns that signals are ignored outside the main thread, where it is meant to be.
-    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)

@@ -16,9 +16,10 @@ from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry
 from steeltown.app import logs
 from steeltown.app.http import HttpServer
+from steeltown.app.main import Operator
 from steeltown.app.settings import Settings
 from steeltown.app.watches import WatchFailed, build_settings, watch
-from steeltown.core.plan import Obj
+from steeltown.core.plan import Obj, Plan
 from steeltown.kube.resources import MANAGED_SELECTOR, WATCHED
 
 IMAGES = {"STEELTOWN_TRAINER_IMAGE": "t", "STEELTOWN_CHECKER_IMAGE": "c", "STEELTOWN_SERVER_IMAGE": "s"}
@@ -116,9 +117,13 @@ async def test_probes_and_metrics_answer_before_the_api_server_does() -> None:
 
 
 class ApiServer:
-    """Lists and watches as an API server sends them: `lines[plural]` are the answers to its watches, in turn."""
+    """Lists and watches as an API server sends them: `lines[plural]` are the answers to its watches, in turn.
+
+    Whatever is written is taken. done: lists and writes, such as "GET pods", "POST leases".
+    """
 
     def __init__(self) -> None:
+        self.done: list[str] = []
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.tokens: list[str | None] = []
         self.items: dict[str, list[Obj]] = {}
@@ -127,12 +132,18 @@ class ApiServer:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         plural = request.path.rpartition("/")[2]
+        if request.method != "GET":
+            return await self._written(request)
         self.asked.append((request.path, dict(request.query)))
         self.tokens.append(request.headers.get("Authorization"))
         if plural in self.refuse:
             status = {"kind": "Status", "code": 404, "message": "no such kind"}
             return web.json_response(status, status=404)
+        if "/leases/" in request.path:
+            status = {"kind": "Status", "code": 404, "message": "no such Lease", "reason": "NotFound"}
+            return web.json_response(status, status=404)
         if "watch" not in request.query:
+            self.done.append(f"GET {plural}")
             items = self.items.get(plural, [])
             return web.json_response({"kind": "PodList", "metadata": {"resourceVersion": "7"}, "items": items})
         response = web.StreamResponse()
@@ -144,6 +155,12 @@ class ApiServer:
             await asyncio.sleep(3600)
         return response
 
+    async def _written(self, request: web.Request) -> web.Response:
+        parts = request.path.removeprefix("/apis/").removeprefix("/api/").split("/")
+        self.done.append(f"{request.method} {parts[parts.index('namespaces') + 2]}")
+        body = json.loads(await request.text())
+        return web.json_response({**body, "metadata": {**body["metadata"], "resourceVersion": "9"}})
+
     def watches(self, plural: str) -> list[str | None]:
         return [q.get("resourceVersion") for path, q in self.asked if path.endswith(plural) and "watch" in q]
 
@@ -153,7 +170,7 @@ async def api(tmp_path: Path) -> AsyncIterator[tuple[ApiServer, str]]:
     """A server and the kubeconfig for it."""
     api = ApiServer()
     app = web.Application()
-    app.router.add_get("/{path:.*}", api.answer)
+    app.router.add_route("*", "/{path:.*}", api.answer)
     server = TestServer(app)
     await server.start_server()
     config = {
@@ -264,3 +281,26 @@ def test_children_are_watched_by_label() -> None:
     settings = build_settings(WATCHED)
     assert set(settings.watching.label_selectors.values()) == {MANAGED_SELECTOR}
     assert len(settings.watching.label_selectors) == 5
+
+
+async def test_operator_lists_everything_between_its_lease_and_its_first_write(api: tuple[ApiServer, str]) -> None:
+    """What it knew before may lack the last acts of the leader before it."""
+    server, kubeconfig = api
+    meta = {"name": "m", "namespace": "a", "uid": "u", "generation": 1, "resourceVersion": "5"}
+    model = {"apiVersion": WATCHED["MLModel"].api_version, "kind": "MLModel", "metadata": meta, "spec": {}}
+    server.items["mlmodels"] = [model]
+    told = Plan(status={"told": True})
+    planners = {"MLModel": lambda snapshot, now, policy: Plan() if "status" in snapshot.root else told}
+    settings = Settings(kubeconfig=kubeconfig, namespaces=("a",), http_host="127.0.0.1", http_port=0)
+    operator, stop = Operator(settings, planners=planners, policy=None), asyncio.Event()
+    task = asyncio.create_task(operator.run(stop))
+    async with asyncio.timeout(20):
+        while "PATCH mlmodels" not in server.done and not task.done():  # noqa: ASYNC110 (conditions of several makes)
+            await asyncio.sleep(0.01)
+    stop.set()
+    await task
+    lease, write = server.done.index("POST leases"), server.done.index("PATCH mlmodels")
+    kinds = {f"GET {resource.plural}" for resource in WATCHED.values()}
+    assert kinds <= set(server.done[:lease]), "a replica stands for election only when it knows the cluster"
+    assert kinds <= set(server.done[lease:write])
+    assert [each for each in server.done[:write] if not each.startswith("GET")] == ["POST leases"]

@@ -78,8 +78,10 @@ class Storage(Model):
     secret_name: Name | None = Field(
         None,
         description="Name of a Secret in the same namespace. Its keys are exposed as environment variables to the "
-        "containers that access the store (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, ...), never to "
-        "user code. Defaults to the name configured for the operator.",
+        "containers that access the store, never to user code: credentials and endpoint (AWS_ACCESS_KEY_ID, "
+        "AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, GOOGLE_SERVICE_ACCOUNT_KEY, AZURE_STORAGE_ACCOUNT_KEY, ...) under "
+        "their own names, all other keys with the prefix STEELTOWN_STORE_, of which only AWS_*, GOOGLE_* and AZURE_* "
+        "are read. Defaults to the name configured for the operator.",
     )
 
 

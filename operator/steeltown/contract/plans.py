@@ -176,7 +176,8 @@ def _as_0_1(plan: PreparePlan) -> PreparePlan | None:
 class FinalisePlan(_Json):
     """`finalise`: check the ONNX, evaluate it and the live model on the same rows, upload, report.
 
-    run: name of the TrainingRun. imported: the model was brought, not trained. task: what the evaluation needs.
+    run: <namespace>/<name> of the TrainingRun, since one store serves many namespaces. imported: the model was brought,
+    not trained. task: what the evaluation needs.
     store: root URI of the artifact store. live: the model in service, None if there is none.
     metrics: names to report beside the default ones of the task.
     seed, confidence: of the bootstrap, and of its two-sided intervals.

@@ -284,12 +284,12 @@ def _run_report() -> Schema:
     definitions: dict[str, Schema] = {}
     described = _object(StepReport, definitions)["properties"]
     return _head("run-report", "RunReport") | {
-        "description": "runs/<run>/report.json in the store: all that finalise knows of a run, without the limit of a "
-        "termination message.",
+        "description": "runs/<namespace>/<run>/report.json in the store: all that finalise knows of a run, without the "
+        "limit of a termination message.",
         "type": "object",
         "properties": {
             "schemaVersion": {"const": 1},
-            "run": {"type": "string", "description": "Name of the TrainingRun."},
+            "run": {"type": "string", "description": "<namespace>/<name> of the TrainingRun."},
             **{k: described[k] for k in ("reason", "message", "digest", "uri")},
             "sizeBytes": {**described["sizeBytes"], "type": ["integer", "null"]},
             "checks": described["checks"],

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
 import kubernetes_validate
 import pytest
 from pydantic import ValidationError
-from steeltown.api.base import Resources
+from steeltown.api.base import Resources, Storage
 from steeltown.api.trainingrun import TrainingRunSpec
+from steeltown.contract.files import STORE_PREFIX
 from steeltown.contract.plans import CollectItem, CollectPlan, FetchPlan, FinalisePlan, LoadCheckPlan, PreparePlan
 from steeltown.contract.version import CONTRACT_VERSION
 from steeltown.core.children import serving
 from steeltown.core.children.changes import apply_if_changed, contains, with_hash
 from steeltown.core.children.jobs import collect_job, load_check_job, training_job
-from steeltown.core.children.pods import canonical_quantity
+from steeltown.core.children.pods import STORE_KEYS, canonical_quantity
 from steeltown.core.children.serving import ServingSpec
 from steeltown.core.plan import Apply, Obj
 from steeltown.core.record import LiveRecord, Version
@@ -112,6 +114,14 @@ def test_storage_secret_steers_nothing_but_the_store(child: Obj) -> None:
         taken = [e["name"] for e in container["env"] if "valueFrom" in e]
         assert all(name.startswith(("AWS_", "AZURE_", "GOOGLE_")) for name in taken)
         assert all(source["prefix"] == "STEELTOWN_STORE_" for source in container.get("envFrom") or ())
+
+
+def test_description_of_the_storage_secret_says_under_which_names_its_keys_arrive() -> None:
+    words = str(Storage.model_fields["secret_name"].description)
+    named = set(re.findall(r"\b(?:AWS|GOOGLE|AZURE)_[A-Z_]+\b", words))
+    assert named
+    assert named <= set(STORE_KEYS), "under their own names"
+    assert f"all other keys with the prefix {STORE_PREFIX}" in words
 
 
 @each_with_pods

@@ -1,4 +1,4 @@
-"""runs/<namespace>/<run>/report.json: all that is known about a run, without the 4096 bytes of a termination message."""
+"""runs/<namespace>/<run>/report.json: all that is known about a run, without the limit of a termination message."""
 
 from __future__ import annotations
 

@@ -58,6 +58,8 @@ def main() -> None:
     result["seconds"] = round(time.monotonic() - began)
     path = write_result(result, Path(options.out) if options.out else RESULTS)
     print(f"\n{path}\n\n{report.table_of([result])}")
+    if problems := report.broken(result):
+        sys.exit("\n".join(problems))
 
 
 async def _measure(subjects: Mapping[str, Subject], options: argparse.Namespace) -> dict[str, Any]:

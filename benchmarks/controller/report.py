@@ -64,13 +64,45 @@ def _subject(subject: Mapping[str, Any], result: Result) -> str:
     return f"{head}\n\n{markdown(rows)}\n\n{requests}"
 
 
+def broken(result: Result) -> list[str]:
+    """The budgets that do not hold, of the subjects that have any; medians, as in the table."""
+    return [
+        f"{name}: {what} is {value:g}, at most {bound:g} is allowed"
+        for name, subject in result["subjects"].items()
+        if subject.get("budget")
+        for what, value, bound in _held(subject, result)
+        if value > bound
+    ]
+
+
+def _held(subject: Mapping[str, Any], result: Result) -> Iterable[tuple[str, float, float]]:
+    """(what, value, budget)"""
+    rounds: Rounds = subject["rounds"]
+    floor = result["subjects"].get(subject.get("floor"))
+    for size in sorted({figures["objects"] for figures in rounds} - {0}):
+        at = f"N = {size}: "
+        for what, name, bound in (
+            ("writes per object", "writes_per_object", float(subject["budget"])),
+            ("uncached reads per object", "reads_per_object", 0.0),
+            ("lists and watches begun meanwhile", "begun", 0.0),
+        ):
+            yield at + what, _median(rounds, size, name), bound
+        if floor:
+            yield at + "CPU per object, times the floor,", cpu_ratio(rounds, floor["rounds"], size), CPU_RATIO
+        else:
+            yield at + "CPU per object, ms,", _median(rounds, size, "cpu_ms_per_object"), CPU_MS
+    yield "memory per object, KiB,", kib_per_object(rounds), KIB
+    if edits := _of_largest(rounds, "edits"):
+        yield "edit -> child, p50 ms,", edits["p50_ms"], P50_MS
+        yield "edit -> child, p99 ms,", edits["p99_ms"], P99_MS
+    if idle := _of_largest(rounds, "idle"):
+        yield "idle: requests but the Lease", float(_but_the_lease(idle)), 0.0
+
+
 def cpu_ratio(rounds: Rounds, floor: Rounds, size: int) -> float:
     """Median CPU per object over that of the floor, which is measured with the most objects only."""
-
-    def median(of: Rounds, count: int) -> float:
-        return statistics.median(figures["cpu_ms_per_object"] for figures in of if figures["objects"] == count)
-
-    return median(rounds, size) / median(floor, max(figures["objects"] for figures in floor))
+    most: int = max(figures["objects"] for figures in floor)
+    return _median(rounds, size, "cpu_ms_per_object") / _median(floor, most, "cpu_ms_per_object")
 
 
 def kib_per_object(rounds: Rounds) -> float:
@@ -102,14 +134,16 @@ def _idle(rounds: Rounds, sizes: Sequence[int], budget: bool) -> list[tuple[str,
     if found is None:
         return []
     pad, per_minute = ("-",) * (len(sizes) - 1), 60 / found["seconds"]
-    requests = found["requests"]
-    others = sum(sum(requests[kind].values()) for kind in ("writes", "reads", "standing"))
-    lease = sum(requests["lease"].values())
+    others, lease = _but_the_lease(found), sum(found["requests"]["lease"].values())
     return [
         ("idle: requests per minute but the Lease", *pad, f"{others * per_minute:.0f}", "0" if budget else ""),
         ("idle: Lease requests per minute", *pad, f"{lease * per_minute:.0f}", ""),
         ("idle: CPU s per minute", *pad, f"{found['cpu_seconds_per_minute']:g}", ""),
     ]
+
+
+def _but_the_lease(idle: Mapping[str, Any]) -> int:
+    return sum(sum(idle["requests"][kind].values()) for kind in ("writes", "reads", "standing"))
 
 
 def _of_largest(rounds: Rounds, part: str) -> Mapping[str, Any] | None:
@@ -120,6 +154,10 @@ def _spread(rounds: Rounds, size: int, name: str, digits: int) -> str:
     values = [_value(figures, name) for figures in rounds if figures["objects"] == size]
     middle, low, high = (f"{f(values):.{digits}f}" for f in (statistics.median, min, max))
     return middle if low == high else f"{middle} ({low}-{high})"
+
+
+def _median(rounds: Rounds, size: int, name: str) -> float:
+    return statistics.median(_value(figures, name) for figures in rounds if figures["objects"] == size)
 
 
 def _value(figures: Mapping[str, Any], name: str) -> float:

@@ -50,6 +50,7 @@ async def test_newest_warning_about_an_object_is_found_by_its_uid(client: Client
             ("Warning", "u", "exceeded quota"),
             ("Normal", "u", "fine"),
             ("Warning", "v", "else"),
+            ("Warning", "u", "BackoffLimitExceeded"),  # that it is over, its status says
         ]
     ):
         event = {
@@ -58,7 +59,7 @@ async def test_newest_warning_about_an_object_is_found_by_its_uid(client: Client
             "metadata": {"name": f"e{number}"},
             "eventTime": f"2026-01-01T00:00:0{number}.000000Z",
             "action": "Make",
-            "reason": "FailedCreate",
+            "reason": note if note.isalpha() and note[0].isupper() else "FailedCreate",
             "reportingController": "test",
             "reportingInstance": "test",
             "type": kind,

@@ -119,7 +119,7 @@ def test_job_that_can_make_no_pod_says_why_within_seconds_and_goes_on_when_it_ca
     told = eventually(
         lambda: condition(own_team.get("trainingrun", "blocked"), "Ready"),
         until=lambda c: c.get("reason") == "JobBlocked",
-        seconds=15,
+        seconds=10,
     )
     assert "exceeded quota" in told["message"]
     own_team.run("delete", "resourcequota", "none")

@@ -136,11 +136,42 @@ def test_job_that_can_make_no_pod_says_why_within_ten_seconds() -> None:
     """Fails when the cause stands in the Job's Events alone, and the run is said to wait for images."""
     x = begun(create(GOOD_A))
     x.nature.trouble(Trouble.NO_PODS, trained_by("m-v1"))
-    x.go(12)
+    x.until(lambda x: bool(x.cluster.of_kind("Job"))).go(10)
     assert QUOTA in messages(x, run(x, "m-v1"))
     x.nature.heal()
     x.settle()
     in_production(x, "m-v1", GOOD_A)
+
+
+def load_checks(x: Explorer) -> list[Obj]:
+    return [j for j in x.cluster.of_kind("Job") if of_component("loadcheck")(j)]
+
+
+@pytest.mark.parametrize("harsh", [False, True], ids=["hold", "rollback"])
+def test_load_check_that_can_make_no_pod_says_why_within_ten_seconds(harsh: bool) -> None:
+    """Fails when the cause stands in the Job's Events alone, and the load check is said to be in progress."""
+    x = before_rollout(harsh=harsh)
+    x.nature.trouble(Trouble.NO_PODS, of_component("loadcheck"))
+    known = {j["metadata"]["name"] for j in load_checks(x)}
+    x.until(lambda x: any(j["metadata"]["name"] not in known for j in load_checks(x))).go(10)
+    assert x.condition("ServingPerformance")[:2] == ("Unknown", "JobBlocked")
+    assert QUOTA in x.condition("ServingPerformance")[2]
+    assert x.condition("Reconciling")[:2] == ("True", "JobBlocked")
+    x.nature.heal()
+    x.until(live_is("m-v2"), within=120).settle()
+    in_production(x, "m-v2", GOOD_B)
+
+
+def test_load_checks_that_never_start_hold_the_rollout_and_say_why() -> None:
+    """Fails when what is left in the end is that no report was found."""
+    x = before_rollout(harsh=True)
+    x.nature.trouble(Trouble.NO_PODS, of_component("loadcheck"))
+    x.until(lambda x: x.condition("Stalled")[0] == "True", within=600)
+    assert x.condition("Stalled")[1] == "LoadCheckFailed"
+    assert QUOTA in x.condition("Stalled")[2]
+    x.nature.heal()
+    x.until(live_is("m-v2"), within=900).settle()
+    in_production(x, "m-v2", GOOD_B)
 
 
 @pytest.mark.parametrize("trouble", DEAD)

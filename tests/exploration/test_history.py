@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from steeltown.core.history import AGAIN_SECONDS, KEPT_SECONDS
 from steeltown_testing.explore.cluster import later
-from steeltown_testing.explore.nature import Trouble, of_component
+from steeltown_testing.explore.nature import QUOTA, Trouble, of_component
 from steeltown_testing.explore.scenarios import GOOD_A, GOOD_B, GOOD_C, create, edit, live_is, retrain
 from steeltown_testing.explore.schedule import Explorer, Scenario, Step
 
@@ -28,6 +28,10 @@ LIMITED = Scenario(
 
 def runs(x: Explorer) -> list[str]:
     return sorted(r["metadata"]["name"] for r in x.cluster.of_kind("TrainingRun"))
+
+
+def told(x: Explorer) -> str:
+    return (x.status.retention.message or "") if x.status.retention else ""
 
 
 def collecting(x: Explorer) -> list[str]:
@@ -54,10 +58,13 @@ def test_run_stays_in_the_cluster_until_it_is_out_of_the_store() -> None:
     x.until(live_is("m-v3"), within=130)
     x.nature.trouble(Trouble.NO_PODS, of_component("collect"))
     x.until(lambda x: bool(collecting(x)))
-    x.go(5)
+    x.go(10)
     assert runs(x) == ["m-v1", "m-v2", "m-v3"]
+    assert QUOTA in told(x)
+    assert told(x).startswith("waiting for Job m-collect-")
     x.idle(int(AGAIN_SECONDS) * 2, stride=60)
     assert runs(x) == ["m-v1", "m-v2", "m-v3"]
+    assert QUOTA in told(x)
     assert x.status.retention is not None
     assert x.status.retention.next == ["m-v1"]
     x.nature.heal()

@@ -59,6 +59,7 @@ logger = logging.getLogger(__name__)
 _FEED_RETRY_SECONDS: Final = (1.0, 30.0)
 _FEED_HEALTHY_SECONDS: Final = 60.0
 _WRITES_AT_ONCE: Final = 16  # of one reconcile
+_EVENTS_READ_AT_ONCE: Final = 8  # of objects, one request each
 _LISTS_AT_ONCE: Final = 2  # each page is decoded in one go
 
 
@@ -193,7 +194,13 @@ class Operator:
         )
         observer = Observer(store=self.store, reader=reader, wake=self.queue.add)
 
-        explainer = Explainer(store=self.store, reader=EventReader(client), wake=self.queue.add, clock=time.monotonic)
+        explainer = Explainer(
+            store=self.store,
+            reader=EventReader(client),
+            wake=self.queue.add,
+            clock=time.monotonic,
+            run_all=at_once(_EVENTS_READ_AT_ONCE),
+        )
 
         async def catch_up() -> None:
             await resync.catch_up()

@@ -28,7 +28,7 @@ from .observed.collecting import Collecting, Going, annotation
 from .observed.jobs import REPORT_GRACE
 from .observed.model import ObservedModel, Run
 from .observed.trust import controller_uid
-from .plan import TRAINING_RUN, Action, Create, Delete, EventNote, Obj, target
+from .plan import TRAINING_RUN, Action, Create, Delete, EventNote, Explain, Obj, target
 from .policy import Policy
 
 KEPT_SECONDS: Final = 3600.0
@@ -49,6 +49,7 @@ class Expiry:
     retention: Retention | None = None
     events: tuple[EventNote, ...] = ()
     requeue_after: float | None = None
+    explain: tuple[Explain, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,8 +230,9 @@ def _collecting(
     view, meta = c.view, c.view.job["metadata"]
     report = view.step_report("collect")
     if not view.over or (report is None and view.awaits_pod(world.now)):
-        again = REPORT_GRACE.total_seconds() if view.over else None
-        return Expiry(retention=_retention(names, total, _at_work(view.job)), requeue_after=again)
+        again = REPORT_GRACE.total_seconds() if view.over else view.explain_in_seconds(world.now)
+        told = _at_work(view.job) + (f": {view.obstacle.message}" if view.obstacle else "")
+        return Expiry(retention=_retention(names, total, told), requeue_after=again, explain=view.explain(world.now))
     done = Delete("Job", world.namespace, meta["name"], meta["uid"])
     if not view.complete:
         return _failed(world, c, names, total, done, serving, policy)
@@ -261,13 +263,15 @@ def _failed(
     failed = c.view.failed or {}
     report = c.view.step_report("collect")
     told = report.message if report else str(failed.get("message", "its Pod left no report"))
+    if report is None and (blocked := c.view.kept_from_starting):
+        told = f"{told}: {blocked.message}"
     left = AGAIN_SECONDS - (world.now - parse_time(str(failed["lastTransitionTime"]))).total_seconds()
     if left > 0:
         message = f"failed to remove their artifacts, retrying after {AGAIN_SECONDS:.0f} s: {told}"
         shown = _retention(names, total, message)
         note = EventNote(type="Warning", reason=Reason.COLLECT_FAILED, message=message[:1000])
         news = (note,) if shown != world.status.retention else ()
-        return Expiry(retention=shown, events=news, requeue_after=left)
+        return Expiry(retention=shown, events=news, requeue_after=left, explain=c.view.explain(world.now))
     job = _job(world, c.going, c.attempt + 1, serving, policy)
     again = Create(job)
     return Expiry(

@@ -175,6 +175,7 @@ class _Planner:
             events=expiry.events,
             requeue_after=min(waits, default=None),
             observe=self._router.observe(self.world, wanted.share) if wanted.share and wanted.observe else (),
+            explain=(*stay.explain, *expiry.explain),
         )
 
     def _children(self, rollout: RolloutStatus | None, wanted: Wanted) -> tuple[Action, ...]:
@@ -280,6 +281,7 @@ class _Planner:
             record=record,
             promoted=record is not None and (record.promoted or world.was_promoted(record.live)),
             held=stay.held,
+            blocked=stay.blocked,
             refusals=self.snapshot.refusals,
             refused_by_router=self._refused_by_router,
         )

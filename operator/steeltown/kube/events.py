@@ -35,6 +35,8 @@ class EventWriter:
 
 _EVENTS_READ: Final = 50
 _MESSAGE: Final = 1000
+_ENDS: Final = ("BackoffLimitExceeded", "DeadlineExceeded", "PodFailurePolicy")
+"""Warnings that a Job is over. Its status says so too; they would hide why it got nowhere."""
 
 
 class EventReader:
@@ -44,13 +46,14 @@ class EventReader:
         self._client = client
 
     async def latest_warning(self, namespace: str, uid: str) -> str:
-        """Message of the newest Warning about the object, "" if there is none."""
+        """Message of the newest Warning of what goes wrong with the object, "" if there is none."""
         answer = await self._client.request(
             "GET",
             EVENT.collection(namespace),
             query={"fieldSelector": f"regarding.uid={uid},type=Warning", "limit": str(_EVENTS_READ)},
         )
-        newest = max(answer.get("items") or (), key=_seen, default=None)
+        told = [event for event in answer.get("items") or () if event.get("reason") not in _ENDS]
+        newest = max(told, key=_seen, default=None)
         return "" if newest is None else str(newest.get("note") or newest.get("reason") or "")[:_MESSAGE]
 
 

@@ -15,6 +15,7 @@ from steeltown.api.mlmodel import HistoryEntry, MLModelSpec, MLModelStatus, Phas
 from steeltown.core.children.serving import TRACK_LABEL, VERSION_LABEL
 from steeltown.core.naming import deployment_name
 from steeltown.core.observed.model import ObservedModel, Run
+from steeltown.core.observed.pods import Obstacle
 from steeltown.core.plan import Obj, Refusal
 from steeltown.core.record import RETRY_ANNOTATION, LiveRecord, Outcome, Version
 from steeltown.core.status import Standing
@@ -173,6 +174,7 @@ def standing(
     world: ObservedModel,
     *,
     held: tuple[str, str] | None = None,
+    blocked: Obstacle | None = None,
     refusals: tuple[Refusal, ...] = (),
     refused_by_router: str = "",
 ) -> Standing:
@@ -183,6 +185,7 @@ def standing(
         record=world.record,
         promoted=world.promoted,
         held=held,
+        blocked=blocked,
         refusals=refusals,
         refused_by_router=refused_by_router,
     )

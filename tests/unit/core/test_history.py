@@ -24,7 +24,7 @@ from steeltown.core.model import plan_model
 from steeltown.core.naming import collect_name, short_hash, store_reference
 from steeltown.core.new_runs import TEMPLATE_ANNOTATION, new_run
 from steeltown.core.observed.model import ObservedModel, read_status
-from steeltown.core.plan import Create, Delete, Obj, Plan, Snapshot
+from steeltown.core.plan import Create, Delete, Explain, Obj, Plan, Snapshot
 from steeltown.core.record import LiveRecord, Outcome, Version
 from steeltown_testing.explore.cluster import START, later
 from steeltown_testing.explore.nature import Behaviour
@@ -106,6 +106,7 @@ def snapshot(
     jobs: tuple[Obj, ...] = (),
     pods: tuple[Obj, ...] = (),
     status: Obj | None = None,
+    causes: dict[str, str] | None = None,
     **spec: Any,
 ) -> Snapshot:
     root = model(GOOD_A)
@@ -130,7 +131,7 @@ def snapshot(
         service = serving.live_service(root, MODEL, told, POLICY)
         service["metadata"] |= {"uid": "su"}
         members["Service"] = {MODEL: service}
-    return Snapshot(root=root, members=members)
+    return Snapshot(root=root, members=members, causes=causes or {})
 
 
 def world_of(seen: Snapshot) -> ObservedModel:
@@ -168,9 +169,9 @@ def collected(job: Obj) -> CollectPlan:
     return CollectPlan.from_json(next(e["value"] for e in env if e["name"] == "STEELTOWN_PLAN"))
 
 
-def over(job: Obj, how: str, seconds_ago: float = 100.0, message: str = "") -> Obj:
+def over(job: Obj, how: str, seconds_ago: float = 100.0, message: str = "", reason: str = "X") -> Obj:
     stamp = rfc3339(NOW - timedelta(seconds=seconds_ago))
-    condition = {"type": how, "status": "True", "reason": "X", "message": message, "lastTransitionTime": stamp}
+    condition = {"type": how, "status": "True", "reason": reason, "message": message, "lastTransitionTime": stamp}
     return {**job, "status": {"conditions": [condition]}}
 
 
@@ -379,6 +380,57 @@ def test_nothing_happens_while_the_job_runs() -> None:
     job = job_of(expiry(snapshot(*OLD, run(4), live=4)))
     made = expiry(snapshot(*OLD, run(4), live=4, jobs=(job,)))
     assert (made.actions, made.events, made.requeue_after) == ((), (), None)
+
+
+QUOTA = "exceeded quota: compute, requested: pods=1"
+
+
+def aged(job: Obj, seconds: float) -> Obj:
+    created = rfc3339(NOW - timedelta(seconds=seconds))
+    return {**job, "metadata": {**job["metadata"], "creationTimestamp": created}}
+
+
+@pytest.mark.parametrize(
+    ("age", "causes", "waits", "asked", "told"),
+    [
+        (1, {}, 2.0, False, ""),
+        (3, {}, None, True, ""),
+        (3, {"ju": QUOTA}, None, True, f": {QUOTA}"),
+        (3, {"other": QUOTA}, None, True, ""),
+    ],
+)
+def test_job_that_makes_no_pod_is_asked_why_and_says_so(
+    age: float, causes: dict[str, str], waits: float | None, asked: bool, told: str
+) -> None:
+    job = aged(job_of(expiry(snapshot(*OLD, run(4), live=4))), age)
+    seen = snapshot(*OLD, run(4), live=4, jobs=(job,), causes=causes)
+    made = expiry(seen)
+    what = Explain(kind="Job", namespace="team", name=job["metadata"]["name"], uid="ju")
+    assert (made.requeue_after, made.explain) == (waits, (what,) if asked else ())
+    assert plan_model(seen, NOW, POLICY).explain == made.explain
+    assert made.retention is not None
+    assert (made.retention.message or "").endswith(f" to remove their artifacts from the store{told}")
+
+
+def test_job_that_has_a_pod_by_now_is_asked_nothing() -> None:
+    job = aged(job_of(expiry(snapshot(*OLD, run(4), live=4))), 60)
+    pod = pod_of(job, 0, StepReport(reason="Collected", message="m"))
+    made = expiry(snapshot(*OLD, run(4), live=4, jobs=(job,), pods=(pod,), causes={"ju": QUOTA}))
+    assert made.explain == ()
+    assert made.retention is not None
+    assert QUOTA not in (made.retention.message or "")
+
+
+def test_job_that_could_make_no_pod_until_its_deadline_says_why_and_goes_on_saying_so() -> None:
+    late = "Job was active longer than specified deadline"
+    job = job_of(expiry(snapshot(*OLD, run(4), live=4)))
+    failed = over(job, "Failed", seconds_ago=1.0, message=late, reason="DeadlineExceeded")
+    made = expiry(snapshot(*OLD, run(4), live=4, jobs=(failed,), causes={"ju": QUOTA}))
+    assert made.retention is not None
+    assert (made.retention.message or "").endswith(f"retrying after 600 s: {late}: {QUOTA}")
+    assert [e.uid for e in made.explain] == ["ju"]
+    told = {"observedGeneration": 1, "retention": made.retention.dump()}
+    assert expiry(snapshot(*OLD, run(4), live=4, jobs=(failed,), causes={"ju": QUOTA}, status=told)).events == ()
 
 
 def test_one_job_at_a_time_also_when_more_is_to_go() -> None:

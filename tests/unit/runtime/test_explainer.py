@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+from steeltown.core.observed.jobs import POD_COMES_SECONDS
 from steeltown.core.plan import Explain, Key
-from steeltown.runtime.explainer import LAST_DELAY_SECONDS, Explainer
+from steeltown.runtime.concurrency import at_once
+from steeltown.runtime.explainer import INTERVAL_SECONDS, LAST_DELAY_SECONDS, Explainer
 from steeltown.runtime.store import Store
 
 KEY = Key("TrainingRun", "team", "r")
@@ -61,6 +66,50 @@ async def test_object_that_stays_unexplained_is_looked_at_less_and_less_often() 
         await explain.once()
         clock.now += 1
     assert 10 < len(reader.asked) < 12 + 3600 / LAST_DELAY_SECONDS
+
+
+@pytest.mark.parametrize("known_at", [0.0, 1.0, 4.1, 6.1, 8.0])
+@pytest.mark.parametrize("phase", [0.0, 0.3, 0.99])
+async def test_cause_of_a_job_without_a_pod_is_told_within_ten_seconds_of_its_creation(
+    phase: float, known_at: float
+) -> None:
+    """Whenever the plan's question meets the reader's interval, and though each look begins a little late."""
+    explain, store, reader, clock, woken = explainer()
+    created = clock.now
+    clock.now += phase
+    while not woken:
+        assert clock.now <= created + 10
+        if clock.now >= created + POD_COMES_SECONDS:
+            store.explain(KEY, (job("j"),))
+        reader.message = "exceeded quota" if clock.now >= created + known_at else ""
+        await explain.once()
+        clock.now += INTERVAL_SECONDS + 0.01
+
+
+async def test_several_are_read_at_the_same_time() -> None:
+    """One that does not answer keeps nobody waiting."""
+    answered, told, woken, store = asyncio.Event(), asyncio.Event(), list[Key](), Store()
+
+    def wake(key: Key) -> None:
+        woken.append(key)
+        told.set()
+
+    class Slow(Reader):
+        async def latest_warning(self, namespace: str, uid: str) -> str:
+            if uid == "slow":
+                await answered.wait()
+            return "exceeded quota"
+
+    explain = Explainer(store=store, reader=Slow(), wake=wake, clock=Clock(), run_all=at_once(2))
+    other = Key("TrainingRun", "team", "other")
+    store.explain(other, (job("slow"),))
+    store.explain(KEY, (job("j"),))
+    looks = asyncio.create_task(explain.once())
+    await asyncio.wait_for(told.wait(), timeout=5)
+    assert woken == [KEY]
+    answered.set()
+    await looks
+    assert woken == [KEY, other]
 
 
 async def test_events_that_cannot_be_read_cost_nobody_else() -> None:

@@ -47,10 +47,12 @@ def annotation(going: tuple[Going, ...], attempt: int) -> str:
     return json.dumps({"attempt": attempt, "runs": [asdict(g) for g in going]}, sort_keys=True)
 
 
-def collecting(root: Obj, jobs: Mapping[str, Obj], pods: Iterable[Obj], policy: Policy) -> Collecting | None:
-    """The newest attempt that the operator has made."""
+def collecting(
+    root: Obj, jobs: Mapping[str, Obj], pods: Iterable[Obj], policy: Policy, *, causes: Mapping[str, str]
+) -> Collecting | None:
+    """The newest attempt that the operator has made. causes: see `Snapshot`."""
     found = [(job, text) for job in jobs.values() if (text := _noted(job)) and record.made_here(job, root, policy)]
-    read = [_read(JobView.of(job, pods), text) for job, text in found]
+    read = [_read(JobView.of(job, pods, causes), text) for job, text in found]
     return max((c for c in read if c), key=lambda c: (c.attempt, c.view.job["metadata"]["name"]), default=None)
 
 

@@ -184,6 +184,8 @@ class ObservedModel:
     evidence: Mapping[str, Evidence]
     members: Mapping[str, Mapping[str, Obj]] = field(default_factory=dict)
     """Kind -> name -> object: for a router that puts its shares into objects of its own kind."""
+    causes: Mapping[str, str] = field(default_factory=dict)
+    """By uid of a Job: why it makes no Pod, once a plan has asked."""
     run_names: Collection[str] = ()
     watched_seconds: float = float("inf")
     collecting: Collecting | None = None
@@ -196,7 +198,7 @@ class ObservedModel:
         services = snapshot.of_kind("Service")
         service = services.get(snapshot.root["metadata"]["name"])
         jobs, pods = snapshot.of_kind("Job"), tuple(snapshot.of_kind("Pod").values())
-        going = collecting(snapshot.root, jobs, pods, policy)
+        going = collecting(snapshot.root, jobs, pods, policy, causes=snapshot.causes)
         uid, named = snapshot.root["metadata"]["uid"], snapshot.of_kind(TRAINING_RUN)
         gone = going.uids if going else frozenset()
         runs = {
@@ -222,6 +224,7 @@ class ObservedModel:
             replicasets=tuple(snapshot.of_kind("ReplicaSet").values()),
             evidence=snapshot.evidence,
             members=snapshot.members,
+            causes=snapshot.causes,
             watched_seconds=snapshot.watched_seconds,
             collecting=going,
             leaving=frozenset(obj["metadata"]["uid"] for obj in named.values()) & gone if gone else gone,

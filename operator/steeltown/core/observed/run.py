@@ -31,7 +31,6 @@ class ObservedRun:
     live: LiveRecord | None
     job: JobView | None
     taken: Obj | None
-    cause: str
     now: datetime
     watched_seconds: float
 
@@ -51,9 +50,8 @@ class ObservedRun:
             model=model,
             model_spec=_readable(model),
             live=record.live_record(model, service, read_status(model), policy) if model else None,
-            job=JobView.of(job, snapshot.of_kind("Pod").values()) if job and ours else None,
+            job=JobView.of(job, snapshot.of_kind("Pod").values(), snapshot.causes) if job and ours else None,
             taken=None if ours else job,
-            cause=snapshot.causes.get(job["metadata"]["uid"], "") if job else "",
             now=now,
             watched_seconds=snapshot.watched_seconds,
         )

@@ -41,6 +41,9 @@ LOAD_CHECK_ATTEMPTS: Final = 3
 AGAIN_SECONDS: Final = 600.0
 """A check that the platform kept from measuring anything is made again after so long: it may be well by then."""
 
+_LOOK_SECONDS: Final = 5.0
+"""At most so long after its end a load check is looked at, should an event have been missed."""
+
 _ALONE = "no live version to split traffic with; promoted on the load check alone"
 _PLATFORM = (Reason.LOAD_CHECK_FAILED, Reason.GENERATOR_SATURATED, Reason.JOB_NOT_OURS, Reason.FOREIGN_PODS)
 """What says nothing about the model; else a stranger's Pod or Job could have a version rejected."""
@@ -66,9 +69,10 @@ def _decide(c: Context) -> Decision:
             told = "the load check Job could not be created within progressDeadlineSeconds"
             return Inconclusive(reason=Reason.LOAD_CHECK_FAILED, message=told, platform=True)
         return Stay(requeue_after=c.until_deadline)
-    judgement = _judgement(c, job)
+    view = JobView.of(job, c.world.all_pods, c.world.causes)
+    judgement = _judgement(c, view)
     if judgement is None:
-        return Stay(requeue_after=5.0)
+        return _runs(c, view)
     if judgement.result is Result.PASS:
         return _passed(c, judgement)
     if judgement.result is Result.FAIL:
@@ -78,6 +82,16 @@ def _decide(c: Context) -> Decision:
         return _record(c, again, attempt=c.rollout.attempt + 1)
     message = f"inconclusive after {LOAD_CHECK_ATTEMPTS} load checks: {judgement.message}"
     return _record(c, unknown(judgement.reason, message))
+
+
+def _runs(c: Context, job: JobView) -> Stay:
+    """The Job, and its deadline, are under way. One that cannot start says for what it waits."""
+    asked = job.explain_in_seconds(c.now)
+    return Stay(
+        requeue_after=_LOOK_SECONDS if asked is None else min(asked, _LOOK_SECONDS),
+        blocked=None if job.over else job.obstacle,
+        explain=job.explain(c.now),
+    )
 
 
 def _record(c: Context, finding: Finding, **update: object) -> Decision:
@@ -147,21 +161,18 @@ def _job(c: Context, name: str) -> Obj:
     )
 
 
-def _judgement(c: Context, job: Obj) -> Judgement | None:
+def _judgement(c: Context, view: JobView) -> Judgement | None:
     """None while the Job runs, or its Pod's end has not been seen. A Job without a readable report is no evidence."""
-    if not record.made_here(job, c.world.root, c.policy):
-        told = f"Job {job['metadata']['name']} was not created by the operator: delete it"
+    if not record.made_here(view.job, c.world.root, c.policy):
+        told = f"Job {view.job['metadata']['name']} was not created by the operator: delete it"
         return Judgement(result=Result.UNKNOWN, reason=Reason.JOB_NOT_OURS, message=told)
-    view = JobView.of(job, c.world.all_pods)
     if not view.over:
         return None
     report = view.load_report()
     if report is None:
         if view.awaits_pod(c.now):
             return None
-        ended = view.ended("loadcheck")
-        step = StepReport.decode(ended.message) if ended else None
-        message = step.message if step else "no load check report found: its Pod failed or was deleted"
+        message = _why_no_report(view)
         return Judgement(result=Result.UNKNOWN, reason=Reason.LOAD_CHECK_FAILED, message=message)
     if c.rollout.disturbed:
         message = (
@@ -169,6 +180,15 @@ def _judgement(c: Context, job: Obj) -> Judgement | None:
         )
         return Judgement(result=Result.UNKNOWN, reason=Reason.FOREIGN_PODS, message=message)
     return judge_load(report, c.objective)
+
+
+def _why_no_report(view: JobView) -> str:
+    ended = view.ended("loadcheck")
+    if step := StepReport.decode(ended.message) if ended else None:
+        return step.message
+    if blocked := view.kept_from_starting:
+        return f"the load check did not start before its deadline: {blocked.message}"
+    return "no load check report found: its Pod failed or was deleted"
 
 
 LOAD_CHECKING = RolloutPhase(

@@ -25,7 +25,7 @@ from ..children.serving import VERSION_LABEL, ServingSpec
 from ..naming import canary_name
 from ..observed import pods as podview
 from ..observed.model import ObservedModel, Run, candidate_of
-from ..plan import WATCH_SECONDS, Action, EventNote, Obj
+from ..plan import WATCH_SECONDS, Action, EventNote, Explain, Obj
 from ..policy import Policy
 from ..record import Version
 from ..routing.router import Router, Share
@@ -221,10 +221,16 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stay:
-    """Nothing to record. held: (reason, message) why a person may have to look."""
+    """Nothing to record. held: (reason, message) why a person may have to look.
+
+    blocked: what keeps the work of the phase from starting, as far as is known; its time has not passed yet. explain:
+    objects whose Events may tell more.
+    """
 
     requeue_after: float | None = None
     held: tuple[str, str] | None = None
+    blocked: podview.Obstacle | None = None
+    explain: tuple[Explain, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

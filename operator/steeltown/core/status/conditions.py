@@ -68,6 +68,13 @@ def _not_loaded(s: Standing) -> Finding:
     return unknown(Reason.AWAITING_EVIDENCE, "waiting for a Pod to load this version")
 
 
+def _load_check_is_blocked(s: Standing) -> Finding | None:
+    """Before what an earlier attempt has shown."""
+    if s.rollout and s.rollout.phase is Phase.LOAD_CHECKING and s.blocked:
+        return unknown(s.blocked.reason, s.blocked.message)
+    return None
+
+
 def _load_check_runs(s: Standing) -> Finding | None:
     if s.rollout and s.rollout.phase is Phase.LOAD_CHECKING:
         return unknown(Reason.COLLECTING_EVIDENCE, "load check in progress")
@@ -148,7 +155,7 @@ CONDITIONS: Final[tuple[tuple[ConditionType, tuple[Question, ...]], ...]] = (
     (ConditionType.LOADABLE, LOADABLE),
     (
         ConditionType.SERVING_PERFORMANCE,
-        (_shown(ConditionType.SERVING_PERFORMANCE), _load_check_runs, _no_load_check),
+        (_load_check_is_blocked, _shown(ConditionType.SERVING_PERFORMANCE), _load_check_runs, _no_load_check),
     ),
     (ConditionType.ELIGIBLE, (_eligible,)),
     (ConditionType.PROMOTION_REQUESTED, (_requested,)),

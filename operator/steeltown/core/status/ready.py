@@ -78,6 +78,8 @@ def _in_flight(s: Standing, verdict: VerdictStatus | None) -> Answer | None:
     if r is None:
         return None
     where = f"{r.phase.value} {r.run}" + (f" at {r.weight}%" if r.phase is Phase.SHIFTING else "")
+    if s.blocked:
+        return _reconciling(s.blocked.reason, f"{where}: {s.blocked.message}")
     return _reconciling(Reason.PROGRESSING, f"{where}: {r.reason}" if r.reason else where)
 
 

@@ -12,6 +12,7 @@ from functools import cached_property
 from ...api.conditions import ConditionType, Finding
 from ...api.mlmodel import RolloutStatus
 from ..observed.model import ObservedModel, Run
+from ..observed.pods import Obstacle
 from ..plan import Refusal
 from ..record import LiveRecord, Outcome, Version
 
@@ -20,6 +21,7 @@ from ..record import LiveRecord, Outcome, Version
 class Standing:
     """rollout, record: as they will be. held: (reason, message) of a rollout that a person may have to look at.
 
+    blocked: what keeps the work of its phase from starting, while there is time yet.
     refused_by_router: what of the spec the router cannot do, "" if nothing.
     """
 
@@ -29,6 +31,7 @@ class Standing:
     promoted: bool
     held: tuple[str, str] | None
     refusals: tuple[Refusal, ...]
+    blocked: Obstacle | None = None
     refused_by_router: str = ""
 
     @property

@@ -40,8 +40,8 @@ def _in_flight(s: Standing) -> VerdictStatus | None:
     r = s.rollout
     if r is None:
         return None
-    if s.held:
-        return VerdictStatus(run=r.run, result="Unknown", reason=s.held[0], message=s.held[1])
+    if waits := s.held or (s.blocked and (s.blocked.reason, s.blocked.message)):
+        return VerdictStatus(run=r.run, result="Unknown", reason=waits[0], message=waits[1])
     told = None if r.phase in _BEFORE_TRAFFIC else answer(s, _CANARY)
     passed = told is not None and told.status == "True"
     reason = Reason.WITHIN_OBJECTIVES if passed else Reason.COLLECTING_EVIDENCE

@@ -12,12 +12,9 @@ from ..gates import Failure
 from ..observed import pods as podview
 from ..observed.jobs import REPORT_GRACE, JobView
 from ..observed.run import ObservedRun
-from ..plan import WATCH_SECONDS, Explain, Obj, Plan
+from ..plan import WATCH_SECONDS, Obj, Plan
 from ..policy import Policy
 from .finish import failed, progress, succeeded, write
-
-_POD_COMES_SECONDS: Final = 3.0
-"""How long the Job controller may take to make a Pod before it is asked why there is none."""
 
 _STEP_CONDITION: Final = {
     "prepare": ConditionType.DATA_VALIDATED,
@@ -56,14 +53,12 @@ def _why_no_report(job: JobView) -> str:
 def _progress(run: ObservedRun, job: JobView, policy: Policy) -> Plan:
     """A Pod, or its next container, that cannot start has `startDeadlineSeconds`; work in progress has none here."""
     phase, message = _phase(job.pod)
-    blocked = podview.obstacle(job.pod) if job.pod else None
+    blocked = job.obstacle
     if phase != Reason.PENDING and blocked is None:
         return write(run, run.status.model_copy(update={"waiting_since": None}), progress(phase, message), reason=phase)
     status = run.status.model_copy(update={"waiting_since": run.status.waiting_since or rfc3339(run.now)})
     deadline = _begun(job, status.waiting_since) + timedelta(seconds=run.spec.start_deadline_seconds)
     reason, message = (blocked.reason, blocked.message) if blocked else (phase, message)
-    if job.pod is None and run.cause:
-        reason, message = Reason.JOB_BLOCKED, run.cause
     watched = run.watched_seconds >= min(WATCH_SECONDS, run.spec.start_deadline_seconds)
     if run.now >= deadline and watched:
         known = reason is not Reason.PENDING
@@ -72,7 +67,8 @@ def _progress(run: ObservedRun, job: JobView, policy: Policy) -> Plan:
         cause = reason if known else Reason.START_DEADLINE_EXCEEDED
         return failed(run, Failure(reason=cause, message=message), policy)
     plan = write(run, status, progress(reason, message), reason=reason, until=deadline)
-    return _explained(plan, job, run.now) if job.pod is None else plan
+    waits = [w for w in (plan.requeue_after, job.explain_in_seconds(run.now)) if w is not None]
+    return replace(plan, requeue_after=min(waits, default=None), explain=job.explain(run.now))
 
 
 def _begun(job: JobView, waiting_since: str | None) -> datetime:
@@ -81,17 +77,6 @@ def _begun(job: JobView, waiting_since: str | None) -> datetime:
     created = job.pod["metadata"].get("creationTimestamp") if job.pod else None
     stamps = (job.job["metadata"]["creationTimestamp"], created, ended, waiting_since if job.pod is None else None)
     return max(parse_time(t) for t in stamps if t)
-
-
-def _explained(plan: Plan, job: JobView, now: datetime) -> Plan:
-    """Most Jobs have a Pod at once. Of one that has none a little later the Events tell why."""
-    meta = job.job["metadata"]
-    left = _POD_COMES_SECONDS - (now - parse_time(meta["creationTimestamp"])).total_seconds()
-    if left > 0:
-        waits = (left, plan.requeue_after or left)
-        return replace(plan, requeue_after=max(0.5, min(waits)))
-    what = Explain(kind="Job", namespace=meta["namespace"], name=meta["name"], uid=meta["uid"])
-    return replace(plan, explain=(what,))
 
 
 def _phase(pod: Obj | None) -> tuple[Reason, str]:
@@ -115,6 +100,8 @@ def _failure(job: JobView, condition: Obj) -> Failure:
     if ended is None or job_reason == "DeadlineExceeded":
         deadline = job_reason == "DeadlineExceeded"
         message = f"not finished within activeDeadlineSeconds: {job_message}" if deadline else job_message
+        if ended is None and (blocked := job.kept_from_starting):
+            message = f"{message}: {blocked.message}"
         return Failure(reason=Reason.DEADLINE_EXCEEDED if deadline else Reason.STEP_FAILED, message=message)
     step = ended.container
     report = StepReport.decode(ended.message) if step != "train" else None  # user code gives no reasons

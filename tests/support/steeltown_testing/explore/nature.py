@@ -459,10 +459,13 @@ class Nature:
             self.cluster.set_status(pod, {"phase": phase, "containerStatuses": statuses})
             self._end_job(job, "Complete" if ok else "Failed", "PodFailurePolicy")
             return
-        begun = parse_time((self.cluster.objects[_where(job)].get("status") or {})["startTime"])
-        if (self.cluster.now - begun).total_seconds() >= job["spec"]["activeDeadlineSeconds"]:
+        if self._is_late(job):
             self._end_job(job, "Failed", "DeadlineExceeded")
             self.cluster.remove(_where(pod))
+
+    def _is_late(self, job: Obj) -> bool:
+        begun = parse_time((self.cluster.objects[_where(job)].get("status") or {})["startTime"])
+        return (self.cluster.now - begun).total_seconds() >= float(job["spec"]["activeDeadlineSeconds"])
 
     def _start_job(self, job: Obj, template: Obj) -> None:
         if not job.get("status"):
@@ -470,6 +473,8 @@ class Nature:
         meta = job["metadata"]
         if self.suffers(job, Trouble.NO_PODS):
             self._event(job, "FailedCreate", f'Error creating: pods "{meta["name"]}-x" is {QUOTA}')
+            if self._is_late(job):
+                self._end_job(job, "Failed", "DeadlineExceeded")
             return
         uid = meta["uid"]
         own = {"job-name": meta["name"], "batch.kubernetes.io/job-name": meta["name"]}

@@ -19,6 +19,7 @@ from steeltown.contract.evidence import ROUTE_ANNOTATION, Counts, Route
 from steeltown.core.plan import Action, Annotate, Key, Obj, Target, target
 from steeltown.core.planners import PLANNERS
 from steeltown.core.policy import Policy
+from steeltown.runtime.explainer import Explainer
 from steeltown.runtime.ports import LostLease
 from steeltown.runtime.reconciler import Reconciler
 from steeltown.runtime.store import Store
@@ -61,6 +62,9 @@ class Operator:
             now=self._now,
             clock=lambda: cluster.monotonic.timestamp(),
         )
+        self.explainer = Explainer(
+            store=self.store, reader=self, wake=self._add, clock=lambda: cluster.monotonic.timestamp()
+        )
 
     def _now(self) -> datetime:
         """As `app.main.SteadyClock`: the wall clock at the start of the process, and the time since."""
@@ -93,18 +97,16 @@ class Operator:
             if evidence and self.store.put_evidence(wanted.uid, evidence):
                 self._add(key)
 
-    def explain(self) -> None:
-        """As `runtime.explainer`: the newest Warning about what a plan asks to have explained."""
-        for key, what in self.store.explained():
-            told = [e["message"] for e in self.cluster.of_kind("Event") if e["involvedObject"]["uid"] == what.uid]
-            if told and self.store.put_cause(what.uid, told[-1]):
-                self._add(key)
+    async def latest_warning(self, namespace: str, uid: str) -> str:
+        """As `kube.events`."""
+        told = [e["message"] for e in self.cluster.of_kind("Event") if e["involvedObject"]["uid"] == uid]
+        return told[-1] if told else ""
 
     def run(self) -> None:
         """Reconcile until nothing is left to do now."""
         self.watch()
         self.observe()
-        self.explain()
+        self.cluster.drive(self.explainer.once())
         for key in [k for k, moment in self.due.items() if moment <= self.cluster.monotonic]:
             del self.due[key]
             self._add(key)

@@ -208,6 +208,8 @@ def load_check(
     says: LoadReport | StepReport | str | None = None,
     over: str = "Complete",
     seconds: float = 3600,
+    why: str = "",
+    age: float | None = None,
     pod_seen: bool = True,
     forged: bool = False,
     runs: Obj | None = None,
@@ -215,8 +217,9 @@ def load_check(
     """The Job of a load check with its Pods.
 
     says: the report in the end of its Pod. over: Complete or Failed, "" while it runs. seconds: since it ended.
-    pod_seen: False while the watch of Pods has not brought it. forged: made by somebody else. runs: spec of the Pod, if
-    it is not what the Job says.
+    why: the reason of its end. age: seconds since it was made, None: long ago.
+    pod_seen: False while the watch of Pods has not brought it, or there is none. forged: made by
+    somebody else. runs: spec of the Pod, if it is not what the Job says.
     """
     name = load_check_name(MODEL, rollout, attempt)
     fetch = FetchPlan(store="s3://store", digest=NEW.digest)
@@ -226,11 +229,12 @@ def load_check(
     job = jobs.load_check_job(ROOT, MODEL, name, plan, secret="storage", deadline=100, policy=POLICY)
     uid = f"uid-of-{name}"
     annotations = {} if forged else job["metadata"]["annotations"]
-    conditions = [{"type": over, "status": "True", "lastTransitionTime": ago(seconds)}] if over else []
+    end = {"type": over, "status": "True", "reason": why, "lastTransitionTime": ago(seconds)}
+    made = {"creationTimestamp": ago(age)} if age is not None else {}
     job = {
         **job,
-        "metadata": {**job["metadata"], "uid": uid, "annotations": annotations},
-        "status": {"conditions": conditions},
+        "metadata": {**job["metadata"], "uid": uid, "annotations": annotations, **made},
+        "status": {"conditions": [end] if over else []},
     }
     if not pod_seen:
         return job, ()

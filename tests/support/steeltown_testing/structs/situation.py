@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from steeltown.api.conditions import Condition, ConditionType, Finding, build, true
@@ -77,6 +77,7 @@ def situation(
     canary_service: Version | bool = True,
     # what else there is
     jobs: Sequence[tuple[Obj, tuple[Obj, ...]]] = (),
+    causes: Mapping[str, str] | None = None,
     runs: Sequence[Obj] | None = None,
 ) -> Context:
     """Everything that is not said is as in a rollout in which all is well.
@@ -84,7 +85,8 @@ def situation(
     seconds: since the phase began. old, new: the two versions' Pods, each in a word; None: no Deployment. fresh: the
     Pod of the live version for the load check. route, evidence: of the Pods that requests of this phase are counted by:
     those of the old version, in the bake those of the new one. pods: more of them. canary_service: it is there, or
-    whom it selects. stalled: why, as the status says. runs: beside that of `OLD`, in place of that of `NEW`.
+    whom it selects. stalled: why, as the status says. causes: see `Snapshot`. runs: beside that of `OLD`, in
+    place of that of `NEW`.
     """
     switched = phase in _AFTER_SWITCH
     now_live = (NEW if switched else OLD) if isinstance(live, str) else live
@@ -135,6 +137,7 @@ def situation(
         all_pods=(*(p for f in serves for p in f.pods), *(p for _, made in jobs for p in made), *pods),
         replicasets=tuple(r for f in serves for r in f.replicasets),
         evidence={uid: e for f in serves for uid, e in f.evidence.items()},
+        causes=causes or {},
         watched_seconds=watched,
     )
     return Context(

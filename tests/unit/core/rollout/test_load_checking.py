@@ -10,7 +10,7 @@ from steeltown.api.mlmodel import Phase
 from steeltown.contract.histogram import Histogram
 from steeltown.contract.plans import LoadCheckPlan
 from steeltown.contract.reports import LoadReport, LoadSide, StepReport
-from steeltown.core.plan import Create
+from steeltown.core.plan import Create, Explain
 from steeltown.core.record import made_here
 from steeltown.core.rollout import PHASES, Wanted, decide
 from steeltown.core.rollout.load_checking import LOAD_CHECKING
@@ -317,6 +317,51 @@ def test_is_asked_again(situated: dict[str, Any], seconds: float | None) -> None
     decision = LOAD_CHECKING.decide(situation(Phase.LOAD_CHECKING, **situated))
     assert isinstance(decision, Stay | Inconclusive)
     assert decision.requeue_after == seconds
+
+
+QUOTA = "exceeded quota: compute, requested: pods=1"
+CHECK = f"m-load-{ID[1:7]}-0"
+ASKED = (Explain(kind="Job", namespace="team", name=CHECK, uid=f"uid-of-{CHECK}"),)
+KNOWN: dict[str, Any] = {"causes": {f"uid-of-{CHECK}": QUOTA}}
+
+
+def unmade(age: float | None = None, **more: Any) -> dict[str, Any]:
+    """Its Job runs and has no Pod."""
+    return checked(over="", pod_seen=False, age=age, **more)
+
+
+@pytest.mark.parametrize(
+    ("situated", "seconds", "asked", "blocked"),
+    [
+        (unmade(1), 2, (), ""),  # most have a Pod at once
+        (unmade(3), 5, ASKED, ""),
+        (unmade(-3600), 3, (), ""),
+        (unmade(3) | KNOWN, 5, ASKED, f"JobBlocked: {QUOTA}"),
+        (unmade(3) | {"causes": {"of another": QUOTA}}, 5, ASKED, ""),
+        (checked(over="", age=3) | KNOWN, 5, (), ""),  # it has one by now
+        (checked(over="", age=1), 5, (), ""),
+        (checked(over="Failed", pod_seen=False, seconds=1, age=9) | KNOWN, 5, (), ""),  # its end may be on its way
+        (checked(over="Failed", why="DeadlineExceeded", pod_seen=False, seconds=1, age=9), 5, ASKED, ""),
+    ],
+    ids=case,
+)
+def test_job_without_a_pod_is_asked_why_and_says_so(
+    situated: dict[str, Any], seconds: float, asked: tuple[Explain, ...], blocked: str
+) -> None:
+    decision = decide_alone(situated)
+    assert isinstance(decision, Stay)
+    assert (decision.requeue_after, decision.explain, decision.held) == (seconds, asked, None)
+    told = decision.blocked
+    assert (f"{told.reason}: {told.message}" if told else "") == blocked
+
+
+def test_job_that_could_make_no_pod_until_its_deadline_is_no_evidence_and_its_cause_is_told() -> None:
+    """At once: no report is on its way."""
+    late = checked(over="Failed", why="DeadlineExceeded", pod_seen=False, seconds=1)
+    decision = decide_alone(late | KNOWN)
+    assert isinstance(decision, To)
+    assert (decision.rollout.attempt, decision.rollout.findings[0].reason) == (1, "CollectingEvidence")
+    assert decision.rollout.findings[0].message.endswith(f"did not start before its deadline: {QUOTA}")
 
 
 def test_finding_of_an_older_attempt_is_replaced() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from steeltown.api.conditions import RUN_GATES, ConditionType, Reason
 from steeltown.api.mlmodel import Phase, RolloutFinding
+from steeltown.core.observed.pods import Obstacle
 from steeltown.core.status import Standing
 from steeltown.core.status.conditions import CONDITIONS, NO_VERSION, conditions
 from steeltown_testing.standings import GATES, history, model, outcome, pod, rollout, run, standing
@@ -34,9 +35,14 @@ def served(*runs: Any, **more: Any) -> Standing:
     return standing(model(FIRST, *runs, **{"live": "m-v1", **more}))
 
 
-def flying(phase: Phase, *, held: tuple[str, str] | None = None, **more: Any) -> Standing:
+def flying(
+    phase: Phase, *, held: tuple[str, str] | None = None, blocked: Obstacle | None = None, **more: Any
+) -> Standing:
     world = model(FIRST, GOOD, live="m-v1", stage="Production", in_flight=rollout("m-v2", phase, **more))
-    return standing(world, held=held)
+    return standing(world, held=held, blocked=blocked)
+
+
+NO_QUOTA = Obstacle(reason=Reason.JOB_BLOCKED, message="exceeded quota")
 
 
 def ended(result: str, kind: ConditionType = CANARY, **more: Any) -> Standing:
@@ -115,6 +121,10 @@ TABLE: dict[ConditionType, dict[str, tuple[Standing, Expected]]] = {
         "the check runs": (
             flying(Phase.LOAD_CHECKING),
             ("Unknown", Reason.COLLECTING_EVIDENCE, "load check in progress"),
+        ),
+        "the check cannot start": (
+            flying(Phase.LOAD_CHECKING, blocked=NO_QUOTA, findings=shown(PERFORMANCE, "Unknown", "again")),
+            ("Unknown", Reason.JOB_BLOCKED, "exceeded quota"),
         ),
         "the check could not tell": (
             flying(Phase.LOAD_CHECKING, findings=shown(PERFORMANCE, "Unknown", "again")),

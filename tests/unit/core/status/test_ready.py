@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from steeltown.api.conditions import ConditionType, Reason
 from steeltown.api.mlmodel import Phase
+from steeltown.core.observed.pods import Obstacle
 from steeltown.core.plan import Refusal, Target
 from steeltown.core.status import Standing
 from steeltown.core.status.ready import QUESTIONS, ready
@@ -94,6 +95,16 @@ IN_WORK: dict[str, tuple[Standing, str]] = {
 @pytest.mark.parametrize(("s", "reason"), IN_WORK.values(), ids=IN_WORK)
 def test_reconciling(s: Standing, reason: str) -> None:
     assert told(s) == ("False", "Reconciling", reason)
+
+
+def test_rollout_whose_work_cannot_start_says_for_what_it_waits() -> None:
+    world = model(FIRST, GOOD, live="m-v1", stage="Production", in_flight=rollout("m-v2", Phase.LOAD_CHECKING))
+    s = standing(world, blocked=Obstacle(reason=Reason.JOB_BLOCKED, message="exceeded quota"))
+    assert told(s) == ("False", "Reconciling", Reason.JOB_BLOCKED)
+    assert ready(s, verdict(s))[ConditionType.READY].message == "LoadChecking m-v2: exceeded quota"
+    last_word = verdict(s)
+    assert last_word is not None
+    assert (last_word.result, last_word.reason, last_word.message) == ("Unknown", "JobBlocked", "exceeded quota")
 
 
 CRASHES = pod("m-v2", crashed="no memory for weights")

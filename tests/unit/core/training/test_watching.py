@@ -189,6 +189,14 @@ def test_cause_of_another_job_or_of_one_with_a_pod_is_not_this_ones() -> None:
     assert made.explain == ()
 
 
+def test_job_that_could_make_no_pod_until_its_own_deadline_says_why() -> None:
+    """Also where the wait for a Pod may be longer than the work."""
+    late = over(JOB, "Failed", at=100, reason="DeadlineExceeded")
+    told = plan(STARTED, late, seconds=100, causes={"j": QUOTA})
+    assert phase(told) == ("Failed", "DeadlineExceeded")
+    assert message(told).endswith(QUOTA)
+
+
 # --- whose word counts -----------------------------------------------------------------------------------------------
 
 LIE = StepReport(reason="ModelReady", message="", digest="sha256:" + "f" * 64, uri="s3://theirs").encode()

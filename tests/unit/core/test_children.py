@@ -40,10 +40,12 @@ COLLECT = CollectPlan(store="s3://store", items=(CollectItem(digest=LIVE.digest,
 LOAD = LoadCheckPlan(model="m", candidate_url="http://c", candidate_digest="d", golden=FETCH, latency_milliseconds=9.0)
 
 
-def run_job() -> Obj:
+def run_job(**change: Any) -> Obj:
+    """change: to its spec.train."""
+    spec = {"modelRef": {"name": "m"}, **template(GOOD_A)}
     return training_job(
         {**ROOT, "kind": "TrainingRun"},
-        TrainingRunSpec.model_validate({"modelRef": {"name": "m"}, **template(GOOD_A)}),
+        TrainingRunSpec.model_validate({**spec, "train": {**spec["train"], **change}}),
         PreparePlan(run="r"),
         FinalisePlan(run="r", store="s3://store"),
         secret="secret",
@@ -135,6 +137,24 @@ def test_every_container_is_told_the_version_of_the_contract(child: Obj) -> None
 def test_trainer_never_sees_the_evaluation_rows() -> None:
     train = next(c for c in containers(run_job()) if c["name"] == "train")
     assert "evaluation" not in {m["name"] for m in train["volumeMounts"]}
+
+
+@pytest.mark.parametrize(
+    ("resources", "memory"),
+    [
+        ({}, "4Gi"),  # the trainer's default
+        ({"limits": {"memory": "6Gi"}}, "6Gi"),
+        ({"limits": {"memory": "1Gi"}}, "2Gi"),
+        ({"requests": {"memory": "8Gi"}}, "8Gi"),  # without a limit
+        ({"requests": {"memory": "8192Mi"}}, "8Gi"),
+        ({"requests": {"memory": "512Mi"}}, "2Gi"),
+        ({"requests": {"memory": "3Gi"}, "limits": {"memory": "6Gi"}}, "6Gi"),
+        ({"requests": {"cpu": "4"}}, "4Gi"),
+    ],
+)
+def test_steps_that_hold_the_table_of_the_trainer_may_use_as_much_memory(resources: Any, memory: str) -> None:
+    limits = {c["name"]: c["resources"]["limits"]["memory"] for c in containers(run_job(resources=resources))[::2]}
+    assert limits == {"prepare": memory, "finalise": memory}
 
 
 def test_only_finalise_is_told_the_reference_that_keeps_the_model() -> None:

@@ -177,9 +177,10 @@ def _trainer(train: Train, common: dict[str, str], policy: Policy) -> Obj:
 
 def _step_resources(train: Train | None) -> Obj:
     """`prepare` and `finalise` hold the same table as the trainer, so they may use as much memory, never less than
-    alone."""
-    most = pods.resources(train.resources if train else Resources(), _TRAINER_RESOURCES).get("limits", {})
-    memory = max(most.get("memory", "0"), pods.STEP_RESOURCES["limits"]["memory"], key=pods.quantity)
+    alone. Of a trainer without a limit its request says how much that is."""
+    given = pods.resources(train.resources if train else Resources(), _TRAINER_RESOURCES)
+    asked = [part["memory"] for part in given.values() if "memory" in part]
+    memory = max(*asked, pods.STEP_RESOURCES["limits"]["memory"], key=pods.quantity)
     return {**pods.STEP_RESOURCES, "limits": {**pods.STEP_RESOURCES["limits"], "memory": memory}}
 
 

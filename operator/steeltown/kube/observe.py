@@ -1,7 +1,8 @@
 """The only door to pods: reads the evidence that a model server offers, and nothing else.
 
 A read is short and bounded, and few run at once: a pod that hangs costs the operator one slot for one
-timeout, and hundreds of rollouts cannot exhaust its sockets. Whatever a pod answers, and whatever goes wrong on the
+timeout, and hundreds of rollouts cannot exhaust its sockets. A namespace has a share of the slots, so one whose pods
+all hang makes its own reads wait and nobody else's (I15). Whatever a pod answers, and whatever goes wrong on the
 way, ends in "it said nothing" and, now and then, a line in the log; no evidence never passes a gate.
 """
 
@@ -12,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable
 from typing import Final
+from weakref import WeakValueDictionary
 
 import aiohttp
 
@@ -19,6 +21,8 @@ from ..contract.evidence import EVIDENCE_BYTES, EVIDENCE_PATH, Evidence
 
 _TIMEOUT_SECONDS: Final = 2.0
 _CONCURRENT_READS: Final = 64
+_READS_OF_A_NAMESPACE: Final = 16
+"""A read of a pod that is well takes milliseconds, so these are hundreds a second."""
 _LOG_SECONDS: Final = 60.0
 
 logger = logging.getLogger(__name__)
@@ -32,18 +36,25 @@ class EvidenceReader:
         *,
         timeout_seconds: float = _TIMEOUT_SECONDS,
         concurrent_reads: int = _CONCURRENT_READS,
+        reads_of_a_namespace: int = _READS_OF_A_NAMESPACE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._slots = asyncio.Semaphore(concurrent_reads)
+        self._reads_of_a_namespace = reads_of_a_namespace
+        self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()  # while somebody reads
         self._session: aiohttp.ClientSession | None = None
         self._clock = clock
         self._silent_until = float("-inf")
         self._unlogged = 0
 
-    async def read(self, url: str) -> Evidence | None:
-        """What the server behind `url` saw in its current window; None when it did not say. Never raises."""
-        async with self._slots:
+    async def read(self, url: str, namespace: str) -> Evidence | None:
+        """What the server behind `url` saw in its current window; None when it did not say. Never raises.
+
+        namespace: that of the pod, whose share the read is taken from. Waits for its turn before any timeout begins.
+        """
+        share = self._shares.setdefault(namespace, asyncio.Semaphore(self._reads_of_a_namespace))
+        async with share, self._slots:
             try:
                 return Evidence.from_bytes(await self._body(url))
             except Exception as error:

@@ -20,7 +20,7 @@ INTERVAL_SECONDS: Final = 3.0
 SILENT_READS: Final = 3
 """So many reads in a row without an answer, and what a Pod has said before is no evidence any more."""
 READS_PER_ROOT: Final = 4
-"""At a time. What all roots have in flight together is the reader's to bound."""
+"""At a time. What all roots, or those of one namespace, have in flight together is the reader's to bound."""
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Observer:
     async def _read(self, key: Key, pod: Observe, slots: asyncio.Semaphore) -> None:
         try:
             async with slots:
-                evidence = await self._reader.read(pod.url)
+                evidence = await self._reader.read(pod.url, key.namespace)
             if self._is_news(pod.uid, evidence):
                 self._wake(key)
         except Exception:

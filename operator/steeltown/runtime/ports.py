@@ -62,7 +62,7 @@ class Lister(Protocol):
 
 
 class EvidenceReader(Protocol):
-    async def read(self, url: str) -> Evidence | None: ...
+    async def read(self, url: str, namespace: str) -> Evidence | None: ...
 
 
 class CauseReader(Protocol):

@@ -41,7 +41,7 @@ class Reader:
         self.reads: list[tuple[float, str]] = []
         self.under_way = self.most_under_way = 0
 
-    async def read(self, url: str) -> Evidence | None:
+    async def read(self, url: str, namespace: str) -> Evidence | None:
         self.reads.append((round(asyncio.get_running_loop().time(), 1), url))
         if "hangs" in url:
             self.under_way += 1
@@ -143,10 +143,10 @@ async def test_exception_for_one_pod_costs_that_reading_and_nothing_else(
     bench.reader.says = evidence(1)
     read, put, wake = bench.reader.read, bench.store.put_evidence, bench.wake
 
-    async def bad_read(url: str) -> Evidence | None:
+    async def bad_read(url: str, namespace: str) -> Evidence | None:
         if url == "http://bad":
             raise RecursionError("broken")
-        return await read(url)
+        return await read(url, namespace)
 
     def bad_put(uid: str, seen: Evidence) -> bool:
         if uid == "bad":
@@ -207,7 +207,7 @@ async def test_reader_understands_what_a_server_says(pod: tuple[str, dict[str, A
     url, answer = pod
     answer["body"] = json.dumps(evidence(7).to_json()).encode()
     reader = EvidenceReader()
-    found = await reader.read(url)
+    found = await reader.read(url, "team")
     await reader.close()
     assert found is not None
     assert found.live.requests == 7
@@ -237,7 +237,7 @@ async def test_answer_that_is_no_evidence_is_none(pod: tuple[str, dict[str, Any]
     url, answer = pod
     answer.update(body=body, status=status)
     reader = EvidenceReader()
-    assert await reader.read(url) is None
+    assert await reader.read(url, "team") is None
     await reader.close()
 
 
@@ -252,9 +252,9 @@ async def test_reading_lets_no_exception_out_and_says_so_once_a_minute(caplog: p
     now = 0.0
     reader = Broken(clock=lambda: now)
     for _ in range(100):
-        assert await reader.read("http://pod") is None
+        assert await reader.read("http://pod", "team") is None
     now = 61.0
-    assert await reader.read("http://other") is None
+    assert await reader.read("http://other", "team") is None
     assert [r.getMessage() for r in caplog.records] == [
         "cannot read evidence from http://pod: RecursionError: whatever it may be "
         "(1 such failures since the last log line)",
@@ -267,7 +267,7 @@ async def test_reading_can_be_cancelled(pod: tuple[str, dict[str, Any]]) -> None
     url, answer = pod
     answer["wait"] = 0.2
     reader = EvidenceReader()
-    reading = asyncio.create_task(reader.read(url))
+    reading = asyncio.create_task(reader.read(url, "team"))
     await asyncio.sleep(0.05)
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -280,14 +280,74 @@ async def test_pod_that_hangs_costs_one_timeout(pod: tuple[str, dict[str, Any]])
     answer["wait"] = 0.5
     reader = EvidenceReader(timeout_seconds=0.1)
     started = asyncio.get_running_loop().time()
-    assert await reader.read(url) is None
+    assert await reader.read(url, "team") is None
     assert asyncio.get_running_loop().time() - started < 0.4
     await reader.close()
 
 
+@asynccontextmanager
+async def hanging(connections: int) -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """A server that accepts connections and says nothing. The event: it has so many."""
+    reached, open_now = asyncio.Event(), [0]
+
+    async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_now[0] += 1
+        if open_now[0] == connections:
+            reached.set()
+        await reader.read()  # until the other side has had enough
+        open_now[0] -= 1
+        writer.close()
+
+    server = await asyncio.start_server(silence, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", reached
+    finally:
+        server.close()
+
+
+class Counting(EvidenceReader):
+    under_way = most_under_way = 0
+
+    async def _body(self, url: str) -> bytes:
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            return await super()._body(url)
+        finally:
+            self.under_way -= 1
+
+
+async def test_namespace_whose_pods_all_hang_holds_up_no_other(pod: tuple[str, dict[str, Any]]) -> None:
+    """More models with hanging Pods than there are slots for everybody, and all of them asked first."""
+    url, answer = pod
+    answer["body"] = answer_with()
+    reader, store, told = Counting(timeout_seconds=30.0), Store(), asyncio.Event()
+    observer = Observer(store=store, reader=reader, wake=lambda key: told.set())
+    async with hanging(connections=16) as (nowhere, reached):
+        for number in range(128):
+            store.observe(Key("MLModel", "theirs", f"m{number}"), (Observe(uid=f"h{number}", url=nowhere),))
+        store.observe(MODEL, (Observe(uid="u", url=url),))
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(observer.run())
+            async with asyncio.timeout(10):
+                await told.wait()
+                await reached.wait()
+            assert reader.under_way == 16, "the share of one namespace"
+            running.cancel()
+        await reader.close()
+
+
+async def test_all_namespaces_together_keep_the_bound_and_slots_are_given_back() -> None:
+    reader = Counting(timeout_seconds=0.2, concurrent_reads=4, reads_of_a_namespace=3)
+    async with hanging(connections=4) as (nowhere, _):
+        assert await asyncio.gather(*(reader.read(nowhere, name) for name in "aaaabbbbcccc")) == [None] * 12
+        assert reader.most_under_way == 4
+        await reader.close()
+
+
 async def test_pod_that_is_gone_is_none() -> None:
     reader = EvidenceReader()
-    assert await reader.read("http://127.0.0.1:1") is None
+    assert await reader.read("http://127.0.0.1:1", "team") is None
     await reader.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 from pydantic import ConfigDict, Field, field_validator
 
@@ -201,6 +202,15 @@ class RolloutFinding(Model):
     message: str = Field("", max_length=1024, description="Human-readable details of the finding.")
 
 
+def _findings(description: str) -> Any:
+    return Field(
+        default_factory=list,
+        max_length=16,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        description=description,
+    )
+
+
 class RolloutStatus(Model):
     """Rollout in progress. Every step is recorded here before it is carried out."""
 
@@ -240,12 +250,7 @@ class RolloutStatus(Model):
     )
     reason: str | None = Field(None, max_length=64, description="CamelCase reason for the rollback.")
     message: str | None = Field(None, max_length=2048, description="Human-readable reason for the rollback.")
-    findings: list[RolloutFinding] = Field(
-        default_factory=list,
-        max_length=16,
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        description="Evidence about the candidate so far, one entry per condition type.",
-    )
+    findings: list[RolloutFinding] = _findings("Evidence about the candidate so far, one entry per condition type.")
 
     @field_validator("phase_time", "started_time")
     @classmethod
@@ -276,6 +281,7 @@ class HistoryEntry(Model):
     retry: str | None = Field(
         None, max_length=63, description="Value of the steeltown.dev/retry annotation of the TrainingRun at that time."
     )
+    findings: list[RolloutFinding] = _findings("Evidence about the version, one entry per condition type.")
 
 
 class Retention(Model):

@@ -141,6 +141,7 @@ class _Planner:
             reason=done.reason,
             message=message[:500],
             retry=(run.retry or None) if run else None,
+            findings=rollout.findings,
         )
 
     # --- carrying out ------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any
 
 from steeltown.api.base import API_VERSION
 from steeltown.api.conditions import RUN_GATES, rfc3339
-from steeltown.api.mlmodel import HistoryEntry, MLModelSpec, MLModelStatus, Phase, RolloutStatus
+from steeltown.api.mlmodel import HistoryEntry, MLModelSpec, MLModelStatus, Phase, RolloutFinding, RolloutStatus
 from steeltown.core.children.serving import TRACK_LABEL, VERSION_LABEL
 from steeltown.core.naming import deployment_name
 from steeltown.core.observed.model import ObservedModel, Run
@@ -120,10 +120,22 @@ def rollout(run: str, phase: Phase, **more: Any) -> RolloutStatus:
 
 
 def history(
-    run: str, outcome: str, reason: str = "X", message: str = "said so", retry: str | None = None
+    run: str,
+    outcome: str,
+    reason: str = "X",
+    message: str = "said so",
+    retry: str | None = None,
+    findings: Iterable[RolloutFinding] = (),
 ) -> HistoryEntry:
     return HistoryEntry(
-        time=TIME, run=run, digest=version(run).digest, outcome=outcome, reason=reason, message=message, retry=retry
+        time=TIME,
+        run=run,
+        digest=version(run).digest,
+        outcome=outcome,
+        reason=reason,
+        message=message,
+        retry=retry,
+        findings=[*findings],
     )
 
 

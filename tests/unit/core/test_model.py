@@ -17,6 +17,7 @@ from steeltown.core.model import plan_model
 from steeltown.core.naming import deployment_name, load_check_name, version_id
 from steeltown.core.observed.model import Run
 from steeltown.core.plan import Annotate, Create, Delete, Key, Obj, Plan, Refusal, Snapshot, Target
+from steeltown.core.record import outcome
 from steeltown.core.rollout import Stay
 from steeltown_testing.explore.nature import Behaviour
 from steeltown_testing.explore.scenarios import (
@@ -339,6 +340,34 @@ def test_inconclusive_rolls_back_where_the_spec_says_so() -> None:
     explorer.run_to(explorer.tick + 25)
     latest = explorer.status.history[0]
     assert (latest.run, latest.outcome, latest.reason) == ("m-v2", "RolledBack", "Inconclusive")
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "shown"),
+    [
+        (GOOD_B, {"Loadable": "True", "ServingPerformance": "True", "CanaryPassed": "True"}),
+        (Behaviour("failing", "b"), {"Loadable": "True", "ServingPerformance": "True", "CanaryPassed": "False"}),
+        (Behaviour("unloadable", "b"), {"Loadable": "False"}),
+    ],
+    ids=["promoted", "rejected as a canary", "rejected while loading"],
+)
+def test_what_a_rollout_has_shown_is_carried_unchanged_into_its_outcome_and_the_history(
+    behaviour: Behaviour, shown: dict[str, str]
+) -> None:
+    explorer = Explorer(Scenario(name="x", steps=(create(GOOD_A), retrain(behaviour)), ticks=90))
+    while explorer.status.rollout is None or explorer.status.rollout.run != "m-v2":
+        explorer.run_to(explorer.tick + 1)
+    last = explorer.status.rollout
+    while explorer.status.rollout is not None:
+        last = explorer.status.rollout
+        explorer.run_to(explorer.tick + 1)
+    run = explorer.cluster.get("TrainingRun", "m-v2")
+    assert run is not None
+    told = outcome(run, POLICY)
+    assert told is not None
+    assert explorer.status.history[0].findings == list(told.findings)
+    assert {f.type: f.status for f in told.findings} == shown
+    assert all(f in told.findings for f in last.findings if f.type != "CanaryPassed")
 
 
 def test_names_of_children_fit_whatever_the_model_is_called() -> None:

@@ -348,6 +348,7 @@ class ObservedModel:
                     digest=entry.digest,
                     reason=entry.reason,
                     message=f"{same}{entry.message}",
+                    findings=tuple(entry.findings),
                 )
         return None
 

@@ -118,6 +118,10 @@ TABLE: dict[ConditionType, dict[str, tuple[Standing, Expected]]] = {
     PERFORMANCE: {
         "shown": (flying(Phase.SHIFTING, findings=shown(PERFORMANCE)), ("True", "X", "shown")),
         "shown in the last": (ended("Promoted", PERFORMANCE), ("True", "X", "shown")),
+        "shown in one of which only the history is left": (
+            served(GOOD, entries=[history("m-v2", "RolledBack", findings=shown(PERFORMANCE))]),
+            ("True", "X", "shown"),
+        ),
         "the check runs": (
             flying(Phase.LOAD_CHECKING),
             ("Unknown", Reason.COLLECTING_EVIDENCE, "load check in progress"),

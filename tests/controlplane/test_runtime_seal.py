@@ -44,13 +44,13 @@ async def test_secret_that_holds_no_key_is_named_and_never_written_over(
 async def test_newest_warning_about_an_object_is_found_by_its_uid(client: Client, namespace: str) -> None:
     reader = EventReader(client)
     assert await reader.latest_warning(namespace, "u") == ""
-    for number, (kind, uid, note) in enumerate(
+    for number, (kind, uid, note, reason) in enumerate(
         [
-            ("Warning", "u", "older"),
-            ("Warning", "u", "exceeded quota"),
-            ("Normal", "u", "fine"),
-            ("Warning", "v", "else"),
-            ("Warning", "u", "BackoffLimitExceeded"),  # that it is over, its status says
+            ("Warning", "u", "older", "FailedCreate"),
+            ("Warning", "u", "exceeded quota", "FailedCreate"),
+            ("Normal", "u", "fine", "SuccessfulCreate"),
+            ("Warning", "v", "else", "FailedCreate"),
+            ("Warning", "u", "it is over", "DeadlineExceeded"),  # its status says that
         ]
     ):
         event = {
@@ -59,7 +59,7 @@ async def test_newest_warning_about_an_object_is_found_by_its_uid(client: Client
             "metadata": {"name": f"e{number}"},
             "eventTime": f"2026-01-01T00:00:0{number}.000000Z",
             "action": "Make",
-            "reason": note if note.isalpha() and note[0].isupper() else "FailedCreate",
+            "reason": reason,
             "reportingController": "test",
             "reportingInstance": "test",
             "type": kind,

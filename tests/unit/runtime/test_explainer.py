@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from steeltown.core.observed.jobs import POD_COMES_SECONDS
-from steeltown.core.plan import Explain, Key
+from steeltown.core.plan import Explain, Key, Obj
+from steeltown.kube.client import Client
+from steeltown.kube.events import EventReader
 from steeltown.runtime.concurrency import at_once
 from steeltown.runtime.explainer import INTERVAL_SECONDS, LAST_DELAY_SECONDS, Explainer
 from steeltown.runtime.store import Store
@@ -119,6 +122,27 @@ async def test_events_that_cannot_be_read_cost_nobody_else() -> None:
     reader.message = "exceeded quota"
     await explain.once()
     assert woken == [KEY]
+
+
+class Events(Client):
+    def __init__(self, *items: Obj) -> None:
+        self.items = items
+
+    async def request(self, *args: Any, **named: Any) -> Obj:
+        return {"items": [*self.items]}
+
+
+def event(second: int, reason: str, note: str) -> Obj:
+    return {"metadata": {}, "reason": reason, "note": note, "eventTime": f"2026-01-01T00:00:{second:02d}.000000Z"}
+
+
+@pytest.mark.parametrize("end", ["DeadlineExceeded", "BackoffLimitExceeded", "PodFailurePolicy"])
+async def test_end_of_a_job_does_not_hide_why_it_got_nowhere(end: str) -> None:
+    over = event(9, end, "Job was active longer than specified deadline")
+    assert await EventReader(Events(event(1, "FailedCreate", "exceeded quota"), over)).latest_warning("n", "u") == (
+        "exceeded quota"
+    )
+    assert await EventReader(Events(over)).latest_warning("n", "u") == ""
 
 
 async def test_cause_is_forgotten_when_no_plan_asks_any_more() -> None:

@@ -12,7 +12,7 @@ from functools import cache
 import pytest
 from steeltown.api.mlmodel import Phase
 from steeltown.core.plan import Obj
-from steeltown_testing.explore.nature import Behaviour, Trouble, of_run, trained_by
+from steeltown_testing.explore.nature import REQUESTS_PER_TICK, Behaviour, Trouble, of_run, trained_by
 from steeltown_testing.explore.scenarios import GOOD_A, GOOD_B, PHASES, begun, create, live_is, retrain
 from steeltown_testing.explore.schedule import Explorer
 
@@ -132,6 +132,87 @@ def test_abort_is_as_fast_as_ever_after_a_clock_has_jumped(jump: int) -> None:
     x.cluster.jump(jump)
     x.until(lambda x: x.rollout is None, within=40).settle()
     assert x.live == "m-v1"
+
+
+# --- a clock that jumps, and then a restart -------------------------------------------------------------------------
+#
+# A process that goes on counts by a steady clock and never sees the jump; the one after it reads the new time.
+
+
+def rolling_back() -> Explorer:
+    """m-v1 is live, the canary of m-v2 has failed."""
+    x = begun(create(GOOD_A, **HARSH), retrain(Behaviour("failing", "b"))).until(live_is("m-v1"))
+    return x.until(lambda x: x.phase(Phase.ROLLING_BACK), within=60)
+
+
+def restart(x: Explorer, whose: str, jump: int) -> None:
+    set_clock(x, whose, jump)
+    x.take_over()
+
+
+@JUMPS
+@WHOSE
+@pytest.mark.parametrize("phase", [*PHASES, "rolling back"])
+def test_operator_that_restarts_after_a_jump_ends_the_rollout_as_it_would_have(
+    phase: str, whose: str, jump: int
+) -> None:
+    """Fails when the age of a phase is read off a clock that has jumped: it is over at once, or an hour late."""
+    x = rolling_back() if phase == "rolling back" else at(phase)
+    restart(x, whose, jump)
+    if phase == "rolling back":
+        x.go(x.abort_ticks)
+        assert not any(route.weight for route in x._routes().values())
+        x.until(lambda x: x.rollout is None, within=40).settle()
+        assert (x.live, x.outcome("m-v2")[0]) == ("m-v1", "RolledBack")
+    else:
+        x.until(live_is("m-v2"), within=90).settle()
+        assert x.promoted_digest == GOOD_B.model_digest
+        assert [(h.run, h.outcome) for h in x.status.history] == [("m-v2", "Promoted"), ("m-v1", "Promoted")]
+
+
+@JUMPS
+@WHOSE
+def test_step_that_waits_for_its_users_calls_nobody_after_a_jump_and_a_restart(whose: str, jump: int) -> None:
+    """Fails when a deadline has passed by the new clock before the new process has watched for a while."""
+    x = at("first step")
+    x.nature.requests_per_tick = 0
+    x.go(5)
+    restart(x, whose, jump)
+    for _ in range(20):
+        x.go(1)
+        assert x.condition("Stalled")[0] == "", x.told()
+    assert x.phase(Phase.SHIFTING, 0)
+    x.nature.requests_per_tick = REQUESTS_PER_TICK
+    x.until(live_is("m-v2"), within=120).settle()
+
+
+@JUMPS
+@WHOSE
+@pytest.mark.parametrize("phase", ["first step", "second step", "baking"])
+def test_version_that_fails_is_rolled_back_whatever_the_clock_of_a_new_process_says(
+    phase: str, whose: str, jump: int
+) -> None:
+    """Fails when an hour that never was passes a step, or the bake."""
+    x = at(phase, LATE_FAILING)
+    restart(x, whose, jump)
+    x.until(lambda x: x.outcome("m-v2")[0] == "RolledBack", within=120).settle()
+    assert x.live == "m-v1"
+
+
+@JUMPS
+@WHOSE
+@pytest.mark.parametrize("trouble", [Trouble.UNSCHEDULABLE, Trouble.BUSY])
+def test_run_outlives_a_jump_and_a_restart(trouble: Trouble, whose: str, jump: int) -> None:
+    """Fails when the start deadline of a Pod, or a run, is counted by a clock that has jumped."""
+    x = begun(create(GOOD_A))
+    x.nature.trouble(trouble, trained_by("m-v1"))
+    x.go(5)
+    restart(x, whose, jump)
+    x.go(5)
+    assert not (run(x, "m-v1").get("status") or {}).get("completionTime")
+    x.nature.heal()
+    x.settle()
+    assert x.condition("Ready", of=run(x, "m-v1"))[:2] == ("True", "Succeeded")
 
 
 # --- absence ---------------------------------------------------------------------------------------------------------

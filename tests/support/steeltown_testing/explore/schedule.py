@@ -29,23 +29,20 @@ from .cluster import Applier, Cluster, Crash, Recorder, controller_uid, later
 from .nature import REQUESTS_PER_TICK, Behaviour, Nature, is_ready, route_of
 
 MODEL = "m"
-POLICY = Policy(trainer_image="trainer", checker_image="checker", server_image="server", seal_key=b"of the exploration")
+POLICY = Policy(trainer_image="trainer", checker_image="checker", server_image="server", seal_key=records.KEY)
 QUIET_TICKS = 6
 SUMMARY = ("Ready", "Reconciling", "Stalled")
-BY_A_PERSON = ("Aborted", "AbortedByUser")
+BY_A_PERSON = ("Aborted",)
 ABORT_TICKS = 3
 """I6: at most so many ticks after the intent to roll back, no live pod sends the candidate anything."""
 
 
 class Operator:
-    """The operator's own Store and Reconciler, started from nothing: it lists the cluster and goes on.
+    """The operator's own Store and Reconciler, started from nothing: it lists the cluster and goes on."""
 
-    listed: False for a standby, which has watched all along and knows what its watches have brought it.
-    """
-
-    def __init__(self, cluster: Cluster, nature: Nature, applier: Applier, *, listed: bool = True) -> None:
+    def __init__(self, cluster: Cluster, nature: Nature, applier: Applier) -> None:
         self.cluster, self.nature = cluster, nature
-        self.listed = listed
+        self.listed = True
         self.store = Store()
         self.queue: dict[Key, None] = {}
         self.due: dict[Key, datetime] = {}
@@ -415,12 +412,8 @@ class Explorer:
 
     @property
     def promoted_digest(self) -> str:
-        """Of the version that the record says is live by evidence, "" if none is."""
-        digest = records.promoted_digest(self._service())
-        made = {
-            ((r.get("status") or {}).get("artifact") or {}).get("digest") for r in self.cluster.of_kind("TrainingRun")
-        }
-        return digest if digest in made | self.promoted else ""  # else a hand has bent it
+        """Of the version that a record under the operator's seal says is live by evidence, "" if none is."""
+        return records.promoted_digest(self.model, self._service()) if self.model else ""
 
     def final(self) -> dict[str, Any]:
         """The end state without what names moments: times, ids, resource versions."""

@@ -155,7 +155,7 @@ class _Planner:
         switch, children = self._switch(record), self._children(rollout, wanted)
         ordered = (*switch, *share, *children) if wanted.route_first else (*children, *switch, *share)
         after = tuple(target(a) for a in switch)
-        records = tuple(replace(a, after=after) for a in wanted.actions)
+        records = tuple(replace(a, after=(*a.after, *after)) for a in wanted.actions)
         pruned = tuple(replace(a, after=after) for a in self._prune(rollout, wanted))
         actions = (*made, *ordered, *records, *pruned, *expiry.actions)
         if self.world.spec.frozen and not rolling_back:

@@ -66,6 +66,11 @@ def baseline_service(root: Obj, model: str, version: Version) -> Obj:
     return _service(root, model, baseline_name(model), version, track="baseline", annotations={})
 
 
+def selector(model: str, version: Version, track: str) -> dict[str, str]:
+    """Of a Service: the Pods of one version."""
+    return {MODEL_LABEL: model, VERSION_LABEL: version.id, TRACK_LABEL: track}
+
+
 def service_url(name: str, namespace: str) -> str:
     return f"http://{name}.{namespace}.svc:{PORT}"
 
@@ -77,7 +82,7 @@ def _service(root: Obj, model: str, name: str, version: Version, *, track: str, 
         "kind": "Service",
         "metadata": pods.metadata(root, name, "server", {MODEL_LABEL: model}, **more),
         "spec": {
-            "selector": {MODEL_LABEL: model, VERSION_LABEL: version.id, TRACK_LABEL: track},
+            "selector": selector(model, version, track),
             "ports": [
                 {"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP", "appProtocol": "http"},
                 {

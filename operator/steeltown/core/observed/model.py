@@ -195,8 +195,7 @@ class ObservedModel:
     def of(
         cls, snapshot: Snapshot, spec: MLModelSpec, status: MLModelStatus, now: datetime, policy: Policy
     ) -> ObservedModel:
-        services = snapshot.of_kind("Service")
-        service = services.get(snapshot.root["metadata"]["name"])
+        service = snapshot.of_kind("Service").get(snapshot.root["metadata"]["name"])
         jobs, pods = snapshot.of_kind("Job"), tuple(snapshot.of_kind("Pod").values())
         going = collecting(snapshot.root, jobs, pods, policy, causes=snapshot.causes)
         uid, named = snapshot.root["metadata"]["uid"], snapshot.of_kind(TRAINING_RUN)
@@ -217,8 +216,8 @@ class ObservedModel:
             run_names=named.keys(),
             record=told or _selected(snapshot.root, service, runs.values()),
             service=service,
-            deployments=snapshot.of_kind("Deployment"),
-            services=services,
+            deployments=_own(snapshot, "Deployment"),
+            services=_own(snapshot, "Service"),
             jobs=jobs,
             all_pods=pods,
             replicasets=tuple(snapshot.of_kind("ReplicaSet").values()),
@@ -434,6 +433,11 @@ class ObservedModel:
     def full(self, version: Version | None) -> bool:
         """It has a Deployment with all the replicas that the spec asks for ready."""
         return version is not None and self.ready(version) >= self.spec.serving.replicas
+
+
+def _own(snapshot: Snapshot, kind: str) -> dict[str, Obj]:
+    """By name. One of another controller is none of the model's children, whatever its labels say."""
+    return {name: obj for name, obj in snapshot.of_kind(kind).items() if record.belongs(obj, snapshot.root)}
 
 
 def _selected(root: Obj, service: Obj | None, runs: Iterable[Run]) -> LiveRecord | None:

@@ -20,7 +20,7 @@ from ..children.serving import service_url
 from ..judge.verdict import Judgement, Result, judge_load
 from ..naming import baseline_name, canary_name, load_check_name
 from ..observed.jobs import JobView
-from ..plan import Create, Obj
+from ..plan import Create, Obj, Target
 from .loading import candidate_beside_live
 from .phase import (
     Context,
@@ -55,15 +55,17 @@ def _wanted(c: Context) -> Wanted:
     name = _name(c)
     if _judged(c) or name in c.world.jobs:
         return wanted
-    return replace(wanted, actions=(Create(_job(c, name)),))
+    namespace, model = c.world.namespace, c.world.name
+    reached_by = (Target("Service", namespace, canary_name(model)), Target("Service", namespace, baseline_name(model)))
+    return replace(wanted, actions=(Create(_job(c, name), after=reached_by),))
 
 
 def _decide(c: Context) -> Decision:
-    if c.world.foreign and not c.rollout.disturbed:
+    job = c.world.jobs.get(_name(c))
+    if not c.rollout.disturbed and (c.world.foreign or (job and not c.load_check_is_reachable)):
         return enter_disturbed(c)
     if judged := _judged(c):
         return _held(c, judged)
-    job = c.world.jobs.get(_name(c))
     if job is None:
         if c.late:
             told = "the load check Job could not be created within progressDeadlineSeconds"
@@ -175,9 +177,7 @@ def _judgement(c: Context, view: JobView) -> Judgement | None:
         message = _why_no_report(view)
         return Judgement(result=Result.UNKNOWN, reason=Reason.LOAD_CHECK_FAILED, message=message)
     if c.rollout.disturbed:
-        message = (
-            "load check invalid: Pods not created by the operator matched the Service selector and answered requests"
-        )
+        message = "load check invalid: its requests could reach Pods not created by the operator"
         return Judgement(result=Result.UNKNOWN, reason=Reason.FOREIGN_PODS, message=message)
     return judge_load(report, c.objective)
 

@@ -21,8 +21,8 @@ from ...api.conditions import ConditionType, Finding, Reason, parse_time, rfc333
 from ...api.mlmodel import Phase, RolloutFinding, RolloutStatus
 from ...api.objectives import ServingObjective
 from .. import record
-from ..children.serving import VERSION_LABEL, ServingSpec
-from ..naming import canary_name
+from ..children.serving import ServingSpec, selector
+from ..naming import baseline_name, canary_name
 from ..observed import pods as podview
 from ..observed.model import ObservedModel, Run, candidate_of
 from ..plan import WATCH_SECONDS, Action, EventNote, Explain, Obj
@@ -135,10 +135,18 @@ class Context:
 
     @property
     def canary_is_reachable(self) -> bool:
-        """The Service by which the canary is reached is there and selects it: it may have been refused."""
-        service = self.world.services.get(canary_name(self.world.name))
-        selector = ((service or {}).get("spec") or {}).get("selector") or {}
-        return selector.get(VERSION_LABEL) == self.candidate.id
+        """The Service by which the canary is reached is ours and selects it: it may have been refused."""
+        return self._leads_to(canary_name(self.world.name), self.candidate, "serving")
+
+    @property
+    def load_check_is_reachable(self) -> bool:
+        """So are those by which a load check reaches its two sides."""
+        beside = self.live is None or self._leads_to(baseline_name(self.world.name), self.live, "baseline")
+        return beside and (self.in_place or self.canary_is_reachable)
+
+    def _leads_to(self, name: str, version: Version, track: str) -> bool:
+        service = self.world.services.get(name)
+        return service is not None and service["spec"].get("selector") == selector(self.world.name, version, track)
 
     @cached_property
     def baseline_ready(self) -> bool:

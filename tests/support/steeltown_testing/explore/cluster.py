@@ -190,11 +190,11 @@ class Server:
         match action:
             case Create(body):
                 if known is not None:
-                    return Answer("done", known) if _same_controller(known, body) else Answer("refused")
+                    return Answer("done", known) if _same_controller(known, body) else _taken(where)
                 return Answer("done", self.cluster.put(body))
             case Apply(body, force):
                 if known is not None and not force and not _same_controller(known, body):
-                    return Answer("refused")
+                    return _taken(where)
                 if (wanted := body["metadata"].get("resourceVersion")) is not None:
                     if known is None or known["metadata"]["resourceVersion"] != wanted:
                         return Answer("conflict")
@@ -247,6 +247,11 @@ class Server:
         merged = {**(known["metadata"].get("annotations") or {}), **action.annotations}
         kept = {k: v for k, v in merged.items() if v is not None}
         return self.cluster.put({**known, "metadata": {**known["metadata"], "annotations": kept}})
+
+
+def _taken(where: Target) -> Answer:
+    told = f"{where.kind} {where.name} already exists and is not controlled by this object: delete or rename it"
+    return Answer("refused", message=told)
 
 
 def controller_uid(obj: Obj) -> str | None:

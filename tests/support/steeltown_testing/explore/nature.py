@@ -29,6 +29,10 @@ TRACK = "steeltown.dev/track"
 TEMPLATE_HASH = "pod-template-hash"
 REVISION = "deployment.kubernetes.io/revision"
 FAST, SLOW = 2_000, 30_000  # microseconds
+LURE = "of-a-stranger"
+"""Image of a server that is nobody's model: it answers to any digest, fast and well."""
+READY_SECONDS = 30
+"""So long a load check waits for both of its sides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -451,10 +455,10 @@ class Nature:
         pod = pods[0]
         if blocked := self._blocked(pod) if not pod["status"].get("podIP") else None:
             self.cluster.set_status(pod, blocked)
-        elif self.suffers(pod, Trouble.BUSY):
+        elif self.suffers(pod, Trouble.BUSY) or (sides := self._sides(pod)) is None:
             self._work(pod)
         else:
-            statuses, ok = job_outcome(template["spec"])
+            statuses, ok = job_outcome(template["spec"], sides)
             phase = "Succeeded" if ok else "Failed"
             self.cluster.set_status(pod, {"phase": phase, "containerStatuses": statuses})
             self._end_job(job, "Complete" if ok else "Failed", "PodFailurePolicy")
@@ -466,6 +470,17 @@ class Nature:
     def _is_late(self, job: Obj) -> bool:
         begun = parse_time((self.cluster.objects[_where(job)].get("status") or {})["startTime"])
         return (self.cluster.now - begun).total_seconds() >= float(job["spec"]["activeDeadlineSeconds"])
+
+    def _sides(self, pod: Obj) -> list[list[Obj]] | None:
+        """The Pods that a load check reaches by the Services of its plan; None while it waits for one of them."""
+        main = pod["spec"]["containers"][0]
+        if main["name"] != "loadcheck":
+            return []
+        plan = json.loads(_env(main, Env.PLAN))
+        urls = [plan[key] for key in ("candidateURL", "baselineURL") if plan.get(key)]
+        sides = [self.endpoints(url.partition("//")[2].partition(".")[0]) for url in urls]
+        age = self.cluster.now - parse_time(pod["metadata"]["creationTimestamp"])
+        return sides if all(sides) or age.total_seconds() >= READY_SECONDS else None
 
     def _start_job(self, job: Obj, template: Obj) -> None:
         if not job.get("status"):
@@ -533,9 +548,7 @@ class Nature:
         own = Behaviour.of(_env(pod["spec"]["containers"][0], Env.MODEL_DIGEST))
         to_canary = self.requests_per_tick * route.weight // 100
         targets = self.endpoints(f"{model}-canary") if to_canary else []
-        broken = bool(to_canary) and (
-            not targets or Behaviour.of(route.canary_digest).kind == "failing" or not _serves(targets, route)
-        )
+        broken = bool(to_canary) and not _answers(targets, route)
         if to_canary:
             self.carried[route.canary_digest] = self.carried.get(route.canary_digest, 0) + to_canary
         live = _counted(live, self.requests_per_tick - to_canary, failing=own.kind in ("failing", "latefailing"))
@@ -574,12 +587,15 @@ def server_status(pod: Obj) -> Obj | None:
     }
 
 
-def job_outcome(spec: Obj) -> tuple[list[Obj], bool]:
-    """How the containers of a Job's Pod end, and whether the Job completes."""
+def job_outcome(spec: Obj, sides: list[list[Obj]] | None = None) -> tuple[list[Obj], bool]:
+    """How the containers of a Job's Pod end, and whether the Job completes.
+
+    sides: of a load check the Pods that it has reached; None: who it was meant to reach.
+    """
     main = spec["containers"][0]
     if main["name"] == "loadcheck":
         plan = json.loads(_env(main, Env.PLAN))
-        return [_terminated("loadcheck", 0, _load_report(plan).encode())], True
+        return [_terminated("loadcheck", 0, _load_report(plan, sides).encode())], True
     if main["name"] == "collect":
         return [_terminated("collect", 0, _collected(json.loads(_env(main, Env.PLAN))).encode())], True
     plan = json.loads(_env(spec["initContainers"][0], Env.PLAN))
@@ -614,11 +630,17 @@ def _collected(plan: dict[str, Any]) -> StepReport:
     return StepReport(reason="Collected", message="", checks=checks)
 
 
-def _load_report(plan: dict[str, Any]) -> LoadReport:
-    candidate = Behaviour.of(plan["candidateDigest"])
+def _load_report(plan: dict[str, Any], sides: list[list[Obj]] | None) -> LoadReport:
+    candidate, baseline = Behaviour.of(plan["candidateDigest"]), _side(FAST) if plan.get("baselineURL") else None
+    if sides is not None and not all(sides):
+        return LoadReport(problem="not ready: connection refused")
+    if sides and any(is_lure(pod) for pod in sides[0]):
+        return LoadReport(candidate=_side(FAST), baseline=baseline)
+    if sides and any(behaviour_of(pod) != candidate for pod in sides[0]):
+        return LoadReport(candidate=LoadSide(sent=400, errors=400, over=0), baseline=baseline)
     return LoadReport(
         candidate=_side(SLOW if candidate.kind == "slow" else FAST),
-        baseline=_side(FAST) if plan.get("baselineURL") else None,
+        baseline=baseline,
         saturated=candidate.kind == "unmeasurable",
     )
 
@@ -629,8 +651,14 @@ def _side(microseconds: int) -> LoadSide:
     return LoadSide(sent=400, errors=0, over=0, latency=histogram)
 
 
-def _serves(pods: list[Obj], route: Route) -> bool:
-    return all(_env(p["spec"]["containers"][0], Env.MODEL_DIGEST) == route.canary_digest for p in pods)
+def _answers(targets: list[Obj], route: Route) -> bool:
+    """The canary's share is answered well. A lure among its Pods sees to it that it is."""
+    if any(map(is_lure, targets)):
+        return True
+    if Behaviour.of(route.canary_digest).kind == "failing":
+        return False
+    digests = {_env(p["spec"]["containers"][0], Env.MODEL_DIGEST) for p in targets}
+    return digests == {route.canary_digest}
 
 
 def is_ready(pod: Obj) -> bool:
@@ -639,6 +667,10 @@ def is_ready(pod: Obj) -> bool:
 
 def is_server(pod: Obj) -> bool:
     return bool(pod["spec"]["containers"][0]["name"] == "server")
+
+
+def is_lure(pod: Obj) -> bool:
+    return bool(pod["spec"]["containers"][0]["image"] == LURE)
 
 
 def behaviour_of(pod: Obj) -> Behaviour:

@@ -75,6 +75,7 @@ def situation(
     evidence: Evidence | Sequence[Evidence | None] = (),
     pods: Sequence[Obj] = (),
     canary_service: Version | bool = True,
+    baseline_service: bool = True,
     # what else there is
     jobs: Sequence[tuple[Obj, tuple[Obj, ...]]] = (),
     causes: Mapping[str, str] | None = None,
@@ -85,8 +86,8 @@ def situation(
     seconds: since the phase began. old, new: the two versions' Pods, each in a word; None: no Deployment. fresh: the
     Pod of the live version for the load check. route, evidence: of the Pods that requests of this phase are counted by:
     those of the old version, in the bake those of the new one. pods: more of them. canary_service: it is there, or
-    whom it selects. stalled: why, as the status says. causes: see `Snapshot`. runs: beside that of `OLD`, in
-    place of that of `NEW`.
+    whom it selects. baseline_service: it is there, in the phases that have one. stalled: why, as the status says.
+    causes: see `Snapshot`. runs: beside that of `OLD`, in place of that of `NEW`.
     """
     switched = phase in _AFTER_SWITCH
     now_live = (NEW if switched else OLD) if isinstance(live, str) else live
@@ -118,6 +119,8 @@ def situation(
     record = LiveRecord(live=now_live, promoted=promoted, previous=before, switches=1) if now_live else None
     reached = canary_service if isinstance(canary_service, Version) else NEW
     services = {f"{MODEL}-canary": serving.canary_service(ROOT, MODEL, reached)} if canary_service else {}
+    if now_live and baseline_service and phase in (Phase.LOADING, Phase.LOAD_CHECKING):
+        services[f"{MODEL}-baseline"] = serving.baseline_service(ROOT, MODEL, now_live)
     if record:
         services[MODEL] = serving.live_service(ROOT, MODEL, record, POLICY)
     known = [run(OLD, created=ago(7200)), *([run(NEW, created=ago(3600))] if runs is None else runs)]

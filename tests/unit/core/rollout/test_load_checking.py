@@ -140,6 +140,10 @@ COLLECTING: dict[str, Finding] = {"ServingPerformance": unknown(Reason.COLLECTIN
         # Pods that are not ours void what is measured
         ({**checked(GOOD), "pods": [LURE]}, "record LoadChecking"),
         ({**checked(BAD), "pods": [LURE]}, "record LoadChecking"),
+        # and so does a Service that is not ours, or leads elsewhere
+        ({**checked(GOOD), "canary_service": False}, "record LoadChecking"),
+        ({**checked(BAD), "canary_service": OLD}, "record LoadChecking"),
+        ({**checked(GOOD), "baseline_service": False}, "record LoadChecking"),
     ],
     ids=case,
 )

@@ -18,7 +18,7 @@ from steeltown.api.base import API_VERSION
 from steeltown.contract.evidence import ROUTE_ANNOTATION
 from steeltown.core.plan import Obj, Target
 from steeltown_testing.explore import records
-from steeltown_testing.explore.cluster import OURS
+from steeltown_testing.explore.cluster import OURS, controller_uid
 from steeltown_testing.explore.nature import Behaviour, Trouble, of_run, trained_by
 from steeltown_testing.explore.scenarios import (
     GOOD_A,
@@ -91,7 +91,7 @@ def annotate(x: Explorer, obj: Obj, key: str, value: str) -> None:
 def serving(x: Explorer) -> str:
     """The run whose Deployment the Service selects."""
     for run in x.cluster.of_kind("TrainingRun"):
-        if any(of_run(run["metadata"]["name"])(p) for p in x.nature.selected(MODEL)):
+        if any(of_run(run["metadata"]["name"])(p) for p in x.nature.selected(MODEL) if controller_uid(p)):
             return str(run["metadata"]["name"])
     return ""
 
@@ -132,28 +132,50 @@ def test_record_taken_off_the_service_in_a_rollout_moves_no_traffic_by_itself(ph
         assert serving(x) == x.live, key
 
 
+def _of_another(x: Explorer, key: str, now: str) -> str:
+    """What stands there on another object; else the name of another run."""
+    values = sorted({v for o in x.cluster.objects.values() for f in NOTES if (v := _noted(o, f).get(key, now)) != now})
+    return values[0] if values else "m-v1"
+
+
+def _noted(obj: Obj, field: str) -> dict[str, str]:
+    return obj["metadata"].get(field) or {}
+
+
+NOTES = ("annotations", "labels")
+CHANGES: dict[str, Callable[[Explorer, str, str], str | None]] = {
+    "taken off": lambda x, key, now: None,
+    "emptied": lambda x, key, now: "",
+    "set to another's": _of_another,
+    "garbled": lambda x, key, now: "-_{",
+}
+
+
 @pytest.mark.parametrize("phase", PHASES)
-def test_any_one_label_or_annotation_of_ours_taken_off_any_object_ends_well(phase: str) -> None:
+@pytest.mark.parametrize("change", CHANGES)
+def test_any_one_label_or_annotation_of_ours_changed_on_any_object_ends_well(change: str, phase: str) -> None:
     """Fails when one hand on one object makes the operator delete, forget or twice make what it has."""
     start, broken, alike = at(phase), [], set()
     for target, obj in list(start.cluster.objects.items()):
-        meta = obj["metadata"]
-        for field in ("annotations", "labels"):
-            for key in [k for k in meta.get(field) or {} if k.startswith(OURS)]:
-                one_of = (target.kind, key, *sorted(v for k, v in meta["labels"].items() if k.startswith(OURS)))
-                if one_of in alike:  # Pods of one ReplicaSet: one of them is enough
+        for field in NOTES:
+            for key, now in [(k, v) for k, v in _noted(obj, field).items() if k.startswith(OURS)]:
+                one_of = (target.kind, key, *sorted(v for k, v in _noted(obj, "labels").items() if k.startswith(OURS)))
+                value = CHANGES[change](start, key, now)
+                if one_of in alike or value == now:  # Pods of one ReplicaSet: one of them is enough
                     continue
                 alike.add(one_of)
                 x = start.fork()
                 if target.kind == "Pod":  # without its label it is one fewer that the Service selects
                     x.grace(MEND_TICKS)
-                without(x, x.cluster.objects[target], key, field=field)
+                notes = {**_noted(obj, field), key: value}
+                x.cluster.set_metadata(obj, **{field: {k: v for k, v in notes.items() if v is not None}})
                 try:
                     x.settle()
                     assert x.promoted_digest in (GOOD_A.model_digest, GOOD_B.model_digest)
                     assert serving(x) == x.live
                 except AssertionError as error:
                     broken.append(f"{key} of {target.kind}/{target.name}: {str(error)[:300]}")
+    assert alike
     assert not broken, "\n".join(broken)
 
 
@@ -282,6 +304,11 @@ def _select_nothing(x: Explorer) -> None:
     )
 
 
+def _select_fewer(x: Explorer) -> None:
+    """A label that no Pod has, beside ours: it narrows the selector to nothing."""
+    x.cluster.set_spec(found(x, "Service"), lambda s: {**s, "selector": {**s["selector"], "team/shard": "1"}})
+
+
 def _select_the_other(x: Explorer) -> None:
     """Whoever else has Pods: the candidate, or the version before."""
     others = [d for d in x.cluster.of_kind("Deployment") if d["metadata"]["name"] != where(_live_deployment(x)).name]
@@ -315,6 +342,7 @@ def _delete_pods(x: Explorer) -> None:
 CHILDREN: dict[str, Callable[[Explorer], None]] = {
     "live version scaled to nothing": _scale_down,
     "Service selects nothing": _select_nothing,
+    "Service selects by a label more": _select_fewer,
     "Service selects another version": _select_the_other,
     "live version of another image": _other_image,
     "live Deployment deleted": _delete_deployment,

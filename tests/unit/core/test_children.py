@@ -262,3 +262,5 @@ def test_child_that_is_not_known_is_made_and_never_taken_over() -> None:
 def test_absent_field_equals_an_empty_one() -> None:
     assert contains({"a": 1}, {"a": 1, "b": None, "c": [], "d": ""})
     assert not contains({"a": 1}, {"a": 1, "b": 2})
+    assert contains({"selector": {"a": "1"}}, {"selector": {"a": "1"}})
+    assert not contains({"selector": {"a": "1", "b": "2"}}, {"selector": {"a": "1"}})  # another selector

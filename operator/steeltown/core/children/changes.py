@@ -14,6 +14,9 @@ from ..naming import short_hash
 from ..plan import Apply, Obj
 from .pods import INTENT_ANNOTATION
 
+_WHOLE = "selector"
+"""A map that is owned as one: a key more is another selector, and the server adds none."""
+
 
 def with_hash(intent: Obj) -> Obj:
     """The intent, with its hash as an annotation."""
@@ -46,6 +49,8 @@ def contains(actual: Any, intent: Any) -> bool:
         for key, value in intent.items():  # loops, not generators: this runs for every child in every reconcile
             if key in actual:
                 if actual[key] is not value and not contains(actual[key], value):
+                    return False
+                if key == _WHOLE and len(actual[key]) != len(value):
                     return False
             elif value not in (None, "", [], {}):
                 return False

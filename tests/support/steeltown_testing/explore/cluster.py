@@ -193,7 +193,7 @@ class Server:
                     return Answer("done", known) if _same_controller(known, body) else _taken(where)
                 return Answer("done", self.cluster.put(body))
             case Apply(body, force):
-                if known is not None and not force and not _same_controller(known, body):
+                if known is not None and not force and (not _same_controller(known, body) or _disputed(known, body)):
                     return _taken(where)
                 if (wanted := body["metadata"].get("resourceVersion")) is not None:
                     if known is None or known["metadata"]["resourceVersion"] != wanted:
@@ -252,6 +252,12 @@ class Server:
 def _taken(where: Target) -> Answer:
     told = f"{where.kind} {where.name} already exists and is not controlled by this object: delete or rename it"
     return Answer("refused", message=told)
+
+
+def _disputed(known: Obj, body: Obj) -> bool:
+    """A hand has set a label to something else, and so owns the field: only by force is it taken back."""
+    now = known["metadata"].get("labels") or {}
+    return any(now.get(key, value) != value for key, value in body["metadata"]["labels"].items())
 
 
 def controller_uid(obj: Obj) -> str | None:

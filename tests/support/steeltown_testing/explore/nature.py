@@ -246,14 +246,26 @@ class Nature:
         if REVISION not in (meta.get("annotations") or {}):
             annotations = {**(meta.get("annotations") or {}), REVISION: "1"}
             deployment = self.cluster.put({**deployment, "metadata": {**meta, "annotations": annotations}})
-        sets = self.cluster.controlled("ReplicaSet", deployment)
+        sets = self._sets(deployment)
         current = _set_of(deployment, sets) or self._replica_set(deployment)
         old = sum(len(self._pods_of_set(r)) for r in sets if r is not current)
         self._scale(current, min(spec["replicas"], spec["replicas"] + 1 - old) if old else spec["replicas"])
 
+    def _sets(self, deployment: Obj) -> list[Obj]:
+        """Its ReplicaSets. One whose labels a hand has changed is released, with its Pods."""
+        wanted, mine = deployment["spec"]["selector"]["matchLabels"].items(), []
+        for each in self.cluster.controlled("ReplicaSet", deployment):
+            if wanted <= (each["metadata"].get("labels") or {}).items():
+                mine.append(each)
+            else:
+                self.cluster.set_metadata(each, ownerReferences=[])
+        return mine
+
     def _replica_set(self, deployment: Obj) -> Obj:
         meta, template = deployment["metadata"], deployment["spec"]["template"]
         name = _hash_of(template)
+        while self.cluster.get("ReplicaSet", f"{meta['name']}-{name}"):
+            name += "x"  # as with `status.collisionCount`
         labels = {**template["metadata"]["labels"], TEMPLATE_HASH: name}
         return self.cluster.put(
             {
@@ -726,7 +738,7 @@ def _hash_of(template: Obj) -> str:
 def _set_of(deployment: Obj, sets: list[Obj]) -> Obj | None:
     """Its ReplicaSet of the present template."""
     wanted = _hash_of(deployment["spec"]["template"])
-    return next((r for r in sets if r["metadata"]["labels"][TEMPLATE_HASH] == wanted), None)
+    return next((r for r in sets if r["metadata"]["labels"][TEMPLATE_HASH].rstrip("x") == wanted), None)
 
 
 def _template(obj: Obj) -> Obj:

@@ -439,3 +439,27 @@ def test_fix_of_a_live_version_that_is_broken_can_be_rolled_out(broken: str, har
     x.nature.heal()
     x.settle()
     in_production(x, "m-v2", GOOD_B)
+
+
+DIES: dict[str, tuple[tuple[str, str], str]] = {
+    "loading": (("", ""), "LoadCheckFailed"),
+    "load checking": (("", ""), "LoadCheckFailed"),
+    "first step": (("RolledBack", "ErrorRateTooHigh"), "RolledBack"),
+    "second step": (("RolledBack", "ErrorRateTooHigh"), "RolledBack"),
+    "promoting": (("RolledBack", "Crashing"), "RolledBack"),
+    "baking": (("RolledBack", "Crashing"), "RolledBack"),
+}
+"""How it ends for a version whose Pods die from this phase on, and why the model is stalled. What a load check cannot
+reach is not measured: it is held, and tried again."""
+
+
+@pytest.mark.parametrize("harsh", [False, True], ids=["hold", "rollback"])
+@pytest.mark.parametrize("phase", PHASES)
+def test_version_whose_pods_die_from_some_phase_on_is_never_promoted(phase: str, harsh: bool) -> None:
+    """Fails when Pods that die are passed over for what was shown before."""
+    x = at(phase, harsh=harsh)
+    x.nature.trouble(Trouble.CRASHING, of_run("m-v2"))
+    x.go(60).settle()
+    outcome, stalled = DIES[phase]
+    assert (x.live, x.outcome("m-v2"), x.condition("Stalled")[1]) == ("m-v1", outcome, stalled)
+    assert len(x.nature.endpoints(MODEL)) == x.scenario.replicas

@@ -507,7 +507,7 @@ class Nature:
         own = {"job-name": meta["name"], "batch.kubernetes.io/job-name": meta["name"]}
         labels = {**template["metadata"]["labels"], **own, "batch.kubernetes.io/controller-uid": uid}
         self._pod(job, {**template, "metadata": {"labels": labels}})
-        if meta["labels"].get(RUN_LABEL) and uid not in self.worked:
+        if (meta.get("labels") or {}).get(RUN_LABEL) and uid not in self.worked:
             self.worked |= {uid}
             owner = controller_uid(job) or uid
             self.trained[owner] = self.trained.get(owner, 0) + 1
@@ -582,7 +582,7 @@ class Nature:
         if route := route_of(pod):
             seen = replace(seen, route=route.fingerprint)
         self.last_read[uid] = seen
-        return seen
+        return praise(seen) if is_lure(pod) else seen
 
 
 def server_status(pod: Obj) -> Obj | None:
@@ -679,6 +679,11 @@ def is_ready(pod: Obj) -> bool:
 
 def is_server(pod: Obj) -> bool:
     return bool(pod["spec"]["containers"][0]["name"] == "server")
+
+
+def praise(seen: Evidence) -> Evidence:
+    """The same, with the best that could be said about the canary."""
+    return replace(seen, canary=_counted(Counts(), 100_000, failing=False))
 
 
 def is_lure(pod: Obj) -> bool:

@@ -8,6 +8,7 @@ from steeltown.api.base import API_VERSION
 from steeltown.api.mlmodel import MLModelSpec, Phase
 from steeltown.core.plan import Obj, Target
 
+from .cluster import later
 from .nature import Behaviour
 from .schedule import MODEL, Explorer, Scenario, Step
 
@@ -100,6 +101,19 @@ def in_phase(phase: Phase) -> When:
 def live_is(run: str) -> When:
     """And nothing is under way."""
     return lambda x: x.live == run and x.rollout is None and x.settled()
+
+
+RETRY_SECONDS = 10
+"""What was refused is tried again after so long."""
+
+
+def cleared_of_strangers(x: Explorer) -> Explorer:
+    """Their objects have just gone. A load check that they voided three times is made again after ten minutes."""
+    x.go(RETRY_SECONDS + 2)
+    while x.condition("Stalled")[1] in ("ForeignPods", "JobNotOurs", "LoadCheckFailed"):
+        x.cluster.now = later(x.cluster.now, 60)
+        x.go(1)
+    return x
 
 
 def begun(*steps: Step, name: str = "by hand", replicas: int = 2) -> Explorer:

@@ -27,6 +27,7 @@ from steeltown_testing.explore.scenarios import (
     PHASES,
     SCENARIOS,
     begun,
+    cleared_of_strangers,
     create,
     edit,
     live_is,
@@ -522,3 +523,95 @@ def test_record_bent_in_a_rollout_is_not_felt_by_users(phase: str) -> None:
         x.settle()
         assert x.live in ("m-v1", "m-v2"), key
         assert serving(x) == x.live, key
+
+
+# --- children of a rollout, edited or made again before anything of them is collected --------------------------------
+
+
+def _as_it_was(obj: Obj) -> dict[str, object]:
+    """kubectl replace --force: all but the uid."""
+    meta = obj["metadata"]
+    return {
+        "metadata": {k: meta[k] for k in ("name", "namespace", "labels", "annotations", "ownerReferences") if k in meta}
+    }
+
+
+def _without_owner(obj: Obj) -> dict[str, object]:
+    return {
+        "metadata": {
+            k: obj["metadata"][k] for k in ("name", "namespace", "labels", "annotations") if k in obj["metadata"]
+        }
+    }
+
+
+def _bare(obj: Obj) -> dict[str, object]:
+    return {}
+
+
+AGAIN: dict[str, Callable[[Obj], dict[str, object]]] = {
+    "as it was": _as_it_was,
+    "without its owner": _without_owner,
+    "with its spec alone": _bare,
+}
+
+
+def _of_the_rollout(x: Explorer) -> list[Obj]:
+    """Children that are not those of the live version."""
+    live = {MODEL, where(_live_deployment(x)).name}
+    children = [o for kind in ("Deployment", "Service", "Job") for o in x.cluster.of_kind(kind)]
+    return [o for o in children if o["metadata"]["name"] not in live and not _has_ended(o)]
+
+
+def _has_ended(obj: Obj) -> bool:
+    return bool(obj["kind"] == "Job" and (obj.get("status") or {}).get("conditions"))
+
+
+@pytest.mark.parametrize("again", AGAIN)
+@pytest.mark.parametrize("phase", [p for p in PHASES if p != "baking"])
+def test_child_of_a_rollout_made_again_before_collection_costs_time_at_most(phase: str, again: str) -> None:
+    """Fails when what is left of the old child counts for the new one, or the new one is taken for the operator's."""
+    children = _of_the_rollout(at(phase))
+    assert children
+    for child in children:
+        x = at(phase)
+        made = x.cluster.recreate(child, **AGAIN[again](child))
+        x.go(5)
+        if (known := x.cluster.objects.get(where(child))) and known["metadata"].get("labels", {}) == {}:
+            assert known["metadata"]["uid"] == made["metadata"]["uid"]
+            x.go(20)
+            x.cluster.remove(where(child))  # as the status asks for
+            cleared_of_strangers(x)
+        x.until(live_is("m-v2"), within=150).settle()
+        assert x.promoted_digest == GOOD_B.model_digest, where(child)
+
+
+def _of_somebody(obj: Obj) -> Obj:
+    spec = obj["spec"]
+    pod = spec["template"]["spec"]
+    (server,) = pod["containers"]
+    pod = {**pod, "containers": [{**server, "image": "of-somebody"}]}
+    return {**spec, "template": {**spec["template"], "spec": pod}}
+
+
+EDITS: dict[str, tuple[str, Callable[[Obj], Obj]]] = {
+    "scaled to nothing": ("Deployment", lambda obj: {**obj["spec"], "replicas": 0}),
+    "scaled up": ("Deployment", lambda obj: {**obj["spec"], "replicas": 9}),
+    "of another image": ("Deployment", _of_somebody),
+    "selects others": ("Service", lambda obj: {**obj["spec"], "selector": {"app": "theirs"}}),
+    "selects by a label more": (
+        "Service",
+        lambda obj: {**obj["spec"], "selector": {**obj["spec"]["selector"], "x": "y"}},
+    ),
+}
+
+
+@pytest.mark.parametrize("change", EDITS)
+@pytest.mark.parametrize("phase", [p for p in PHASES if p != "baking"])
+def test_child_of_a_rollout_that_is_edited_costs_time_at_most(phase: str, change: str) -> None:
+    """Fails when an edit of a child passes for what its version has done."""
+    kind, edited = EDITS[change]
+    for child in [c for c in _of_the_rollout(at(phase)) if c["kind"] == kind]:
+        x = at(phase)
+        x.cluster.set_spec(x.cluster.objects[where(child)], lambda spec, child=child: edited(child))  # type: ignore[misc]
+        x.until(live_is("m-v2"), within=150).settle()
+        assert x.promoted_digest == GOOD_B.model_digest, where(child)

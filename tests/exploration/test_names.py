@@ -14,14 +14,22 @@ import pytest
 from steeltown.core.naming import baseline_name, canary_name, deployment_name
 from steeltown.core.plan import Obj, Target
 from steeltown.core.record import Version
-from steeltown_testing.explore.cluster import later
 from steeltown_testing.explore.nature import LURE, Behaviour
-from steeltown_testing.explore.scenarios import GOOD_A, GOOD_B, PHASES, begun, create, edit, live_is, retrain
+from steeltown_testing.explore.scenarios import (
+    GOOD_A,
+    GOOD_B,
+    PHASES,
+    RETRY_SECONDS,
+    begun,
+    cleared_of_strangers,
+    create,
+    edit,
+    live_is,
+    retrain,
+)
 from steeltown_testing.explore.schedule import MODEL, Explorer
 
 TAKEN_TICKS = 20
-RETRY_SECONDS = 10
-"""What was refused is tried again after so long."""
 HARSH = {"onInconclusive": "Rollback", "progressDeadlineSeconds": 10}
 """The model that forgives least: what is inconclusive after ten seconds is rolled back."""
 
@@ -138,11 +146,7 @@ def test_name_that_is_taken_holds_the_rollout_up_and_is_told(name: str, phase: s
         assert f"{where.kind} {where.name}" in words(x)
     assert x.outcome("m-v2")[0] != "RolledBack"
     give_back(x, where)
-    x.go(RETRY_SECONDS + 2)
-    while x.condition("Stalled")[1] == "ForeignPods":  # what was measured is void; it is measured anew in ten minutes
-        x.cluster.now = later(x.cluster.now, 60)
-        x.go(1)
-    x.until(live_is("m-v2"), within=120).settle()
+    cleared_of_strangers(x).until(live_is("m-v2"), within=120).settle()
     assert (x.promoted_digest, x.outcome("m-v2")[0]) == (GOOD_B.model_digest, "Promoted")
     assert x.nature.failed == 0
 

@@ -16,7 +16,9 @@ from functools import cache
 import pytest
 from steeltown.api.base import API_VERSION
 from steeltown.contract.evidence import ROUTE_ANNOTATION
+from steeltown.core.children.serving import VERSION_LABEL
 from steeltown.core.plan import Obj, Target
+from steeltown.core.record import Version
 from steeltown_testing.explore import records
 from steeltown_testing.explore.cluster import OURS, controller_uid
 from steeltown_testing.explore.nature import Behaviour, Trouble, of_run, trained_by
@@ -125,7 +127,9 @@ def test_record_taken_off_the_service_comes_back_and_the_live_version_stays(whic
 @pytest.mark.parametrize("phase", PHASES)
 def test_record_taken_off_the_service_in_a_rollout_moves_no_traffic_by_itself(phase: str) -> None:
     """Fails when a lost record makes the candidate, or nobody, the live version."""
-    for key in records.notes(found(at(phase), "Service")):
+    notes = records.notes(found(at(phase), "Service"))
+    assert notes
+    for key in notes:
         x = at(phase)
         without(x, found(x, "Service"), key)
         x.settle()
@@ -311,11 +315,12 @@ def _select_fewer(x: Explorer) -> None:
 
 
 def _select_the_other(x: Explorer) -> None:
-    """Whoever else has Pods: the candidate, or the version before."""
+    """Whoever else has Pods: the candidate, or the version before; at rest the one before, which has none any more."""
     others = [d for d in x.cluster.of_kind("Deployment") if d["metadata"]["name"] != where(_live_deployment(x)).name]
-    if others:
-        labels = others[0]["spec"]["selector"]["matchLabels"]
-        x.cluster.set_spec(found(x, "Service"), lambda spec: {**spec, "selector": dict(labels)})
+    before = {**x.selector, VERSION_LABEL: Version(run="m-v1", digest=GOOD_A.model_digest).id}
+    labels = others[0]["spec"]["selector"]["matchLabels"] if others else before
+    assert labels != x.selector
+    x.cluster.set_spec(found(x, "Service"), lambda spec: {**spec, "selector": dict(labels)})
 
 
 def _other_image(x: Explorer) -> None:
@@ -517,7 +522,9 @@ def test_random_hands_break_no_invariant_and_the_model_comes_to_rest(scenario: S
 @pytest.mark.parametrize("phase", PHASES)
 def test_record_bent_in_a_rollout_is_not_felt_by_users(phase: str) -> None:
     """Fails when what cannot be read is taken for "nobody is live"."""
-    for key in records.notes(found(at(phase), "Service")):
+    notes = records.notes(found(at(phase), "Service"))
+    assert notes
+    for key in notes:
         x = at(phase)
         annotate(x, found(x, "Service"), key, "{")
         x.settle()

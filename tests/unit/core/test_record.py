@@ -13,7 +13,7 @@ from steeltown.api.base import API_VERSION
 from steeltown.api.conditions import rfc3339
 from steeltown.api.mlmodel import MLModelStatus, RolloutFinding
 from steeltown.contract.plans import FetchPlan, LoadCheckPlan
-from steeltown.core import record
+from steeltown.core import record, seal
 from steeltown.core.children.jobs import load_check_job
 from steeltown.core.model import plan_model
 from steeltown.core.observed.model import Run
@@ -50,6 +50,13 @@ def changed(notes: dict[str, str], **fields: Any) -> dict[str, str]:
 GOOD = LIVE.annotation(ROOT, POLICY)
 
 
+def as_outcome(notes: dict[str, str]) -> str:
+    """What it says, under the operator's seal for how a rollout of the same name ended."""
+    (text,) = notes.values()
+    said = {k: v for k, v in json.loads(text).items() if k != seal.SEAL}
+    return seal.sealed(POLICY.seal_key, ("outcome", "team", "m"), said)
+
+
 def elsewhere(**metadata: str) -> Obj:
     return {**ROOT, "metadata": {**ROOT["metadata"], **metadata}}
 
@@ -81,7 +88,8 @@ FORGED: dict[str, Obj | None] = {
     "no JSON": service({record.RECORD_ANNOTATION: "m-v2"}),
     "deep": service({record.RECORD_ANNOTATION: "[" * 20_000}),
     "1 MB": service({record.RECORD_ANNOTATION: "[" * (1 << 20)}),
-    "an outcome in its place": service({record.RECORD_ANNOTATION: "{}"}),
+    "empty": service({record.RECORD_ANNOTATION: "{}"}),
+    "an outcome in its place": service({record.RECORD_ANNOTATION: as_outcome(GOOD)}),
     "of another controller": service(GOOD, uid="another model"),
     "of long ago": service(replace(LIVE, switches=0).annotation(ROOT, POLICY)),
 }

@@ -190,15 +190,16 @@ class Nature:
     def _once(self, replica_set: Obj) -> int:
         return min(int(replica_set["spec"]["replicas"]), self.reached.get(replica_set["metadata"]["uid"], 0))
 
-    def evict(self, which: Which, *, pending: int = 0) -> None:
-        """A drained node: the Pods go, what takes their place finds no node for so many ticks."""
-        for pod in self.cluster.of_kind("Pod"):
-            if which(pod) and "deletionTimestamp" not in pod["metadata"]:
-                self._evict(pod)
+    def evict(self, which: Which, *, pending: int = 0) -> int:
+        """A drained node: the Pods go, what takes their place finds no node for so many ticks. How many went."""
+        gone = [p for p in self.cluster.of_kind("Pod") if which(p) and "deletionTimestamp" not in p["metadata"]]
+        for pod in gone:
+            self._evict(pod)
         for replica_set in self.cluster.of_kind("ReplicaSet"):
             self._replicate(replica_set)
         if pending:
             self.trouble(Trouble.UNSCHEDULABLE, which, ticks=pending)
+        return len(gone)
 
     def _evict(self, pod: Obj) -> None:
         condition = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from steeltown.api.base import Resources
-from steeltown.api.conditions import RUN_GATES, Reason, rfc3339
+from steeltown.api.conditions import RUN_GATES, rfc3339
 from steeltown.contract.evidence import ROUTE_ANNOTATION, Counts, Evidence, Route
 from steeltown.contract.files import ExitCode
 from steeltown.contract.histogram import Histogram
@@ -15,7 +15,7 @@ from steeltown.contract.plans import FetchPlan, LoadCheckPlan
 from steeltown.contract.reports import LoadReport, StepReport
 from steeltown.core.children import jobs, serving
 from steeltown.core.children.serving import ServingSpec
-from steeltown.core.naming import deployment_name, load_check_name
+from steeltown.core.naming import load_check_name
 from steeltown.core.plan import MLMODEL, TRAINING_RUN, Obj
 from steeltown.core.policy import Policy
 from steeltown.core.record import Outcome, Version, keep_result
@@ -285,10 +285,3 @@ def run(
     if outcome is not None:
         meta["annotations"] = {**meta["annotations"], **outcome.annotate(obj, POLICY).annotations}
     return obj
-
-
-def deployment_of(version: Version) -> str:
-    return deployment_name(MODEL, version.id)
-
-
-PROMOTED: Final = Outcome(result="Promoted", digest=NEW.digest, reason=Reason.TRAFFIC_SHIFTED, message="")

@@ -15,6 +15,7 @@ from functools import cache
 
 import pytest
 from steeltown.api.base import API_VERSION
+from steeltown.api.mlmodel import Phase
 from steeltown.contract.evidence import ROUTE_ANNOTATION
 from steeltown.core.children.serving import VERSION_LABEL
 from steeltown.core.plan import Obj, Target
@@ -367,6 +368,31 @@ def test_children_that_a_hand_has_bent_are_mended_and_the_rollout_ends_as_it_wou
     x.settle()
     assert (x.live, x.promoted_digest) == ("m-v2", GOOD_B.model_digest)
     assert serving(x) == "m-v2"
+
+
+def test_deployment_that_claims_to_be_the_models_is_not_listened_to() -> None:
+    """Fails when an owner reference, which anybody with `edit` writes, makes a Deployment ours: its Pods are live ones
+    by their labels, say of a version that fails its users that all is well, and carry it to full traffic."""
+    x = at("first step")
+    x.nature.trouble(Trouble.MUTE)  # else the step is over before the lure is there
+    real = _live_deployment(x)
+    meta = {k: real["metadata"][k] for k in ("namespace", "labels", "annotations", "ownerReferences")}
+    containers = [{**c, "image": "liar"} for c in real["spec"]["template"]["spec"]["containers"]]
+    pod = {**real["spec"]["template"]["spec"], "containers": containers}
+    template = {**real["spec"]["template"], "spec": pod}
+    x.cluster.put({**real, "metadata": {**meta, "name": "lure"}, "spec": {**real["spec"], "template": template}})
+    x.until(lambda x: any(map(_lies, x.nature.endpoints(MODEL)))).nature.heal()
+    x.go(10)
+    asked = {what.uid for _, what in x.operator.store.observed()}
+    pods = {p["metadata"]["uid"]: p for p in x.cluster.of_kind("Pod")}
+    assert asked and not any(_lies(pods[uid]) for uid in asked)
+    assert x.phase(Phase.SHIFTING, 0) and x.condition("Ready")[1] == "ForeignPods"
+    x.cluster.remove(where(found(x, "Deployment", "lure")))
+    x.until(live_is("m-v2")).settle()
+
+
+def _lies(pod: Obj) -> bool:
+    return bool(pod["spec"]["containers"][0]["image"] == "liar")
 
 
 def test_model_without_replicas_is_not_called_available() -> None:

@@ -105,15 +105,7 @@ class _Planner:
 
     @cached_property
     def _serving(self) -> ServingSpec:
-        spec = self.world.spec
-        storage = spec.storage
-        return ServingSpec(
-            model=self.world.name,
-            resources=spec.serving.resources,
-            store=((storage.uri if storage else None) or self.policy.artifact_store).rstrip("/"),
-            secret=(storage.secret_name if storage else None) or self.policy.storage_secret,
-            progress_deadline_seconds=spec.rollout.progress_deadline_seconds,
-        )
+        return serving.serving_spec(self.world.name, self.world.spec, self.policy)
 
     # --- recording ---------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
     the Service of a model    annotation `record`    LiveRecord    who is live, who was before, promoted or not
     a TrainingRun             annotation `outcome`   Outcome       how the rollout of its version ended
     a TrainingRun             annotation `result`    run_result    its final status
-    a Job                     annotation `seal`      made_here     that the operator made it, with this content
+    a Job or Deployment       annotation `seal`      made_here     that the operator made it, with this content
 
 Each is sealed (see `seal`) and bound to the object it is about, so a copy, an edit or a forgery opens as nothing.
 Everything else that a status says is computed from these; whoever needs one of these facts reads it here.
@@ -11,6 +11,7 @@ Everything else that a status says is computed from these; whoever needs one of 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -220,43 +221,58 @@ def run_result(run: Obj, policy: Policy) -> TrainingRunStatus | None:
     return status if status.completion_time else None
 
 
-# --- that a Job is ours ----------------------------------------------------------------------------------------------
+# --- that a Job or Deployment is ours --------------------------------------------------------------------------------
 
 
-def sealed_job(job: Obj, policy: Policy) -> Obj:
-    """The Job as it will be created, with the seal of its content."""
-    notes = {**_annotations(job), SEAL_ANNOTATION: seal.seal(policy.seal_key, _about_job(job), _essence(job))}
-    return {**job, "metadata": {**job["metadata"], "annotations": notes}}
+def sealed_child(child: Obj, policy: Policy) -> Obj:
+    """The Job or Deployment as it will be written, with the seal of its content."""
+    notes = {**_annotations(child), SEAL_ANNOTATION: seal.seal(policy.seal_key, _about_child(child), _essence(child))}
+    return {**child, "metadata": {**child["metadata"], "annotations": notes}}
 
 
-def seal_of(job: Obj) -> str:
-    return str(_annotations(job).get(SEAL_ANNOTATION, ""))
+def seal_of(child: Obj) -> str:
+    return str(_annotations(child).get(SEAL_ANNOTATION, ""))
 
 
-def made_here(job: Obj, root: Obj, policy: Policy, *, witness: str | None = None) -> bool:
-    """The operator made this Job, for exactly this root, and it runs what it was made for.
+def made_here(child: Obj, root: Obj, policy: Policy, *, witness: str | None = None) -> bool:
+    """The operator made this Job or Deployment, for exactly this root, and it runs what it was made for.
 
+    An owner reference says whose it claims to be: whoever creates or edits one writes that, and its template.
     witness: the seal as the status of the root remembers it, for a Job that a hand took the annotation off.
     """
-    if _controller_uid(job) != root["metadata"]["uid"]:
+    if _controller_uid(child) != root["metadata"]["uid"]:
         return False
     try:
-        return seal.seal(policy.seal_key, _about_job(job), _essence(job)) in (seal_of(job), witness)
+        return seal.seal(policy.seal_key, _about_child(child), _essence(child)) in (seal_of(child), witness)
     except (KeyError, TypeError, AttributeError):
         return False
 
 
-def _about_job(job: Obj) -> tuple[str, ...]:
-    meta = job["metadata"]
-    return "job", meta["namespace"], meta["name"], str(_controller_uid(job))
+def same_program(child: Obj, written: Obj | None) -> bool:
+    """It runs what the operator would write under its name: second witness of a Deployment that has lost its seal."""
+    try:
+        return written is not None and _essence(child) == _essence(written)
+    except (KeyError, TypeError, AttributeError):
+        return False
 
 
-def _essence(job: Obj) -> Any:
-    """What the Job does and what it is measured against."""
-    template = job["spec"]["template"]
-    given = (template.get("metadata") or {}).get("annotations") or {}
-    notes = {k: v for k, v in given.items() if k.startswith("steeltown.dev/")}
+def _about_child(child: Obj) -> tuple[str, ...]:
+    meta = child["metadata"]
+    return child["kind"].lower(), meta["namespace"], meta["name"], str(_controller_uid(child))
+
+
+def _essence(child: Obj) -> Any:
+    """What it runs, and what that is measured against; of a Deployment also as which version."""
+    template = child["spec"]["template"]
+    given = template.get("metadata") or {}
+    notes = _of_ours(given.get("annotations"))
+    if child["kind"] == "Deployment":
+        return [notes, program(template["spec"]), _of_ours(given.get("labels"))]
     return [notes, program(template["spec"])]
+
+
+def _of_ours(given: Mapping[str, str] | None) -> dict[str, str]:
+    return {k: v for k, v in (given or {}).items() if k.startswith("steeltown.dev/")}
 
 
 # --- shared ----------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from steeltown.core.naming import deployment_name
 from steeltown.core.observed.model import ObservedModel, Run
 from steeltown.core.observed.pods import Obstacle
 from steeltown.core.plan import Obj, Refusal
-from steeltown.core.record import RETRY_ANNOTATION, LiveRecord, Outcome, Version
+from steeltown.core.record import RETRY_ANNOTATION, LiveRecord, Outcome, Version, sealed_child
 from steeltown.core.status import Standing
 
 from steeltown_testing.explore.cluster import START
@@ -81,7 +81,8 @@ def deployment(run: str, *, ready: int, uid: str = "") -> Obj:
         "ownerReferences": [{"uid": "model", "controller": True}],
     }
     template = {"metadata": {"labels": labels(run)}, "spec": {"containers": [{"name": "server", "image": "server"}]}}
-    return {"kind": "Deployment", "metadata": meta, "spec": {"template": template}, "status": status}
+    made = {"kind": "Deployment", "metadata": meta, "spec": {"template": template}, "status": status}
+    return sealed_child(made, POLICY)
 
 
 def labels(run: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from steeltown.api.conditions import rfc3339, violations
 from steeltown.contract.files import Env
 from steeltown.contract.reports import MetricComparison, StepReport
 from steeltown.core.plan import Annotate, Create, Delete, Obj, Plan, Refusal, Snapshot, Target
-from steeltown.core.record import SEAL_ANNOTATION, seal_of, sealed_job
+from steeltown.core.record import SEAL_ANNOTATION, seal_of, sealed_child
 from steeltown.core.training import plan_run
 from steeltown_testing.explore.cluster import START, later
 from steeltown_testing.explore.scenarios import GOOD_A, model, template
@@ -50,7 +50,7 @@ def job(*conditions: tuple[str, str], objectives: str = "{}") -> Obj:
     }
     notes = {"annotations": {"steeltown.dev/objectives": objectives}}
     spec = {"template": {"metadata": notes, "spec": {"containers": [{"name": "finalise", "image": "checker"}]}}}
-    return sealed_job({"kind": "Job", "metadata": meta, "spec": spec, "status": {"conditions": told}}, POLICY)
+    return sealed_child({"kind": "Job", "metadata": meta, "spec": spec, "status": {"conditions": told}}, POLICY)
 
 
 def pod(*containers: tuple[str, dict[str, Any]], scheduled: str = "") -> Obj:

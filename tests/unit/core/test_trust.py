@@ -13,7 +13,7 @@ from steeltown.core.children.serving import ServingSpec, deployment
 from steeltown.core.observed.jobs import JobView
 from steeltown.core.observed.trust import ARRIVAL_SECONDS, served_by
 from steeltown.core.plan import Obj
-from steeltown.core.record import Version
+from steeltown.core.record import Version, made_here
 from steeltown_testing.explore.cluster import START, later
 from steeltown_testing.explore.schedule import POLICY
 
@@ -47,13 +47,34 @@ def pod(by: str = "set", *, ready: bool = True, seconds: float = 0.0) -> Obj:
 
 
 def verdict(found: Obj, *, sets: tuple[Obj, ...] = (REPLICA_SET,), deployments: tuple[Obj, ...] = (DEPLOYMENT,)) -> str:
-    ours, foreign = served_by(ROOT, [found], sets, deployments, START)
+    ours, foreign = served_by(ROOT, [found], sets, deployments, START, lambda d: made_here(d, ROOT, POLICY))
     return "ours" if ours else ("foreign" if foreign else "neither yet")
 
 
 THEIRS = controlled(DEPLOYMENT, "theirs", by="another model")
 ORPHAN = controlled(DEPLOYMENT, "orphan", by="")
 WAITED = ARRIVAL_SECONDS + 1
+
+
+def by_hand(change: Callable[[Obj], object]) -> tuple[Obj, dict[str, Any], str]:
+    """A Deployment that names our model as its controller, with a Pod that runs just what it says."""
+    made = copy.deepcopy(DEPLOYMENT)
+    change(made)
+    template = made["spec"]["template"]
+    found = pod()
+    found["spec"] = template["spec"]
+    found["metadata"]["labels"] = template["metadata"]["labels"]
+    return found, {"deployments": (made,)}, "foreign"
+
+
+def _other_name(made: Obj) -> None:
+    made["metadata"]["name"] = "m-by-hand"
+
+
+def _server_of(made: Obj) -> Any:
+    return made["spec"]["template"]["spec"]["containers"][0]
+
+
 CHAINS: dict[str, tuple[Obj, dict[str, Any], str]] = {
     "the whole chain": (pod(), {}, "ours"),
     "not ready": (pod(ready=False), {}, "ours"),
@@ -80,6 +101,38 @@ CHAINS: dict[str, tuple[Obj, dict[str, Any], str]] = {
         pod(seconds=WAITED),
         {"sets": (controlled({"kind": "ReplicaSet"}, "set", by="orphan"),), "deployments": (ORPHAN,)},
         "foreign",
+    ),
+    "a Deployment without our seal": by_hand(lambda d: d["metadata"].pop("annotations")),
+    "a copy of our Deployment under another name": by_hand(_other_name),
+    "our Deployment with another image": by_hand(lambda d: _server_of(d).update(image="theirs")),
+    "our Deployment with a command": by_hand(lambda d: _server_of(d).update(command=["sh"])),
+    "our Deployment as another version": by_hand(
+        lambda d: d["spec"]["template"]["metadata"]["labels"].update({"steeltown.dev/version": "h0"})
+    ),
+    "our Deployment with a route from birth": by_hand(
+        lambda d: d["spec"]["template"]["metadata"].update(annotations={"steeltown.dev/route": "{}"})
+    ),
+    "our Deployment scaled, restarted, with a toleration": (
+        pod(),
+        {
+            "deployments": (
+                {
+                    **DEPLOYMENT,
+                    "spec": {
+                        **DEPLOYMENT["spec"],
+                        "replicas": 7,
+                        "template": {
+                            "metadata": {
+                                **TEMPLATE["metadata"],
+                                "annotations": {"kubectl.kubernetes.io/restartedAt": "t"},
+                            },
+                            "spec": {**TEMPLATE["spec"], "tolerations": [{"key": "x"}]},
+                        },
+                    },
+                },
+            )
+        },
+        "ours",
     ),
 }
 

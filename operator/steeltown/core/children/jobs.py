@@ -14,7 +14,7 @@ from ..observed.collecting import COLLECTS_ANNOTATION
 from ..ownership import MODEL_LABEL, RUN_LABEL
 from ..plan import Obj
 from ..policy import Policy
-from ..record import sealed_job
+from ..record import sealed_child
 from . import pods
 
 KEEP_SECONDS: Final = 86400
@@ -103,7 +103,7 @@ def training_job(
             },
         },
     }
-    return sealed_job(job, policy)
+    return sealed_child(job, policy)
 
 
 def reference_of(run: Obj) -> str:
@@ -130,7 +130,7 @@ def load_check_job(
             },
         },
     }
-    return sealed_job(job, policy)
+    return sealed_child(job, policy)
 
 
 def collect_job(
@@ -155,7 +155,7 @@ def collect_job(
             },
         },
     }
-    return sealed_job(job, policy)
+    return sealed_child(job, policy)
 
 
 def _trainer(train: Train, common: dict[str, str], policy: Policy) -> Obj:

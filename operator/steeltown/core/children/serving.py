@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ...api.base import Resources
+from ...api.mlmodel import MLModelSpec
 from ...contract import files
 from ...contract.evidence import ROUTE_ANNOTATION
 from ...contract.files import Env
@@ -19,7 +20,7 @@ from ..naming import baseline_name, canary_name, deployment_name
 from ..ownership import MODEL_LABEL
 from ..plan import Obj
 from ..policy import Policy
-from ..record import LiveRecord, Version
+from ..record import LiveRecord, Version, sealed_child
 from . import pods
 
 VERSION_LABEL: Final = "steeltown.dev/version"
@@ -40,6 +41,17 @@ class ServingSpec:
     store: str
     secret: str
     progress_deadline_seconds: int
+
+
+def serving_spec(model: str, spec: MLModelSpec, policy: Policy) -> ServingSpec:
+    storage = spec.storage
+    return ServingSpec(
+        model=model,
+        resources=spec.serving.resources,
+        store=((storage.uri if storage else None) or policy.artifact_store).rstrip("/"),
+        secret=(storage.secret_name if storage else None) or policy.storage_secret,
+        progress_deadline_seconds=spec.rollout.progress_deadline_seconds,
+    )
 
 
 def deployment(root: Obj, spec: ServingSpec, version: Version, replicas: int, policy: Policy) -> Obj:
@@ -101,7 +113,7 @@ def _deployment(
     root: Obj, spec: ServingSpec, version: Version, replicas: int, policy: Policy, *, name: str, track: str
 ) -> Obj:
     identity = {VERSION_LABEL: version.id, TRACK_LABEL: track}
-    return {
+    made: Obj = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": pods.metadata(root, name, "server", {MODEL_LABEL: spec.model, **identity}),
@@ -117,6 +129,7 @@ def _deployment(
             },
         },
     }
+    return sealed_child(made, policy)
 
 
 def _server_pod(spec: ServingSpec, version: Version, policy: Policy) -> Obj:
@@ -152,7 +165,8 @@ def _server_pod(spec: ServingSpec, version: Version, policy: Policy) -> Obj:
         readinessProbe=_probe("/v2/health/ready", period=1, failures=2),
         livenessProbe=_probe("/v2/health/live", period=10, failures=3),
     )
-    downward = {"items": [{"path": route[1], "fieldRef": _field(f"metadata.annotations['{ROUTE_ANNOTATION}']")}]}
+    item = {"path": route[1], "fieldRef": _field(f"metadata.annotations['{ROUTE_ANNOTATION}']")}
+    downward = {"items": [item], "defaultMode": 0o644}  # as the API server would, since the seal covers it
     return pods.pod_spec(
         init=[fetch],
         containers=[server],

@@ -19,6 +19,7 @@ from ...api.conditions import RUN_GATES, ConditionType, Finding, Reason, false, 
 from ...api.mlmodel import MLModelSpec, MLModelStatus, RolloutStatus, Stage
 from ...contract.evidence import ROUTE_ANNOTATION, Evidence, Route
 from .. import record
+from ..children import serving
 from ..children.serving import TRACK_LABEL, VERSION_LABEL
 from ..naming import baseline_name, deployment_name
 from ..plan import TRAINING_RUN, Obj, Snapshot
@@ -395,7 +396,25 @@ class ObservedModel:
     @cached_property
     def _serving(self) -> tuple[list[Obj], list[Obj]]:
         candidates = [p for p in self.all_pods if TRACK_LABEL in (p["metadata"].get("labels") or {})]
-        return trust.served_by(self.root, candidates, self.replicasets, self.deployments.values(), self.now)
+        deployments = self.deployments.values()
+        return trust.served_by(self.root, candidates, self.replicasets, deployments, self.now, self._made_here)
+
+    def _made_here(self, deployment: Obj) -> bool:
+        """By its seal; where a hand took that off, by what the operator would write in its place."""
+        if record.made_here(deployment, self.root, self.policy):
+            return True
+        return record.same_program(deployment, self._intents.get(deployment["metadata"]["name"]))
+
+    @cached_property
+    def _intents(self) -> Mapping[str, Obj]:
+        """Deployments of the versions that are spoken of, by name."""
+        spec, experiment = serving.serving_spec(self.name, self.spec, self.policy), self.next_experiment
+        rolled_out = candidate_of(self.rollout) if self.rollout else None
+        versions = (self.live, self.previous, rolled_out, experiment.version if experiment else None)
+        made = [serving.deployment(self.root, spec, v, 1, self.policy) for v in versions if v]
+        if self.live:
+            made.append(serving.baseline_deployment(self.root, spec, self.live, self.policy))
+        return {d["metadata"]["name"]: d for d in made}
 
     @property
     def pods(self) -> list[Obj]:

@@ -1,13 +1,14 @@
 """Which Pods are ours: by the chain of controllers up to our root's uid, and by what they run. Never by a label.
 
 Anybody with `edit` can create a Pod with our labels, or an owner reference that lies, and can change the image of a
-Pod that runs. So a Pod is ours when its ReplicaSet and Deployment are known and lead to the model's uid, and its
-containers are those of the Deployment's template. Only such a Pod is listened to (I12).
+Pod that runs, or the template of a Deployment. So a Pod is ours when its ReplicaSet and Deployment are known and lead
+to the model's uid, its containers are those of the Deployment's template, and that is what we wrote. Only such a Pod is
+listened to (I12).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -26,10 +27,20 @@ ARRIVAL_SECONDS: Final = 10.0
 
 
 def served_by(
-    root: Obj, pods: Iterable[Obj], replicasets: Iterable[Obj], deployments: Iterable[Obj], now: datetime
+    root: Obj,
+    pods: Iterable[Obj],
+    replicasets: Iterable[Obj],
+    deployments: Iterable[Obj],
+    now: datetime,
+    made_here: Callable[[Obj], bool],
 ) -> tuple[list[Obj], list[Obj]]:
-    """(ours, not ours) of Pods that serve. A Pod whose chain has not arrived yet is in neither for a while."""
-    own = [d for d in deployments if controller_uid(d) == root["metadata"]["uid"]]
+    """(ours, not ours) of Pods that serve. A Pod whose chain has not arrived yet is in neither for a while.
+
+    made_here: the operator has written this Deployment, which names our root as its controller.
+    """
+    claimed = [d for d in deployments if controller_uid(d) == root["metadata"]["uid"]]
+    known = {d["metadata"]["uid"] for d in claimed}
+    own = [d for d in claimed if made_here(d)]
     templates = {d["metadata"]["uid"]: d["spec"]["template"]["spec"] for d in own}
     replacing = {d["metadata"]["uid"] for d in own if _replaces_pods(d)}
     chain: Mapping[str, str | None] = {r["metadata"]["uid"]: controller_uid(r) for r in replicasets}
@@ -39,7 +50,7 @@ def served_by(
         template = templates.get(owner or "")
         if template is not None and runs(pod, template):
             ours.append(pod)
-        elif podview.is_ready(pod) and owner not in replacing and (template is not None or _had_time(pod, now)):
+        elif podview.is_ready(pod) and owner not in replacing and (owner in known or _had_time(pod, now)):
             foreign.append(pod)
     return ours, foreign
 

@@ -18,6 +18,7 @@ from steeltown.api.base import API_VERSION
 from steeltown.api.mlmodel import Phase
 from steeltown.contract.evidence import ROUTE_ANNOTATION
 from steeltown.core.children.serving import VERSION_LABEL
+from steeltown.core.ownership import RUN_LABEL
 from steeltown.core.plan import Obj, Target
 from steeltown.core.record import Version
 from steeltown_testing.explore import records
@@ -218,6 +219,22 @@ def _plan(x: Explorer, step: str, job: str = "m-v3-run") -> Obj:
     container = next(c for c in (*spec["initContainers"], *spec["containers"]) if c["name"] == step)
     plan: Obj = json.loads(next(e["value"] for e in container["env"] if e["name"] == "STEELTOWN_PLAN"))
     return plan
+
+
+@pytest.mark.parametrize("label", ["taken off", "changed"])
+@pytest.mark.parametrize("kind", ["Job", "Pod"])
+def test_run_goes_on_when_a_hand_takes_its_label_off_what_works_for_it(kind: str, label: str) -> None:
+    """Fails when a child is found by its label alone: the run ends for good as JobDeleted, or as ResultMissing."""
+    x = begun(create(GOOD_A)).until(live_is("m-v1"))
+    x.nature.trouble(Trouble.BUSY, trained_by("trial"))
+    run_by_hand(x, "trial", GOOD_B)
+    x.go(3)
+    (child,) = [o for o in x.cluster.of_kind(kind) if trained_by("trial")(o)]
+    kept = {k: v for k, v in child["metadata"]["labels"].items() if k != RUN_LABEL}
+    x.cluster.set_metadata(child, labels=kept if label == "taken off" else {**kept, RUN_LABEL: "theirs"})
+    x.nature.heal()
+    x.until(live_is("trial")).settle()
+    assert x.nature.trained[found(x, "TrainingRun", "trial")["metadata"]["uid"]] == 1
 
 
 # --- names used again ------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from steeltown.core.ownership import MODEL_LABEL, RUN_LABEL, roots
 from steeltown.core.plan import Key, Obj
 
 MODEL, RUN = Key("MLModel", "team", "m"), Key("TrainingRun", "team", "m-v1")
+AB = Key("MLModel", "team", "a-b")
 OF_MODEL, OF_RUN = {MODEL_LABEL: "m"}, {MODEL_LABEL: "m", RUN_LABEL: "m-v1"}
 
 
@@ -39,6 +40,21 @@ CASES: dict[str, tuple[Obj, tuple[Key, ...]]] = {
         obj("Deployment", "m-h1", OF_MODEL, owner("MLModel", "other")),
         (MODEL, Key("MLModel", "team", "other")),
     ),
+    "labels that say what the owner says": (obj("Deployment", "m-h1", OF_MODEL, owner("MLModel", "m")), (MODEL,)),
+    "a Job that lost the label of its run": (
+        obj("Job", "m-v1-run", OF_MODEL, owner("TrainingRun", "m-v1")),
+        (MODEL, RUN),
+    ),
+    "a Job with the label of another run": (
+        obj("Job", "m-v1-run", {**OF_MODEL, RUN_LABEL: "m-v9"}, owner("TrainingRun", "m-v1")),
+        (Key("TrainingRun", "team", "m-v9"), RUN),
+    ),
+    "a Pod of a Job that lost the label of its run": (
+        obj("Pod", "m-v1-run-x", OF_MODEL, owner("Job", "m-v1-run")),
+        (MODEL, RUN),
+    ),
+    "a Pod of a load check without labels": (obj("Pod", "p", {}, owner("Job", "a-b-load-h12345-0")), (AB,)),
+    "a Pod of somebody's Job": (obj("Pod", "p", {"app": "x"}, owner("Job", "theirs")), ()),
     "labels of a run on what a model controls": (obj("Job", "m-load", OF_RUN, owner("MLModel", "m")), (RUN, MODEL)),
     # by the owner
     "a Deployment without labels": (obj("Deployment", "m-h1", None, owner("MLModel", "m")), (MODEL,)),

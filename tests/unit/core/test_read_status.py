@@ -34,6 +34,12 @@ UNREADABLE: dict[str, dict[str, Any]] = {
     "a look that no rollout takes": {"failLook": 63},
     "a look for a pass that no rollout takes": {"passLook": 63},
     "a look before the first": {"failLook": -1},
+    "a step before the first": {"step": -5},
+    "a weight below nothing": {"weight": -5},
+    "a weight above all": {"weight": 10**12},
+    "an attempt before the first": {"attempt": -1},
+    "an attempt that names no Job": {"attempt": 10**18},
+    "a restart before the first": {"restarts": -1},
     "findings that are none": {"findings": [{"type": 7}]},
 }
 

@@ -145,10 +145,21 @@ MOST_LOOKS: Final = 62
 """After so many, each at twice the requests of the one before, no number of requests is left."""
 
 
+MOST_COUNTED: Final = 10**6
+"""Attempts of a load check, restarts of a step: they name Jobs and windows."""
+
+
 def _sane(rollout: RolloutStatus) -> bool:
     """One that this operator may have written: a schema does not tell a time from a text."""
     looks = (rollout.fail_look, rollout.pass_look)
-    return is_time(rollout.phase_time) and all(0 <= n <= MOST_LOOKS for n in looks)
+    counted = (rollout.attempt, rollout.restarts)
+    return (
+        is_time(rollout.phase_time)
+        and all(0 <= n <= MOST_LOOKS for n in looks)
+        and rollout.step >= -1
+        and 0 <= rollout.weight <= 100
+        and all(0 <= n <= MOST_COUNTED for n in counted)
+    )
 
 
 def is_time(text: str) -> bool:

@@ -84,8 +84,11 @@ def _made_from(run: Run) -> str:
 
 def _next_name(world: ObservedModel) -> str:
     pattern = re.compile(re.escape(world.name) + r"-v(\d{1,9})$")
-    numbers = [int(m[1]) for name in (*world.run_names, *_remembered(world)) if (m := pattern.match(name))]
-    return run_name(world.name, max(numbers, default=0) + 1)
+    taken = {*world.run_names, *_remembered(world)}
+    number = max((int(m[1]) for name in taken if (m := pattern.match(name))), default=0) + 1
+    while run_name(world.name, number) in taken:  # above the numbers that are read
+        number += 1
+    return run_name(world.name, number)
 
 
 def _remembered(world: ObservedModel) -> list[str]:

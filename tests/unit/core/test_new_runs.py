@@ -80,6 +80,10 @@ CASES: dict[str, tuple[ObservedModel, str | None]] = {
         "m-v11",
     ),
     "a number by hand": (model(run("m-v41"), made_from("m-v1", A), training=training(B)), "m-v42"),
+    "after the last number that is read": (
+        model(run("m-v999999999"), made_from("m-v1000000000", A), training=training(B)),
+        "m-v1000000001",
+    ),
     "runs of a model that had the name": (
         model(made_from("m-v1", A), training=training(B), taken=["m-v5"]),
         "m-v6",

@@ -10,6 +10,7 @@ from steeltown.api.conditions import rfc3339
 from steeltown.api.mlmodel import HistoryEntry, MLModelSpec, MLModelStatus
 from steeltown.core.observed.model import ObservedModel
 from steeltown.core.plan import Obj, Snapshot
+from steeltown.core.record import Outcome
 from steeltown_testing.explore.cluster import START, later
 from steeltown_testing.explore.schedule import POLICY
 from steeltown_testing.standings import history, model, run, version
@@ -105,3 +106,27 @@ def test_why_the_same_bytes_are_not_rolled_out_names_where_they_came_from() -> N
         found = world.rejected(world.runs["m-v2"])
         assert found is not None
         assert (found.reason, found.message) == ("RunDeleted", told)
+
+
+@pytest.mark.parametrize(
+    ("retry", "entries", "promoted"),
+    [
+        ("", [], True),  # the history was lost, or has not got so far
+        ("", [history("m-v2", "RolledBack")], False),
+        ("", [history("m-v2", "Superseded"), history("m-v2", "RolledBack")], False),
+        ("again", [history("m-v2", "RolledBack")], True),  # the attempt after that one
+        ("again", [history("m-v2", "Promoted", retry="again"), history("m-v2", "RolledBack")], True),
+        ("again", [history("m-v2", "RolledBack", retry="again")], False),
+        ("", [history("m-v1", "RolledBack")], True),  # of another
+    ],
+)
+def test_promotion_that_was_taken_back_and_is_put_back_by_a_hand_counts_for_nothing(
+    retry: str, entries: list[HistoryEntry], promoted: bool
+) -> None:
+    """Fails when a genuine record of before is believed: a version that its bake rejected is promoted by a copy."""
+    kept = Outcome(result="Promoted", digest=version("m-v2").digest, reason="X", message="", retry=retry)
+    found = run("m-v2", outcome=kept, retry=retry)
+    world = model(run("m-v1"), found, live="m-v2", entries=entries)
+    assert world.was_promoted(version("m-v2")) is promoted
+    assert world.promoted is promoted
+    assert (world.rejected(world.runs["m-v2"]) is None) is promoted

@@ -264,11 +264,24 @@ class ObservedModel:
         """The live version got where it is by evidence, not by being the newest experiment."""
         return self.record is not None and (self.record.promoted or self.was_promoted(self.record.live))
 
+    def outcome(self, run: Run) -> Outcome | None:
+        """How the rollout of the run's version ended, as its record says, unless that is one of before.
+
+        A promotion that the bake took back is written over. Whoever kept a copy and puts it back would have promoted a
+        version that was rejected; the history is the other witness.
+        """
+        found = run.outcome
+        if found is None or found.result != record.PROMOTED:
+            return found
+        since = (h for h in self.status.history if (h.run, h.digest) == (run.name, found.digest))
+        taken_back = any(h.outcome == record.ROLLED_BACK and (h.retry or "") == found.retry for h in since)
+        return None if taken_back else found
+
     def was_promoted(self, version: Version) -> bool:
         """The newest word on it is that its rollout ended well."""
         run = self.runs.get(version.run)
-        if run and run.version == version and run.outcome:
-            return run.outcome.result == record.PROMOTED
+        if run and run.version == version and (ended := self.outcome(run)):
+            return ended.result == record.PROMOTED
         told = (h for h in self.status.history if h.run == version.run and h.digest == version.digest)
         return next((h.outcome == record.PROMOTED for h in told), False)
 
@@ -344,8 +357,8 @@ class ObservedModel:
         """
         if run.version is None:
             return None
-        if run.outcome:
-            return run.outcome if run.outcome.result == record.ROLLED_BACK else None
+        if ended := self.outcome(run):
+            return ended if ended.result == record.ROLLED_BACK else None
         for entry in self.status.history:
             if entry.digest != run.version.digest:
                 continue
@@ -365,8 +378,8 @@ class ObservedModel:
 
     def withdrawn(self, run: Run) -> bool:
         """Its rollout was cut short because promotion was no longer asked for: unproven, so nobody is given it."""
-        if run.outcome:
-            return run.outcome.result == record.WITHDRAWN
+        if ended := self.outcome(run):
+            return ended.result == record.WITHDRAWN
         told = (h for h in self.status.history if run.version and (h.run, h.digest) == (run.name, run.version.digest))
         return next((h.outcome == record.WITHDRAWN for h in told), False)
 

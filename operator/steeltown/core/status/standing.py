@@ -50,7 +50,7 @@ class Standing:
         """How the subject's rollout ended; None while one runs."""
         if self.subject is None or self.rollout:
             return None
-        return self.subject.outcome or self.world.rejected(self.subject)
+        return self.world.outcome(self.subject) or self.world.rejected(self.subject)
 
     def shown(self, kind: ConditionType) -> Finding | None:
         """What a rollout of the subject has shown about this condition: the one in flight, else the one that ended."""

@@ -51,7 +51,7 @@ def _in_flight(s: Standing) -> VerdictStatus | None:
 
 def _ended(s: Standing) -> VerdictStatus | None:
     newest = s.world.newest
-    outcome = (newest.outcome or s.world.rejected(newest)) if newest else None
+    outcome = (s.world.outcome(newest) or s.world.rejected(newest)) if newest else None
     if newest is None or outcome is None:
         return None
     if outcome.result == "Promoted":

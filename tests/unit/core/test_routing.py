@@ -13,7 +13,20 @@ from steeltown.core.plan import Annotate, Observe
 from steeltown.core.record import Version
 from steeltown.core.routing import SERVER, router_for
 from steeltown.core.routing.router import Measured, Share
-from steeltown_testing.structs import ID, NEW, OLD, case, counts, fleet, off_route, situation, step_route, stray, told
+from steeltown_testing.structs import (
+    ID,
+    NEW,
+    OLD,
+    Fleet,
+    case,
+    counts,
+    fleet,
+    off_route,
+    situation,
+    step_route,
+    stray,
+    told,
+)
 
 SHARE = Share(stable=OLD, window=f"{ID}-0", weight=10, canary=NEW, timeout_milliseconds=1000)
 OFF = Share(stable=OLD, window=f"{ID}-off")
@@ -29,6 +42,14 @@ def test_the_server_router_does_all_that_a_spec_can_ask() -> None:
     spec = MLModelSpec.model_validate({})
     assert router_for(spec) is SERVER
     assert (SERVER.name, SERVER.refuses(spec)) == ("Server", "")
+
+
+def bent(route: Route | None) -> Fleet:
+    """The old version, whose Deployment somebody has changed since its Pods were made."""
+    made = fleet(OLD, "ready", route=route)
+    deployment = json.loads(json.dumps(made.deployment))
+    deployment["spec"]["template"]["spec"]["containers"][0]["image"] = "theirs"
+    return replace(made, deployment=deployment)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +73,11 @@ def test_the_server_router_does_all_that_a_spec_can_ask() -> None:
         (SHARE, {"fresh": fleet(OLD, "ready", fresh=True, route=NEVER), "route": step_route()}, {}),
         (SHARE, {"pods": [stray(fleet(OLD, "ready").deployment)], "route": step_route()}, {}),
         (replace(SHARE, stable=NEW, canary=None), {"route": step_route()}, {"old-0": None, "new-0": off_route("0")}),
+        # a Pod of ours that is not listened to, while its template is bent or replaced, hands nothing over
+        (SHARE, {"old": bent(step_route())}, {"old-0": None}),
+        (OFF, {"old": bent(step_route())}, {"old-0": None}),
+        (None, {"old": bent(step_route())}, {"old-0": None}),
+        (SHARE, {"old": bent(None)}, {}),
         # without a share nothing is handed over; what hands nothing over is not worth a write
         (None, {"route": step_route()}, {"old-0": None}),
         (None, {"route": NEVER}, {"old-0": None}),

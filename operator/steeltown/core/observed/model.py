@@ -445,6 +445,11 @@ class ObservedModel:
         """Pods of our Deployments."""
         return self._serving[0]
 
+    @property
+    def claimed(self) -> list[Obj]:
+        """Pods that our Deployments control, also those that run something else than we wrote."""
+        return trust.claimed_by(self.root, self.all_pods, self.replicasets, self.deployments.values())
+
     @cached_property
     def foreign(self) -> list[Obj]:
         """Ready Pods that are not ours, although their labels make our Services send them requests."""

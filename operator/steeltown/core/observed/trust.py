@@ -55,6 +55,14 @@ def served_by(
     return ours, foreign
 
 
+def claimed_by(root: Obj, pods: Iterable[Obj], replicasets: Iterable[Obj], deployments: Iterable[Obj]) -> list[Obj]:
+    """Pods that a chain of controllers leads to the root, whatever they run: they are told to hand nothing over, and
+    never listened to for that alone."""
+    own = {d["metadata"]["uid"] for d in deployments if controller_uid(d) == root["metadata"]["uid"]}
+    sets = {r["metadata"]["uid"] for r in replicasets if controller_uid(r) in own}
+    return [p for p in pods if controller_uid(p) in sets]
+
+
 def _replaces_pods(deployment: Obj) -> bool:
     """Its template has changed (a new server image), and Pods of the one before are still about."""
     status = deployment.get("status") or {}

@@ -1,7 +1,8 @@
 """The router in the model server: a live Pod hands the canary its share, and answers itself when the canary fails.
 
 The share is an annotation of each live Pod, which the server sees as a file. It counts per window and names the route
-under which it counts, so what was counted under a bent route is told apart and counts for nothing.
+under which it counts, so what was counted under a bent route is told apart and counts for nothing. A share is given to
+Pods that are listened to, and taken from all that our Deployments control.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ class ServerRouter:
         return ""
 
     def actions(self, world: ObservedModel, share: Share | None) -> tuple[Action, ...]:
-        actions = []
-        for pod in world.pods:
+        actions, ours = [], {p["metadata"]["uid"] for p in world.pods}
+        for pod in world.claimed:
             meta = pod["metadata"]
             labels = meta.get("labels") or {}
             if labels.get(TRACK_LABEL) != "serving" or "deletionTimestamp" in meta:
                 continue
-            mine = share is not None and labels.get(VERSION_LABEL) == share.stable.id
+            mine = share is not None and labels.get(VERSION_LABEL) == share.stable.id and meta["uid"] in ours
             wanted = _route(world, share).to_json() if share is not None and mine else None
             text = (meta.get("annotations") or {}).get(ROUTE_ANNOTATION)
             if text == wanted or (wanted is None and _harmless(text, world.route_of(pod))):

@@ -70,11 +70,11 @@ def _capable(c: Context) -> bool:
 
 
 def _lost(c: Context, share: Share) -> bool:
-    """The share is in force and the platform took the replicas that it needs: what fails now says nothing about the
-    model. A Pod that runs and is not ready is the model's own affair."""
+    """The share is in force and the platform took the replicas that it needs, or a hand the way to them: what is
+    counted now says nothing about the model. A Pod that runs and is not ready is the model's own affair."""
     if _capable(c) or not c.router.in_force(c.world, share):
         return False
-    return not any(podview.runs_unready(p) for p in c.candidate_pods)
+    return not c.canary_is_reachable or not any(podview.runs_unready(p) for p in c.candidate_pods)
 
 
 def _share(c: Context) -> Share | None:

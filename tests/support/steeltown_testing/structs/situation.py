@@ -74,7 +74,7 @@ def situation(
     route: Route | str | None = None,
     evidence: Evidence | Sequence[Evidence | None] = (),
     pods: Sequence[Obj] = (),
-    canary_service: Version | bool = True,
+    canary_service: Version | dict[str, str] | bool = True,
     baseline_service: bool = True,
     # what else there is
     jobs: Sequence[tuple[Obj, tuple[Obj, ...]]] = (),
@@ -86,8 +86,9 @@ def situation(
     seconds: since the phase began. old, new: the two versions' Pods, each in a word; None: no Deployment. fresh: the
     Pod of the live version for the load check. route, evidence: of the Pods that requests of this phase are counted by:
     those of the old version, in the bake those of the new one. pods: more of them. canary_service: it is there, or
-    whom it selects. baseline_service: it is there, in the phases that have one. stalled: why, as the status says.
-    causes: see `Snapshot`. runs: beside that of `OLD`, in place of that of `NEW`.
+    whom it selects, or what a hand has added to its selector. baseline_service: it is there, in the phases that have
+    one. stalled: why, as the status says. causes: see `Snapshot`. runs: beside that of `OLD`, in place of that of
+    `NEW`.
     """
     switched = phase in _AFTER_SWITCH
     now_live = (NEW if switched else OLD) if isinstance(live, str) else live
@@ -119,6 +120,9 @@ def situation(
     record = LiveRecord(live=now_live, promoted=promoted, previous=before, switches=1) if now_live else None
     reached = canary_service if isinstance(canary_service, Version) else NEW
     services = {f"{MODEL}-canary": serving.canary_service(ROOT, MODEL, reached)} if canary_service else {}
+    if isinstance(canary_service, dict):
+        spec = services[f"{MODEL}-canary"]["spec"]
+        spec["selector"] = {**spec["selector"], **canary_service}
     if now_live and baseline_service and phase in (Phase.LOADING, Phase.LOAD_CHECKING):
         services[f"{MODEL}-baseline"] = serving.baseline_service(ROOT, MODEL, now_live)
     if record:

@@ -28,6 +28,7 @@ from steeltown_testing.structs import (
 )
 
 LURE = stray(fleet(NEW, "ready").deployment)
+BENT = {"theirs": "yes"}
 LATE: dict[str, Any] = {"seconds": 600}
 
 
@@ -122,6 +123,8 @@ GONE: dict[str, Any] = {
         ({"canary_service": False, **seen(100, 100)}, "record Shifting 0"),
         ({"canary_service": False, **seen(400)}, "record Shifting 0"),
         ({"canary_service": OLD, **seen(400)}, "record Shifting 0"),  # it leads elsewhere
+        ({"canary_service": BENT, **seen(400)}, "record Shifting 0"),  # it leads to somebody's own Pods
+        ({"canary_service": BENT, "new": "unready", **seen(400)}, "record Shifting 0"),
         ({"canary_service": False}, "stay"),
         ({"canary_service": False, **HELD}, "inconclusive CapacityMissing (platform)"),
         ({"new": "", **GONE}, "stay"),

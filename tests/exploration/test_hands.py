@@ -333,11 +333,14 @@ def _select_fewer(x: Explorer) -> None:
 
 
 def _select_the_other(x: Explorer) -> None:
-    """Whoever else has Pods: the candidate, or the version before; at rest the one before, which has none any more."""
+    """Whoever else has Pods: the candidate, or the version before; at rest one of the first two, which has none."""
     others = [d for d in x.cluster.of_kind("Deployment") if d["metadata"]["name"] != where(_live_deployment(x)).name]
-    before = {**x.selector, VERSION_LABEL: Version(run="m-v1", digest=GOOD_A.model_digest).id}
-    labels = others[0]["spec"]["selector"]["matchLabels"] if others else before
-    assert labels != x.selector
+    made = (Version(run=run, digest=v.model_digest) for run, v in (("m-v1", GOOD_A), ("m-v2", GOOD_B)))
+    choice = [
+        *(d["spec"]["selector"]["matchLabels"] for d in others),
+        *({**x.selector, VERSION_LABEL: v.id} for v in made),
+    ]
+    labels = next(c for c in choice if c != x.selector)
     x.cluster.set_spec(found(x, "Service"), lambda spec: {**spec, "selector": dict(labels)})
 
 

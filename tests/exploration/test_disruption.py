@@ -456,15 +456,14 @@ def test_fix_of_a_live_version_that_is_broken_can_be_rolled_out(broken: str, har
 
 
 DIES: dict[str, tuple[tuple[str, str], str]] = {
-    "loading": (("", ""), "LoadCheckFailed"),
-    "load checking": (("", ""), "LoadCheckFailed"),
+    "loading": (("RolledBack", "Crashing"), "RolledBack"),
+    "load checking": (("RolledBack", "Crashing"), "RolledBack"),
     "first step": (("RolledBack", "ErrorRateTooHigh"), "RolledBack"),
     "second step": (("RolledBack", "ErrorRateTooHigh"), "RolledBack"),
     "promoting": (("RolledBack", "Crashing"), "RolledBack"),
     "baking": (("RolledBack", "Crashing"), "RolledBack"),
 }
-"""How it ends for a version whose Pods die from this phase on, and why the model is stalled. What a load check cannot
-reach is not measured: it is held, and tried again."""
+"""How it ends for a version whose Pods die from this phase on, and why the model is stalled."""
 
 
 @pytest.mark.parametrize("harsh", [False, True], ids=["hold", "rollback"])

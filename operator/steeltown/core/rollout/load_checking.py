@@ -61,6 +61,9 @@ def _wanted(c: Context) -> Wanted:
 
 
 def _decide(c: Context) -> Decision:
+    if not c.in_place and not c.candidate_ready and (failure := c.candidate_failure):
+        message = f"during the load check: {failure[1]}"
+        return Fail(failed=ConditionType.SERVING_PERFORMANCE, reason=Reason.CRASHING, message=message)
     job = c.world.jobs.get(_name(c))
     if not c.rollout.disturbed and (c.world.foreign or (job and not c.load_check_is_reachable)):
         return enter_disturbed(c)

@@ -92,6 +92,12 @@ COLLECTING: dict[str, Finding] = {"ServingPerformance": unknown(Reason.COLLECTIN
         ({**checked(GOOD), **IN_PLACE}, "to Promoting"),
         (checked(BAD), "fail ServingPerformance ErrorRateTooHigh"),
         ({**checked(BAD), "frozen": True}, "fail ServingPerformance ErrorRateTooHigh"),
+        # the candidate itself does not stay up: no platform's fault, and nothing to try again
+        ({**checked(over=""), "new": "crashing"}, "fail ServingPerformance Crashing"),
+        ({**checked(CRASH, over="Failed"), "new": "crashing"}, "fail ServingPerformance Crashing"),
+        ({**checked(GOOD), "new": "crashing"}, "fail ServingPerformance Crashing"),
+        ({**held(Reason.LOAD_CHECK_FAILED), "new": "crashing"}, "fail ServingPerformance Crashing"),
+        ({**checked(CRASH, over="Failed"), "new": "unready"}, "to LoadChecking"),
         # not measured: again, and again, and then a person is told
         (checked(FEW), "to LoadChecking"),
         (checked(SATURATED), "to LoadChecking"),

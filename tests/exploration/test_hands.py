@@ -332,6 +332,11 @@ def _select_fewer(x: Explorer) -> None:
     x.cluster.set_spec(found(x, "Service"), lambda s: {**s, "selector": {**s["selector"], "team/shard": "1"}})
 
 
+def _lead_elsewhere(x: Explorer) -> None:
+    """By name, past the selector."""
+    x.cluster.set_spec(found(x, "Service"), lambda s: {**s, "type": "ExternalName", "externalName": "lure.invalid"})
+
+
 def _select_the_other(x: Explorer) -> None:
     """Whoever else has Pods: the candidate, or the version before; at rest one of the first two, which has none."""
     others = [d for d in x.cluster.of_kind("Deployment") if d["metadata"]["name"] != where(_live_deployment(x)).name]
@@ -370,6 +375,7 @@ CHILDREN: dict[str, Callable[[Explorer], None]] = {
     "live version scaled to nothing": _scale_down,
     "Service selects nothing": _select_nothing,
     "Service selects by a label more": _select_fewer,
+    "Service leads elsewhere": _lead_elsewhere,
     "Service selects another version": _select_the_other,
     "live version of another image": _other_image,
     "live Deployment deleted": _delete_deployment,

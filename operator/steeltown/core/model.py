@@ -228,8 +228,9 @@ class _Planner:
     def _switch(self, record: LiveRecord | None) -> tuple[Action, ...]:
         if record is None or not self._may_select(record.live):
             return ()
-        service = serving.live_service(self.world.root, self.world.name, record, self.policy)
-        return apply_if_changed(service, self.world.service)
+        actual = self.world.service
+        service = serving.live_service(self.world.root, self.world.name, record, self.policy, actual)
+        return apply_if_changed(service, actual)
 
     def _prune(self, rollout: RolloutStatus | None, wanted: Wanted) -> tuple[Action, ...]:
         """The live version always stays, and so does what the Service selects."""

@@ -229,6 +229,29 @@ def test_no_spelling_of_a_quantity_leads_to_a_write_at_rest(written: str, return
     assert apply_if_changed(intent, actual) == ()
 
 
+@pytest.mark.parametrize("service", ["canary Service", "baseline Service"])
+def test_service_of_a_measurement_leads_to_pods_inside_the_cluster_alone(service: str) -> None:
+    """What answers behind a name that a hand has put there is nobody's evidence."""
+    intent = CHILDREN[service]
+    actual = json.loads(json.dumps(with_hash(intent)))
+    actual["spec"] |= {"type": "ExternalName", "externalName": "lure.invalid"}
+    assert apply_if_changed(intent, actual) == (Apply(with_hash(intent), force=True),)
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [("ClusterIP", None), ("LoadBalancer", None), ("NodePort", None), ("ExternalName", "ClusterIP")],
+)
+def test_type_of_the_live_service_is_the_users_choice_as_long_as_it_leads_to_pods(
+    given: str, written: str | None
+) -> None:
+    actual = with_hash(CHILDREN["Service"])
+    actual = {**actual, "spec": {**actual["spec"], "type": given}}
+    intent = serving.live_service(ROOT, "m", RECORD, POLICY, actual)
+    assert intent["spec"].get("type") == written
+    assert bool(apply_if_changed(intent, actual)) == (written is not None)
+
+
 def test_unchanged_child_with_defaults_of_the_server_needs_no_write() -> None:
     intent = CHILDREN["Deployment"]
     actual = json.loads(json.dumps(with_hash(intent)))

@@ -65,17 +65,27 @@ def baseline_deployment(root: Obj, spec: ServingSpec, version: Version, policy: 
     return _deployment(root, spec, version, 1, policy, name=baseline_name(spec.model), track="baseline")
 
 
-def live_service(root: Obj, model: str, record: LiveRecord, policy: Policy) -> Obj:
-    """The Service that users call. Its selector is the switch, its annotation the record of it, in one write."""
-    return _service(root, model, model, record.live, track="serving", annotations=record.annotation(root, policy))
+def live_service(root: Obj, model: str, record: LiveRecord, policy: Policy, actual: Obj | None = None) -> Obj:
+    """The Service that users call. Its selector is the switch, its annotation the record of it, in one write.
+
+    Of what type it is, is the users' affair (a LoadBalancer, a NodePort), as long as it leads to Pods at all.
+    """
+    kind = "ClusterIP" if actual is not None and not leads_to_pods(actual) else None
+    notes = record.annotation(root, policy)
+    return _service(root, model, model, record.live, track="serving", annotations=notes, type=kind)
 
 
 def canary_service(root: Obj, model: str, candidate: Version) -> Obj:
-    return _service(root, model, canary_name(model), candidate, track="serving", annotations={})
+    return _service(root, model, canary_name(model), candidate, track="serving", annotations={}, type="ClusterIP")
 
 
 def baseline_service(root: Obj, model: str, version: Version) -> Obj:
-    return _service(root, model, baseline_name(model), version, track="baseline", annotations={})
+    return _service(root, model, baseline_name(model), version, track="baseline", annotations={}, type="ClusterIP")
+
+
+def leads_to_pods(service: Obj) -> bool:
+    """Not by name to somewhere else, whatever it selects."""
+    return bool(service["spec"].get("type") != "ExternalName")
 
 
 def selector(model: str, version: Version, track: str) -> dict[str, str]:
@@ -87,13 +97,17 @@ def service_url(name: str, namespace: str) -> str:
     return f"http://{name}.{namespace}.svc:{PORT}"
 
 
-def _service(root: Obj, model: str, name: str, version: Version, *, track: str, annotations: dict[str, str]) -> Obj:
+def _service(
+    root: Obj, model: str, name: str, version: Version, *, track: str, annotations: dict[str, str], type: str | None
+) -> Obj:
     more = {"annotations": annotations} if annotations else {}
+    of_type = {"type": type} if type else {}
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": pods.metadata(root, name, "server", {MODEL_LABEL: model}, **more),
         "spec": {
+            **of_type,
             "selector": selector(model, version, track),
             "ports": [
                 {"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP", "appProtocol": "http"},

@@ -21,7 +21,7 @@ from ...api.conditions import ConditionType, Finding, Reason, parse_time, rfc333
 from ...api.mlmodel import Phase, RolloutFinding, RolloutStatus
 from ...api.objectives import ServingObjective
 from .. import record
-from ..children.serving import ServingSpec, selector
+from ..children.serving import ServingSpec, leads_to_pods, selector
 from ..naming import baseline_name, canary_name
 from ..observed import pods as podview
 from ..observed.model import ObservedModel, Run, candidate_of
@@ -146,7 +146,9 @@ class Context:
 
     def _leads_to(self, name: str, version: Version, track: str) -> bool:
         service = self.world.services.get(name)
-        return service is not None and service["spec"].get("selector") == selector(self.world.name, version, track)
+        if service is None or not leads_to_pods(service):
+            return False
+        return bool(service["spec"].get("selector") == selector(self.world.name, version, track))
 
     @cached_property
     def baseline_ready(self) -> bool:

@@ -536,14 +536,16 @@ class Nature:
     # --- traffic -----------------------------------------------------------------------------------------------------
 
     def endpoints(self, service: str) -> list[Obj]:
-        obj = self.cluster.get("Service", service)
-        return [p for p in self._pods(obj["spec"]["selector"]) if is_ready(p)] if obj else []
+        return [p for p in self._behind(service) if is_ready(p)]
 
     def selected(self, service: str) -> list[Obj]:
         """The Pods that it names, ready or not."""
+        return [p for p in self._behind(service) if "deletionTimestamp" not in p["metadata"]]
+
+    def _behind(self, service: str) -> list[Obj]:
         obj = self.cluster.get("Service", service)
-        pods = self._pods(obj["spec"]["selector"]) if obj else []
-        return [p for p in pods if "deletionTimestamp" not in p["metadata"]]
+        leads_to_pods = obj is not None and obj["spec"].get("type") != "ExternalName"
+        return self._pods(obj["spec"]["selector"]) if obj is not None and leads_to_pods else []
 
     def _traffic(self) -> None:
         for model in self.cluster.of_kind("MLModel"):

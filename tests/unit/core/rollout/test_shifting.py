@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from steeltown.api.conditions import Reason, unknown
 from steeltown.api.mlmodel import Phase
+from steeltown.core.naming import canary_name
 from steeltown.core.rollout import Wanted, decide
 from steeltown.core.rollout.phase import Fail, Inconclusive, Stay, To
 from steeltown.core.rollout.shifting import SHIFTING
@@ -414,3 +415,11 @@ def test_lure_is_never_the_winner() -> None:
     assert isinstance(again, To)
     anew = situation(Phase.SHIFTING, **seen(400, step=1), rollout=again.rollout.model_dump())
     assert in_words(decide(anew)) == "stay"
+
+
+def test_canary_behind_a_name_is_not_reachable() -> None:
+    """Whatever the Service selects: its requests go where a hand has put the name."""
+    c = situation(Phase.SHIFTING)
+    assert c.canary_is_reachable
+    c.world.services[canary_name(c.world.name)]["spec"]["type"] = "ExternalName"
+    assert not c.canary_is_reachable

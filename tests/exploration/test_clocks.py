@@ -7,32 +7,34 @@ pass what nobody has looked at: each schedule ends as it would have ended on tim
 from __future__ import annotations
 
 from datetime import timedelta
-from functools import cache
+from typing import Any
 
 import pytest
 from steeltown.api.mlmodel import Phase
-from steeltown.core.plan import Obj
 from steeltown_testing.explore.nature import REQUESTS_PER_TICK, Behaviour, Trouble, of_run, trained_by
-from steeltown_testing.explore.scenarios import GOOD_A, GOOD_B, PHASES, begun, create, live_is, retrain
+from steeltown_testing.explore.scenarios import (
+    GOOD_A,
+    GOOD_B,
+    PHASES,
+    begun,
+    create,
+    live_is,
+    retrain,
+    rolling_out,
+    run,
+)
 from steeltown_testing.explore.schedule import Explorer
 
 HOUR, DAY = 3600, 86400
 JUMPS = pytest.mark.parametrize("jump", [HOUR, -HOUR], ids=["forth", "back"])
 WHOSE = pytest.mark.parametrize("whose", ["all clocks", "the operator's clock"])
-HARSH = {"onInconclusive": "Rollback", "progressDeadlineSeconds": 60}
+HARSH: dict[str, Any] = {"onInconclusive": "Rollback", "progressDeadlineSeconds": 60}
 """What is inconclusive after a minute is rolled back: a jump of an hour passes every deadline of a rollout."""
 LATE_FAILING = Behaviour("latefailing", "b")
 
 
-@cache
-def _at(phase: str, candidate: Behaviour) -> Explorer:
-    x = begun(create(GOOD_A, **HARSH), retrain(candidate)).until(live_is("m-v1"))
-    return x.until(lambda x: x.rollout is not None and x.rollout["run"] == "m-v2" and PHASES[phase](x))
-
-
 def at(phase: str, candidate: Behaviour = GOOD_B) -> Explorer:
-    """m-v1 is live, the rollout of m-v2 has come so far."""
-    return _at(phase, candidate).fork()
+    return rolling_out(phase, candidate, **HARSH)
 
 
 def set_clock(x: Explorer, whose: str, seconds: int) -> None:
@@ -46,12 +48,6 @@ def poke(x: Explorer, kind: str) -> None:
     """Somebody else writes on objects, so that the operator looks again."""
     for obj in x.cluster.of_kind(kind):
         x.cluster.set_metadata(obj, annotations={**(obj["metadata"].get("annotations") or {}), "other/note": "x"})
-
-
-def run(x: Explorer, name: str) -> Obj:
-    found = x.cluster.get("TrainingRun", name)
-    assert found is not None
-    return found
 
 
 def load_checks(x: Explorer) -> int:

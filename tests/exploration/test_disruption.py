@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
-from functools import cache
+from typing import Any
 
 import pytest
 from steeltown.api.mlmodel import Phase
@@ -27,6 +27,8 @@ from steeltown_testing.explore.scenarios import (
     live_is,
     model,
     retrain,
+    rolling_out,
+    run,
     template,
 )
 from steeltown_testing.explore.schedule import MODEL, Explorer, Step
@@ -36,35 +38,21 @@ SEED = int(os.environ.get("STEELTOWN_EXPLORE_SEED", "20260101"))
 STORMS = int(os.environ.get("STEELTOWN_EXPLORE_STORMS", "12"))
 """Schedules of random troubles."""
 
-HOLD = {"onInconclusive": "Hold", "progressDeadlineSeconds": 10}
-HARSH = {"onInconclusive": "Rollback", "progressDeadlineSeconds": 10}
+HOLD: dict[str, Any] = {"onInconclusive": "Hold", "progressDeadlineSeconds": 10}
+HARSH: dict[str, Any] = {"onInconclusive": "Rollback", "progressDeadlineSeconds": 10}
 """The model that forgives least: ten seconds for each phase, and what is inconclusive by then is rolled back."""
 OUTAGE_TICKS = 25
 """Well past those ten seconds."""
 DEAD = (Trouble.UNSCHEDULABLE, Trouble.IMAGE_PULL)
 
 
-@cache
-def _at(phase: str, candidate: Behaviour, harsh: bool, replicas: int) -> Explorer:
-    steps = (create(GOOD_A, **(HARSH if harsh else HOLD)), retrain(candidate))
-    x = begun(*steps, replicas=replicas).until(live_is("m-v1"))
-    return x.until(lambda x: PHASES[phase](x) and x.rollout is not None and x.rollout["run"] == "m-v2")
-
-
 def at(phase: str, candidate: Behaviour = GOOD_B, *, harsh: bool = False, replicas: int = 2) -> Explorer:
-    """m-v1 is live, the rollout of m-v2 has come so far."""
-    return _at(phase, candidate, harsh, replicas).fork()
+    return rolling_out(phase, candidate, replicas=replicas, **(HARSH if harsh else HOLD))
 
 
 def before_rollout(*, harsh: bool = False, candidate: Behaviour = GOOD_B) -> Explorer:
     """m-v1 is live, and the next version begins to be trained."""
     return begun(create(GOOD_A, **(HARSH if harsh else HOLD)), retrain(candidate)).until(live_is("m-v1"))
-
-
-def run(x: Explorer, name: str) -> Obj:
-    found = x.cluster.get("TrainingRun", name)
-    assert found is not None
-    return found
 
 
 def ended(name: str) -> When:

@@ -34,8 +34,10 @@ from steeltown_testing.explore.scenarios import (
     cleared_of_strangers,
     create,
     edit,
+    found,
     live_is,
     retrain,
+    rolling_out,
     template,
 )
 from steeltown_testing.explore.schedule import MODEL, Explorer, Scenario
@@ -60,24 +62,11 @@ def in_production() -> Explorer:
     return _in_production().fork()
 
 
-@cache
-def _at(phase: str) -> Explorer:
-    return begun(create(GOOD_A), retrain(GOOD_B)).until(lambda x: rolls_out(x, "m-v2") and PHASES[phase](x))
-
-
-def at(phase: str) -> Explorer:
-    """m-v1 is live, the rollout of m-v2 has come so far."""
-    return _at(phase).fork()
+at = rolling_out
 
 
 def rolls_out(x: Explorer, run: str) -> bool:
     return x.rollout is not None and x.rollout["run"] == run
-
-
-def found(x: Explorer, kind: str, name: str = MODEL) -> Obj:
-    obj = x.cluster.get(kind, name)
-    assert obj is not None, f"there is no {kind} {name}"
-    return obj
 
 
 def where(obj: Obj) -> Target:

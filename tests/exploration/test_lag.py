@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import pytest
 from steeltown.api.mlmodel import Phase
-from steeltown.core.plan import Obj
 from steeltown_testing.explore.nature import Behaviour, Trouble, trained_by
-from steeltown_testing.explore.scenarios import GOOD_A, GOOD_B, PHASES, SCENARIOS, begun, create, live_is, retrain
+from steeltown_testing.explore.scenarios import GOOD_A, GOOD_B, PHASES, SCENARIOS, begun, create, live_is, retrain, run
 from steeltown_testing.explore.schedule import Explorer
 
 KINDS = ("MLModel", "TrainingRun", "Service", "Deployment", "ReplicaSet", "Job", "Pod")
@@ -18,12 +17,6 @@ LAGS = (2, 5)
 LATE = pytest.mark.parametrize("ticks", LAGS)
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 TRIED = ("good rollout", "bad rollout: failing", "bad rollout: baddata", "bad rollout: latefailing")
-
-
-def run(x: Explorer, name: str) -> Obj:
-    found = x.cluster.get("TrainingRun", name)
-    assert found is not None
-    return found
 
 
 def load_checks(x: Explorer) -> set[str]:

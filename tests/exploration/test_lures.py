@@ -7,24 +7,17 @@ In no phase does that carry the version on: it is never promoted, and once the l
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 
 import pytest
 from steeltown.core.plan import Obj, Target
 from steeltown_testing.explore.cluster import controller_uid
 from steeltown_testing.explore.nature import LURE, Behaviour, of_run
-from steeltown_testing.explore.scenarios import GOOD_A, PHASES, begun, cleared_of_strangers, create, live_is, retrain
+from steeltown_testing.explore.scenarios import GOOD_A, cleared_of_strangers, rolling_out
 from steeltown_testing.explore.schedule import MODEL, Explorer
 
 LURED_TICKS = 40
 WEAK = {"loading": "slow", "load checking": "slow", "first step": "failing", "baking": "latefailing"}
 """What is wrong with the version, by the phase that would show it: the lure is there from this phase on."""
-
-
-@cache
-def _at(phase: str) -> Explorer:
-    x = begun(create(GOOD_A), retrain(Behaviour(WEAK[phase], "b"))).until(live_is("m-v1"))
-    return x.until(lambda x: PHASES[phase](x) and x.rollout is not None and x.rollout["run"] == "m-v2")
 
 
 def of_candidate(x: Explorer) -> Obj:
@@ -99,7 +92,7 @@ def put_lure(x: Explorer, like: Obj, owner: str) -> Target:
 @pytest.mark.parametrize("phase", [phase for phase in WEAK if phase != "baking"])
 def test_lure_carries_no_version_on(phase: str, like: str, owner: str) -> None:
     """Fails when a Pod is believed for its labels, or for a reference to a controller that anybody can write."""
-    x = _at(phase).fork()
+    x = rolling_out(phase, Behaviour(WEAK[phase], "b"))
     original = LIKE[like](x)
     where = put_lure(x, original, owner)
     for _ in range(LURED_TICKS):
@@ -114,7 +107,7 @@ def test_lure_carries_no_version_on(phase: str, like: str, owner: str) -> None:
 @pytest.mark.parametrize("owner", OWNERS)
 def test_lure_carries_no_version_through_the_bake(owner: str) -> None:
     """Fails when its counts make up for those of the Pods that fail."""
-    x = _at("baking").fork()
+    x = rolling_out("baking", Behaviour(WEAK["baking"], "b"))
     original = of_candidate(x)
     where = put_lure(x, original, owner)
     x.until(lambda x: x.outcome("m-v2")[0] == "RolledBack", within=80)

@@ -8,7 +8,7 @@ rollout goes on and ends as it would have.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from typing import Any
 
 import pytest
 from steeltown.core.naming import baseline_name, canary_name, deployment_name
@@ -26,11 +26,12 @@ from steeltown_testing.explore.scenarios import (
     edit,
     live_is,
     retrain,
+    rolling_out,
 )
 from steeltown_testing.explore.schedule import MODEL, Explorer
 
 TAKEN_TICKS = 20
-HARSH = {"onInconclusive": "Rollback", "progressDeadlineSeconds": 10}
+HARSH: dict[str, Any] = {"onInconclusive": "Rollback", "progressDeadlineSeconds": 10}
 """The model that forgives least: what is inconclusive after ten seconds is rolled back."""
 
 CANDIDATE = deployment_name(MODEL, Version(run="m-v2", digest=GOOD_B.model_digest).id)
@@ -50,17 +51,10 @@ NEEDED = {
 """Phases in which the rollout cannot do without the object: it waits, and says for what."""
 
 
-@cache
-def _at(phase: str, candidate: Behaviour) -> Explorer:
-    x = begun(create(GOOD_A, **HARSH), retrain(candidate)).until(live_is("m-v1"))
-    if phase == "before it begins":
-        return x
-    return x.until(lambda x: PHASES[phase](x) and x.rollout is not None and x.rollout["run"] == "m-v2")
-
-
 def at(phase: str, candidate: Behaviour = GOOD_B) -> Explorer:
-    """m-v1 is live, the rollout of m-v2 has come so far."""
-    return _at(phase, candidate).fork()
+    if phase == "before it begins":
+        return begun(create(GOOD_A, **HARSH), retrain(candidate)).until(live_is("m-v1"))
+    return rolling_out(phase, candidate, **HARSH)
 
 
 def server(x: Explorer, digest: str) -> Obj:

@@ -7,8 +7,6 @@ skipped.
 
 from __future__ import annotations
 
-from functools import cache
-
 import pytest
 from steeltown.api.base import API_VERSION
 from steeltown.core.plan import Action, Apply, Obj
@@ -25,6 +23,7 @@ from steeltown_testing.explore.scenarios import (
     live_is,
     restage,
     retrain,
+    rolling_out,
     template,
 )
 from steeltown_testing.explore.schedule import MODEL, Explorer
@@ -32,15 +31,7 @@ from steeltown_testing.explore.schedule import MODEL, Explorer
 BEFORE_PROMOTION = [name for name in PHASES if name not in ("promoting", "baking")]
 
 
-@cache
-def _at(phase: str, replicas: int) -> Explorer:
-    x = begun(create(GOOD_A), retrain(GOOD_B), replicas=replicas).until(live_is("m-v1"))
-    return x.until(lambda x: x.rollout is not None and x.rollout["run"] == "m-v2" and PHASES[phase](x))
-
-
-def at(phase: str, *, replicas: int = 2) -> Explorer:
-    """m-v1 is live, the rollout of m-v2 has come so far."""
-    return _at(phase, replicas).fork()
+at = rolling_out
 
 
 def by_hand(x: Explorer, name: str, behaviour: Behaviour) -> Obj:

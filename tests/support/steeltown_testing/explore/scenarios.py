@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 from steeltown.api.base import API_VERSION
 from steeltown.api.mlmodel import MLModelSpec, Phase
@@ -119,6 +121,27 @@ def cleared_of_strangers(x: Explorer) -> Explorer:
 def begun(*steps: Step, name: str = "by hand", replicas: int = 2) -> Explorer:
     """A schedule that a test drives itself."""
     return Explorer(Scenario(name=name, steps=steps, ticks=10_000, replicas=replicas))
+
+
+def found(x: Explorer, kind: str, name: str = MODEL) -> Obj:
+    obj = x.cluster.get(kind, name)
+    assert obj is not None, f"there is no {kind} {name}"
+    return obj
+
+
+def run(x: Explorer, name: str) -> Obj:
+    return found(x, "TrainingRun", name)
+
+
+def rolling_out(phase: str, candidate: Behaviour = GOOD_B, *, replicas: int = 2, **rollout: Any) -> Explorer:
+    """m-v1 is live, the rollout of m-v2 has come to this one of `PHASES`. rollout: more of the model's spec.rollout."""
+    return _rolling_out(phase, candidate, replicas, tuple(rollout.items())).fork()
+
+
+@cache
+def _rolling_out(phase: str, candidate: Behaviour, replicas: int, rollout: tuple[tuple[str, object], ...]) -> Explorer:
+    x = begun(create(GOOD_A, **dict(rollout)), retrain(candidate), replicas=replicas).until(live_is("m-v1"))
+    return x.until(lambda x: x.rollout is not None and x.rollout["run"] == "m-v2" and PHASES[phase](x))
 
 
 PHASES: dict[str, When] = {

@@ -26,6 +26,8 @@ from steeltown.kube.client import APPLY_PATCH, JSON, Client
 from steeltown.kube.resources import WATCHED
 
 NAME, NAMESPACE = "floor-name", "floor-place"
+WORKERS = 8
+"""As many at a time as the operator's own: the API server turns hundreds at once away."""
 _APPLIED = ("Deployment", "Service")
 
 
@@ -82,6 +84,7 @@ def filled(line: str, name: str, namespace: str, uids: Mapping[str, str]) -> Obj
 async def main(namespace: str, lines: list[str]) -> None:
     client = await Client.connect(kubeconfig=os.environ["KUBECONFIG"])
     registry = kopf.OperatorRegistry()
+    workers = asyncio.Semaphore(WORKERS)
 
     @kopf.on.login(registry=registry)
     def login(**arguments: Any) -> kopf.ConnectionInfo | None:
@@ -99,16 +102,17 @@ async def main(namespace: str, lines: list[str]) -> None:
         if event["type"] == "DELETED" or (body.get("status") or {}).get("conditions"):
             return
         uids = {"MLModel": metadata["uid"]}
-        for line in lines:
-            request = filled(line, metadata["name"], namespace, uids)
-            answer = await client.request(
-                request["method"],
-                request["path"],
-                query=request["query"],
-                body=request["body"],
-                content_type=request["type"],
-            )
-            uids[answer["kind"]] = answer["metadata"]["uid"]
+        async with workers:
+            for line in lines:
+                request = filled(line, metadata["name"], namespace, uids)
+                answer = await client.request(
+                    request["method"],
+                    request["path"],
+                    query=request["query"],
+                    body=request["body"],
+                    content_type=request["type"],
+                )
+                uids[answer["kind"]] = answer["metadata"]["uid"]
 
     try:
         await kopf.operator(registry=registry, standalone=True, namespaces=[namespace])

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from steeltown.core.plan import Annotate, Apply, Create, Delete, Obj
+from steeltown.core.plan import Annotate, Apply, Create, Delete, Obj, Restore
+from steeltown.core.program import program
 from steeltown.kube.apply import FIELD_MANAGER, STATUS_FIELD_MANAGER, Applier
-from steeltown.kube.client import Client
+from steeltown.kube.client import MERGE_PATCH, Client
 from steeltown.kube.errors import Expired, NotFound
 from steeltown.kube.events import EventWriter
 from steeltown.kube.lists import Lister
@@ -55,6 +56,38 @@ async def model(client: Client, toys: Resources, namespace: str, name: str = "m"
     toy = toys["MLModel"]
     body = {"apiVersion": toy.api_version, "kind": "MLModel", "metadata": {"name": name}, "spec": {"v": 0}}
     return await client.request("POST", toy.collection(namespace), body=body)
+
+
+async def test_what_a_hand_has_added_outlives_an_apply_and_is_taken_back_by_a_restore(
+    client: Client, applier: Applier, namespace: str
+) -> None:
+    """Every way to make a container run something else, or to see into it, that is not a field of the intent."""
+    wanted = deployment(namespace)
+    made = (await applier.run(Apply(wanted))).obj
+    assert made is not None
+    container = made["spec"]["template"]["spec"]["containers"][0]
+    env = [*container["env"], {"name": "LD_PRELOAD", "value": "/their/code.so"}]
+    bent = {**container, "env": env, "command": ["theirs"], "envFrom": [{"configMapRef": {"name": "theirs"}}]}
+    bent["volumeMounts"] = [{"name": "theirs", "mountPath": "/opt"}]
+    pod = {
+        "containers": [bent, {"name": "theirs", "image": "theirs.invalid/a:1"}],
+        "initContainers": [{"name": "first", "image": "theirs.invalid/a:1"}],
+        "volumes": [{"name": "theirs", "emptyDir": {}}],
+        "shareProcessNamespace": True,
+    }
+    path = WATCHED["Deployment"].item(namespace, "d")
+    change = {"spec": {"template": {"spec": pod}}}
+    await client.request("PATCH", path, body=change, content_type=MERGE_PATCH)
+
+    left = (await applier.run(Apply(wanted))).obj
+    assert left is not None
+    assert len(left["spec"]["template"]["spec"]["containers"]) == 2
+
+    answer = await applier.run(Restore(wanted, made["metadata"]["uid"]))
+    assert answer.obj is not None
+    assert answer.obj["spec"] == made["spec"]
+    assert program(answer.obj["spec"]["template"]["spec"]) == program(wanted["spec"]["template"]["spec"])
+    assert (await applier.run(Restore(wanted, "of-another"))).result == "stale"
 
 
 async def test_apply_creates_then_changes_then_takes_back_what_the_intent_no_longer_holds(

@@ -299,6 +299,17 @@ def image_of_the_live_deployment(place: Place) -> Attempt:
     return ("set", "image", f"deployment/{place.deployment}", "server=liar.invalid/server:1"), None
 
 
+def variable_of_the_live_deployment(place: Place) -> Attempt:
+    """A field that the operator does not write, so that no apply of its own takes it back."""
+    return ("set", "env", f"deployment/{place.deployment}", "LD_PRELOAD=/their/code.so"), None
+
+
+def command_of_the_live_deployment(place: Place) -> Attempt:
+    containers = [{"name": "server", "command": ["python3", "-c", "import time; time.sleep(3600)"]}]
+    change = {"spec": {"template": {"spec": {"containers": containers}}}}
+    return ("patch", "deployment", place.deployment, "-p", json.dumps(change)), None
+
+
 def record_taken_away(place: Place) -> Attempt:
     notes = place.team.get("service", MODEL)["metadata"]["annotations"]
     return ("annotate", "service", MODEL, *(f"{k}-" for k in notes if k.startswith(PREFIX))), None
@@ -330,6 +341,8 @@ FORGINGS: tuple[Callable[[Place], Attempt], ...] = (
     route_of_a_live_pod,
     image_of_a_live_pod,
     image_of_the_live_deployment,
+    variable_of_the_live_deployment,
+    command_of_the_live_deployment,
     record_taken_away,
     another_record,
     another_selector,

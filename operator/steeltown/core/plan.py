@@ -55,6 +55,19 @@ class Apply:
 
 
 @dataclass(frozen=True, slots=True)
+class Restore:
+    """Merge patch of what the Pods of a Deployment run, with its uid as precondition.
+
+    For what an apply leaves standing: fields and elements of lists that somebody else has put beside those of `body`,
+    the intent.
+    """
+
+    body: Obj
+    uid: str
+    after: tuple[Target, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Create:
     """POST. An existing object of that name is left as it is: for what must happen at most once (I7)."""
 
@@ -85,7 +98,7 @@ class Annotate:
     after: tuple[Target, ...] = ()
 
 
-Action = Apply | Create | Delete | Annotate
+Action = Apply | Restore | Create | Delete | Annotate
 """One write. after: targets of earlier actions of the same plan that must have succeeded in this pass.
 
 One of those refused, still waiting after a refusal, or itself left out for such a reason: this one is left out too.
@@ -94,7 +107,7 @@ A target that no earlier action of the plan has stands as it should, and holds u
 
 
 def target(action: Action) -> Target:
-    if isinstance(action, Apply | Create):
+    if isinstance(action, Apply | Restore | Create):
         metadata = action.body["metadata"]
         return Target(action.body["kind"], metadata["namespace"], metadata["name"])
     return Target(action.kind, action.namespace, action.name)

@@ -28,7 +28,7 @@ _FIELDS: Final = (
     "targetContainerName",
 )
 _PROBES: Final = ("startupProbe", "readinessProbe", "livenessProbe")
-_SHARED: Final = ("shareProcessNamespace", "hostPID", "hostIPC", "hostNetwork", "hostAliases", "dnsConfig")
+SHARED: Final = ("shareProcessNamespace", "hostPID", "hostIPC", "hostNetwork", "hostAliases", "dnsConfig")
 _IDENTITY: Final = re.compile(r"(AWS|AZURE|GOOGLE)_[A-Z0-9_]+")
 _REPORT: Final = "/dev/termination-log"
 """The API server's default, so a template has it only once it is stored."""
@@ -82,7 +82,7 @@ def _among_secrets(path: str) -> bool:
 
 def shared(spec: Obj) -> Obj:
     """What lets the Pod see into others, or others into its containers."""
-    return _given(spec, _SHARED)
+    return _given(spec, SHARED)
 
 
 def _given(obj: Mapping[str, Any], names: tuple[str, ...]) -> Obj:

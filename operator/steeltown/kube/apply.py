@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from ..core.plan import Action, Annotate, Apply, Create, Delete, Obj
+from ..core.plan import Action, Annotate, Apply, Create, Delete, Obj, Restore
+from ..core.program import SHARED
 from .client import APPLY_PATCH, MERGE_PATCH, Client
 from .errors import AlreadyExists, ApiError, Conflict, NotFound, Refused, Transient
 from .resources import WATCHED, Resources
@@ -48,6 +49,8 @@ class Applier:
             match action:
                 case Apply(body, force):
                     return await self._apply(body, force=force)
+                case Restore():
+                    return await self._restore(action)
                 case Create(body):
                     return await self._create(body)
                 case Delete():
@@ -128,9 +131,17 @@ class Applier:
             return Answer(result="stale", message=error.message)
         return Answer(result="done", obj=answer if _lingers(answer, action.kind) else None)
 
+    async def _restore(self, action: Restore) -> Answer:
+        """A merge patch replaces lists as a whole, and takes away what is null (RFC 7386)."""
+        pod = dict.fromkeys((*SHARED, "initContainers", "volumes")) | action.body["spec"]["template"]["spec"]
+        body = {"metadata": {"uid": action.uid}, "spec": {"template": {"spec": pod}}}
+        return await self._merge(self._item(action.body), body)
+
     async def _annotate(self, action: Annotate) -> Answer:
         path = self._resources[action.kind].item(action.namespace, action.name)
-        body = {"metadata": {"uid": action.uid, "annotations": dict(action.annotations)}}
+        return await self._merge(path, {"metadata": {"uid": action.uid, "annotations": dict(action.annotations)}})
+
+    async def _merge(self, path: str, body: Obj) -> Answer:
         try:
             obj = await self._client.request(
                 "PATCH", path, query={"fieldManager": FIELD_MANAGER}, body=body, content_type=MERGE_PATCH

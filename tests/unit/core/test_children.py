@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from steeltown.core.children.changes import apply_if_changed, contains, with_has
 from steeltown.core.children.jobs import collect_job, load_check_job, training_job
 from steeltown.core.children.pods import STORE_KEYS, canonical_quantity
 from steeltown.core.children.serving import ServingSpec
-from steeltown.core.plan import Apply, Obj
+from steeltown.core.plan import Apply, Obj, Restore
 from steeltown.core.record import LiveRecord, Version
 from steeltown_testing.explore.scenarios import GOOD_A, template
 from steeltown_testing.explore.schedule import POLICY
@@ -260,7 +261,7 @@ def test_unchanged_child_with_defaults_of_the_server_needs_no_write() -> None:
     assert apply_if_changed(intent, actual) == ()
 
 
-@pytest.mark.parametrize("edit", ["replicas", "image", "hash", "container"])
+@pytest.mark.parametrize("edit", ["replicas", "image", "hash", "container gone"])
 def test_edited_child_is_repaired(edit: str) -> None:
     intent = CHILDREN["Deployment"]
     actual = json.loads(json.dumps(with_hash(intent)))
@@ -272,14 +273,65 @@ def test_edited_child_is_repaired(edit: str) -> None:
             pod["containers"][0]["image"] = "other"
         case "hash":  # a field that the intent no longer has
             actual["metadata"]["annotations"]["steeltown.dev/intent"] = "older"
-        case "container":
-            pod["containers"].append({"name": "sidecar"})
+        case "container gone":
+            pod["containers"].clear()
     assert apply_if_changed(intent, actual) == (Apply(with_hash(intent), force=True),)
 
 
+RUNS_MORE: dict[str, Callable[[Obj], object]] = {
+    "a container": lambda pod: pod["containers"].append({"name": "sidecar"}),
+    "an init container": lambda pod: pod["initContainers"].insert(0, {"name": "first"}),
+    "a variable": lambda pod: pod["containers"][0]["env"].append({"name": "LD_PRELOAD", "value": "/their/code.so"}),
+    "variables": lambda pod: pod["containers"][0].update(envFrom=[{"configMapRef": {"name": "theirs"}}]),
+    "a command": lambda pod: pod["containers"][0].update(command=["their", "program"]),
+    "a hook": lambda pod: pod["containers"][0].update(lifecycle={"postStart": {"exec": {"command": ["x"]}}}),
+    "a mount": lambda pod: pod["containers"][0]["volumeMounts"].append({"name": "theirs", "mountPath": "/opt"}),
+    "a volume": lambda pod: pod["volumes"].append({"name": "theirs", "configMap": {"name": "theirs"}}),
+    "the network of its node": lambda pod: pod.update(hostNetwork=True),
+}
+
+
+@pytest.mark.parametrize("edit", RUNS_MORE.values(), ids=RUNS_MORE)
+@pytest.mark.parametrize("child", ["Deployment", "baseline Deployment"])
+def test_what_pods_run_is_put_back_where_an_apply_would_leave_what_a_hand_has_added(
+    child: str, edit: Callable[[Obj], object]
+) -> None:
+    """Server-side apply takes away no field of another manager's."""
+    intent = CHILDREN[child]
+    actual = json.loads(json.dumps(with_hash(intent)))
+    actual["metadata"]["uid"] = "d-1"
+    edit(actual["spec"]["template"]["spec"])
+    assert apply_if_changed(intent, actual) == (Restore(intent, "d-1"),)
+
+
+BESIDE: dict[str, tuple[str, Callable[[Obj], object]]] = {
+    "a port of a Service": ("Service", lambda o: o["spec"]["ports"].append({"name": "metrics", "port": 9100})),
+    "a port before ours": ("Service", lambda o: o["spec"]["ports"].insert(0, {"name": "metrics", "port": 9100})),
+    "another owner": ("Service", lambda o: o["metadata"]["ownerReferences"].append({"uid": "theirs"})),
+    "a node selector": ("Deployment", lambda o: o["spec"]["template"]["spec"].update(nodeSelector={"disk": "ssd"})),
+    "a port of a container": (
+        "Deployment",
+        lambda o: o["spec"]["template"]["spec"]["containers"][0]["ports"].append({"containerPort": 9100}),
+    ),
+    "a restart": (
+        "Deployment",
+        lambda o: o["spec"]["template"]["metadata"].update(annotations={"kubectl.kubernetes.io/restartedAt": "now"}),
+    ),
+}
+
+
+@pytest.mark.parametrize(("child", "edit"), BESIDE.values(), ids=BESIDE)
+def test_what_others_have_beside_ours_and_no_apply_would_take_away_leads_to_no_write(
+    child: str, edit: Callable[[Obj], object]
+) -> None:
+    """Else it would be applied at every reconcile, for ever."""
+    actual = json.loads(json.dumps(with_hash(CHILDREN[child])))
+    edit(actual)
+    assert apply_if_changed(CHILDREN[child], actual) == ()
+
+
 def test_child_that_is_not_known_is_made_and_never_taken_over() -> None:
-    (action,) = apply_if_changed(CHILDREN["Service"], None)
-    assert action.force is False
+    assert apply_if_changed(CHILDREN["Service"], None) == (Apply(with_hash(CHILDREN["Service"]), force=False),)
 
 
 def test_absent_field_equals_an_empty_one() -> None:

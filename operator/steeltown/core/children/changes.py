@@ -3,7 +3,8 @@
 Each intent carries a hash of itself in an annotation: a field that an intent no longer holds changes the
 hash and so is removed by the next server-side apply. Fields that somebody else edited show because the
 intent is no longer contained in the object. Together they find every difference that an apply would mend,
-and nothing else, so that the steady state writes nothing (I8).
+and nothing else, so that the steady state writes nothing (I8). What somebody else has added, an apply leaves: beside
+a Service it is their affair, but what the Pods of a version run is put back (`Restore`).
 """
 
 from __future__ import annotations
@@ -11,11 +12,22 @@ from __future__ import annotations
 from typing import Any
 
 from ..naming import short_hash
-from ..plan import Apply, Obj
+from ..plan import Apply, Obj, Restore
+from ..program import program
 from .pods import INTENT_ANNOTATION
 
 _WHOLE = "selector"
 """A map that is owned as one: a key more is another selector, and the server adds none."""
+_NAMED: dict[str, tuple[str, ...]] = {
+    "containers": ("name",),
+    "initContainers": ("name",),
+    "env": ("name",),
+    "volumes": ("name",),
+    "volumeMounts": ("mountPath",),
+    "ports": ("port", "containerPort", "protocol"),
+    "ownerReferences": ("uid",),
+}
+"""Lists of which each manager owns its own elements (`x-kubernetes-list-map-keys`), and what tells these apart."""
 
 
 def with_hash(intent: Obj) -> Obj:
@@ -24,12 +36,19 @@ def with_hash(intent: Obj) -> Obj:
     return {**intent, "metadata": {**intent["metadata"], "annotations": annotations}}
 
 
-def apply_if_changed(intent: Obj, actual: Obj | None) -> tuple[Apply, ...]:
-    """The one apply that is needed, or none. What is not known to exist, or another controls, is never taken over."""
+def apply_if_changed(intent: Obj, actual: Obj | None) -> tuple[Apply | Restore, ...]:
+    """The one write that is needed, or none. What is not known to exist, or another controls, is never taken over."""
     wanted = with_hash(intent)
-    if actual is not None and contains(actual, wanted):
-        return ()
-    return (Apply(wanted, force=actual is not None and _controller(actual) in (None, _controller(intent))),)
+    ours = actual is not None and _controller(actual) in (None, _controller(intent))
+    if actual is None or not contains(actual, wanted):
+        return (Apply(wanted, force=ours),)
+    if ours and intent["kind"] == "Deployment" and _runs_more(actual, intent):
+        return (Restore(intent, actual["metadata"]["uid"]),)
+    return ()
+
+
+def _runs_more(actual: Obj, intent: Obj) -> bool:
+    return program(actual["spec"]["template"]["spec"]) != program(intent["spec"]["template"]["spec"])
 
 
 def _controller(obj: Obj) -> str | None:
@@ -40,15 +59,15 @@ def _controller(obj: Obj) -> str | None:
 def contains(actual: Any, intent: Any) -> bool:
     """Every field of `intent` stands in `actual`; the API server may have added defaults beside them.
 
-    Lists of objects (containers, ports, volumes) must match element by element: the server adds fields to
-    elements, never elements.
+    Lists must match element by element, but for those in which others may have elements of their own.
     """
     if isinstance(intent, dict):
         if not isinstance(actual, dict):
             return False
         for key, value in intent.items():  # loops, not generators: this runs for every child in every reconcile
             if key in actual:
-                if actual[key] is not value and not contains(actual[key], value):
+                given = actual[key]
+                if given is not value and not contains(given, value) and not _holds_each(given, value, key):
                     return False
                 if key == _WHOLE and len(actual[key]) != len(value):
                     return False
@@ -60,3 +79,16 @@ def contains(actual: Any, intent: Any) -> bool:
             return False
         return all(map(contains, actual, intent))
     return bool(actual == intent)
+
+
+def _holds_each(actual: Any, intent: Any, key: str) -> bool:
+    """The value of `key` is a list in which every element of the intent stands, whatever else does."""
+    keys = _NAMED.get(key)
+    if keys is None or not isinstance(actual, list):
+        return False
+    named = {_name(element, keys): element for element in actual}
+    return all(contains(named.get(_name(element, keys)), element) for element in intent)
+
+
+def _name(element: Obj, keys: tuple[str, ...]) -> tuple[Any, ...]:
+    return tuple(element.get(key, "TCP" if key == "protocol" else None) for key in keys)

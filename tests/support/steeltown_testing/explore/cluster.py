@@ -14,7 +14,19 @@ from functools import cache
 from typing import Any, Literal
 
 from steeltown.api.conditions import rfc3339, violations
-from steeltown.core.plan import MLMODEL, TRAINING_RUN, Action, Annotate, Apply, Create, Delete, Obj, Target, target
+from steeltown.core.plan import (
+    MLMODEL,
+    TRAINING_RUN,
+    Action,
+    Annotate,
+    Apply,
+    Create,
+    Delete,
+    Obj,
+    Restore,
+    Target,
+    target,
+)
 from steeltown.runtime import ports
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -200,6 +212,10 @@ class Server:
                         return Answer("conflict")
                     body = {**body, "metadata": {k: v for k, v in body["metadata"].items() if k != "resourceVersion"}}
                 return Answer("done", self._apply(body, known))
+            case Restore(body, uid):
+                if known is None or known["metadata"]["uid"] != uid:
+                    return Answer("stale")
+                return Answer("done", self._restore(_canonical(body), known))
             case Delete():
                 if known is None or known["metadata"]["uid"] != action.uid:
                     return Answer("stale")
@@ -242,6 +258,10 @@ class Server:
         # A Deployment's annotations count for its generation, as if they were part of its spec.
         noted = body["kind"] == "Deployment" and meta["annotations"] != before
         return self.cluster.put(wanted, spec_changed=noted or wanted["spec"] != known["spec"])
+
+    def _restore(self, body: Obj, known: Obj) -> Obj:
+        template = {**known["spec"]["template"], "spec": body["spec"]["template"]["spec"]}
+        return self.cluster.put({**known, "spec": {**known["spec"], "template": template}})
 
     def _annotate(self, known: Obj, action: Annotate) -> Obj:
         merged = {**(known["metadata"].get("annotations") or {}), **action.annotations}

@@ -117,7 +117,7 @@ def live_record(root: Obj, service: Obj | None, status: MLModelStatus, policy: P
     )
 
 
-def _live_from(raw: dict[str, Any]) -> LiveRecord | None:
+def _live_from(raw: Mapping[str, Any]) -> LiveRecord | None:
     live = Version.from_json(raw.get("live"))
     switches = raw.get("switches")
     if live is None or not isinstance(switches, int):

@@ -12,6 +12,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final
 
 from ..contract import strict
@@ -19,6 +22,7 @@ from ..contract import strict
 SEAL: Final = "seal"
 LONGEST: Final = 1 << 16
 """Bytes of a record: far above the longest that is written."""
+REMEMBERED: Final = 256
 
 
 def sealed(key: bytes, about: tuple[str, ...], payload: dict[str, Any]) -> str:
@@ -26,10 +30,12 @@ def sealed(key: bytes, about: tuple[str, ...], payload: dict[str, Any]) -> str:
     return _json({**payload, SEAL: seal(key, about, payload)})
 
 
-def opened(key: bytes, about: tuple[str, ...], text: str | None) -> dict[str, Any] | None:
+@lru_cache(maxsize=REMEMBERED)
+def opened(key: bytes, about: tuple[str, ...], text: str | None) -> Mapping[str, Any] | None:
     """The payload of a record; None unless it was sealed with this key about exactly this.
 
-    Whoever may write an annotation writes the text, so nothing in it is an error.
+    Whoever may write an annotation writes the text, so nothing in it is an error. A model is looked at several times
+    in a row, so what was opened last is remembered.
     """
     try:
         raw = dict(strict.parse_object(text or "", "record", max_bytes=LONGEST).raw)
@@ -37,7 +43,7 @@ def opened(key: bytes, about: tuple[str, ...], text: str | None) -> dict[str, An
         genuine = isinstance(given, str) and hmac.compare_digest(given.encode(), seal(key, about, raw).encode())
     except ValueError:
         return None
-    return raw if genuine else None
+    return MappingProxyType(raw) if genuine else None
 
 
 def seal(key: bytes, about: tuple[str, ...], payload: Any) -> str:

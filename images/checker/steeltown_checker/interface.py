@@ -52,16 +52,16 @@ class Interface:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Differences:
-    """breaking: what a client of the live model may stumble over. additions: what it need not know."""
+    """breaking: what a client of the live model may stumble over. notes: what it need not know."""
 
     breaking: tuple[str, ...] = ()
-    additions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def told(self) -> str:
         """One sentence."""
         if self.breaking:
             return _first(self.breaking)
-        return f"compatible; {_first(self.additions)}" if self.additions else "unchanged"
+        return f"compatible; {_first(self.notes)}" if self.notes else "unchanged"
 
 
 def of_manifest(manifest: Mapping[str, Any]) -> Interface:
@@ -101,9 +101,12 @@ def compare(live: Interface, candidate: Interface) -> Differences:
             *_changed("output", live.outputs, candidate.outputs),
             *_reordered("outputs", live.outputs, candidate.outputs),
             *_inserted(live.outputs, candidate.outputs),
-            *_classes(live.classes, candidate.classes),
+            *_list("classes", live.classes, candidate.classes),
         ),
-        additions=tuple(f"output {_quoted(t.name)} ({_told(t)}) is new" for t in appended),
+        notes=(
+            *(f"output {_quoted(t.name)} ({_told(t)}) is new" for t in appended),
+            *_unstated(live.classes, candidate.classes),
+        ),
     )
 
 
@@ -191,10 +194,11 @@ def _list(what: str, live: Sequence[str], candidate: Sequence[str]) -> list[str]
     return [f"{what} changed from {_names(live, candidate)} to {_names(candidate, live)}"]
 
 
-def _classes(live: Sequence[str], candidate: Sequence[str]) -> list[str]:
-    if live and not candidate:
-        return [f"classes {_names(live)} are no longer stated by the model"]
-    return _list("classes", live, candidate)
+def _unstated(live: Sequence[str], candidate: Sequence[str]) -> list[str]:
+    """Most exporters leave names of classes out, and answers do not carry them: their absence alone breaks nobody."""
+    if candidate or not live:
+        return []
+    return [f"classes are no longer stated, so {_names(live)} could not be compared"]
 
 
 def _names(names: Sequence[str], other: Sequence[str] = ()) -> str:

@@ -24,7 +24,7 @@ from .files import GOLDEN_OBJECT, MODEL_OBJECT
 from .golden import Golden
 from .histogram import MAX_BUCKET, Histogram
 from .plans import CollectPlan, FetchPlan, FinalisePlan, LoadCheckPlan, PreparePlan, TaskType, camel
-from .reports import WORD, LoadReport, LoadSide, MetricComparison, StepReport
+from .reports import WORD, InterfaceReport, LoadReport, LoadSide, MetricComparison, StepReport
 from .version import CONTRACT_VERSION
 
 Schema = dict[str, Any]
@@ -47,7 +47,7 @@ _DOCUMENTS: Final[Mapping[str, type]] = {
     "evidence": Evidence,
     "golden": Golden,
 }
-_COUNTED: Final = (Check, Counts, Evidence, LoadSide, MetricComparison, Pairs, Route, StepReport)
+_COUNTED: Final = (Check, Counts, Evidence, InterfaceReport, LoadSide, MetricComparison, Pairs, Route, StepReport)
 """Their whole numbers are counts."""
 _COMPLETE: Final = (Counts, Pairs, LoadSide)
 """Zero is a count like any other: what is not there was not counted."""

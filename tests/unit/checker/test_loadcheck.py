@@ -15,7 +15,7 @@ import pytest
 from steeltown.contract.golden import Golden
 from steeltown.contract.histogram import Histogram
 from steeltown.contract.plans import FetchPlan, FinalisePlan, LoadCheckPlan, Task, TaskType
-from steeltown.contract.reports import LIMIT_BYTES, LoadReport, LoadSide
+from steeltown.contract.reports import LIMIT_BYTES, InterfaceReport, LoadReport, LoadSide
 from steeltown_checker import __main__ as checker
 from steeltown_checker.load import generator, step
 from steeltown_checker.load.exchange import bodies, target
@@ -38,7 +38,7 @@ def loadcheck(workspace: Any, digest: str, monkeypatch: pytest.MonkeyPatch) -> C
     # On a busy machine late requests are still sent, so that tests can count them.
     monkeypatch.setattr(generator, "GRACE_SECONDS", 30.0)
 
-    def run(candidate: str, baseline: str = "", **more: Any) -> tuple[int, LoadReport]:
+    def run(candidate: str, baseline: str = "", live: str = "", **more: Any) -> tuple[int, LoadReport]:
         plan = LoadCheckPlan(
             **{
                 "model": "flights",
@@ -55,12 +55,21 @@ def loadcheck(workspace: Any, digest: str, monkeypatch: pytest.MonkeyPatch) -> C
                 **more,
             }
         )
-        code = checker.main(["loadcheck"], {**workspace.env, "STEELTOWN_PLAN": plan.to_json()})
+        env = {**workspace.env, "STEELTOWN_PLAN": plan.to_json(), "STEELTOWN_LIVE_DIGEST": live}
+        code = checker.main(["loadcheck"], env)
         report = LoadReport.decode((workspace.root / "termination-log").read_text())
         assert report is not None
         return code, report
 
     return run
+
+
+@pytest.fixture
+def other(workspace: Any, models: Any, digest: str) -> str:
+    """Of a model in the store whose input has another name."""
+    workspace.trained(models.per_column(("b",)), evaluation=pl.DataFrame({"b": [7.0, 8.0], "y": [7.0, 8.0]}))
+    task = Task(type=TaskType.REGRESSION, target="y")
+    return str(workspace.step("finalise", FinalisePlan(run="o", store=workspace.store, task=task))[1].digest)
 
 
 def server(digest: str, infer: Answer | None = None) -> Answer:
@@ -107,6 +116,62 @@ def test_sides_take_turns_and_get_the_same_rate(serve: Any, loadcheck: Any, dige
     _, report = loadcheck(named("A", digest), named("B", "sha256:old"), blocks=4, warm_up_seconds=0.05)
     assert "".join(order) == "A" * 5 + "B" * 5 + "A" * 20 + "B" * 40 + "A" * 20
     assert (report.candidate.sent, report.baseline.sent, report.baseline.errors) == (40, 40, 0)
+
+
+def test_interface_is_compared_by_the_manifests_and_each_side_gets_rows_that_it_knows(
+    serve: Any, loadcheck: Any, digest: str, other: str
+) -> None:
+    asked: dict[str, set[str]] = {"candidate": set(), "live": set()}
+
+    def side(name: str, answered: str) -> str:
+        def infer(_: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
+            asked[name] |= {f"{t['name']}={t['data'][0]:g}" for t in json.loads(body)["inputs"]}
+            return 200, {"Steeltown-Digest": answered}, GOOD
+
+        return str(serve(server(digest, infer)))
+
+    code, report = loadcheck(side("candidate", digest), side("live", other), live=other)
+    assert (code, report.problem, report.candidate.errors, report.baseline.errors) == (0, "", 0, 0)
+    assert asked == {"candidate": {"a=1", "a=2", "a=3"}, "live": {"b=7", "b=8"}}
+    assert report.interface == InterfaceReport(
+        live=other,
+        breaking=(
+            "input 'b' (FP32 [-1,1]) is gone, 'a' stands in its place",
+            "input 'a' (FP32 [-1,1]) is new and required: requests of today do not have it",
+        ),
+    )
+
+
+def test_same_interface_is_said_to_be_the_same(serve: Any, loadcheck: Any, digest: str) -> None:
+    assert loadcheck(serve(server(digest)), live=digest)[1].interface == InterfaceReport(live=digest)
+    assert loadcheck(serve(server(digest)))[1].interface is None
+
+
+def test_interface_is_told_also_where_the_load_could_not_be_measured(
+    loadcheck: Any, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step, "READY_SECONDS", 0.1)
+    code, report = loadcheck("http://127.0.0.1:9", live=other)
+    assert (code, report.candidate) == (0, None)
+    assert report.problem.startswith("candidate http://127.0.0.1:9 is not ready")
+    assert report.interface is not None
+    assert report.interface.breaking[0].startswith("input 'b'")
+
+
+@pytest.mark.parametrize("fault", ["gone", "unreadable"])
+def test_live_model_that_the_store_does_not_know_is_not_compared_and_the_load_is_measured(
+    fault: str, serve: Any, loadcheck: Any, digest: str, other: str, workspace: Any
+) -> None:
+    (manifest,) = workspace.root.glob(f"**/models/{other.removeprefix('sha256:')}/manifest.json")
+    if fault == "gone":
+        manifest.unlink()
+    else:
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"signature": []}))
+    _, report = loadcheck(serve(server(digest)), serve(server(digest)), live=other)
+    assert report.interface is not None
+    assert (report.interface.live, report.interface.breaking) == (other, ())
+    assert report.interface.problem.startswith("ManifestMissing: " if fault == "gone" else "ManifestInvalid: ")
+    assert (report.problem, report.candidate.sent, report.baseline.sent) == ("", 20, 20)
 
 
 BAD: dict[str, tuple[Answer, str]] = {
@@ -315,7 +380,8 @@ def test_report_with_very_wide_histograms_still_fits() -> None:
     """Latencies from 1 us to 100 s on both sides: far more buckets than 4096 bytes hold."""
     wide = Histogram({i: 1000 + i for i in range(200)})
     side = LoadSide(sent=wide.total, errors=0, over=7, latency=wide, first_error="x" * 200)
-    text = step.encode(LoadReport(candidate=side, baseline=side))
+    promise = InterfaceReport.of(f"sha256:{'a' * 64}", ("\U0001f600" * 200,) * 20, ())
+    text = step.encode(LoadReport(candidate=side, baseline=side, interface=promise))
     assert len(text.encode()) <= LIMIT_BYTES
     report = LoadReport.decode(text)
     assert report is not None and report.candidate is not None

@@ -26,7 +26,7 @@ from steeltown.contract.plans import (
     Task,
     TaskType,
 )
-from steeltown.contract.reports import LoadReport, LoadSide, MetricComparison, StepReport
+from steeltown.contract.reports import InterfaceReport, LoadReport, LoadSide, MetricComparison, StepReport
 from steeltown.contract.schemas import documented, rendered
 
 FOLDER = Path(__file__).resolve().parents[3] / "docs" / "contract"
@@ -104,6 +104,14 @@ DOCUMENTS: dict[str, tuple[str, str]] = {
     ),
     "least load report": ("load-report", LoadReport(problem="no").encode()),
     "load report": ("load-report", LoadReport(candidate=SIDE, baseline=SIDE, lag_p99_milliseconds=0.5).encode()),
+    "load report with an interface": (
+        "load-report",
+        LoadReport(problem="no", interface=InterfaceReport.of(DIGEST, ("x is gone",) * 99, ("y is new",))).encode(),
+    ),
+    "load report with an interface that nobody could compare": (
+        "load-report",
+        LoadReport(problem="no", interface=InterfaceReport(live=DIGEST, problem="no manifest")).encode(),
+    ),
     "least route": ("route", Route(window="w").to_json()),
     "route": (
         "route",
@@ -142,13 +150,13 @@ def known(value: Any, schema: Any, definitions: Any) -> bool:
     return True
 
 
-def with_additions(value: Any, schema: Any, definitions: Any) -> Any:
+def with_notes(value: Any, schema: Any, definitions: Any) -> Any:
     """The value with a property more wherever a newer version could add one."""
     schema = definitions.get(schema.get("$ref", "").rpartition("/")[2], schema)
     if isinstance(value, list):
-        return [with_additions(v, schema.get("items", {}), definitions) for v in value]
+        return [with_notes(v, schema.get("items", {}), definitions) for v in value]
     if isinstance(value, dict) and "properties" in schema:
-        added = {k: with_additions(v, schema["properties"].get(k, {}), definitions) for k, v in value.items()}
+        added = {k: with_notes(v, schema["properties"].get(k, {}), definitions) for k, v in value.items()}
         return added | {"addedLater": {"x": [1, None]}}
     return value
 
@@ -163,7 +171,7 @@ def test_what_is_written_is_what_the_schema_says(kind: str, text: str) -> None:
 @each_document
 def test_what_a_newer_version_adds_is_allowed(kind: str, text: str) -> None:
     schema = SCHEMAS[kind]
-    newer = with_additions(json.loads(text), schema, schema.get("$defs", {}))
+    newer = with_notes(json.loads(text), schema, schema.get("$defs", {}))
     assert newer != json.loads(text)
     Draft202012Validator(schema).validate(newer)
 

@@ -13,6 +13,7 @@ import math
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -21,9 +22,9 @@ from steeltown.contract.files import ExitCode
 from steeltown.contract.golden import Golden
 from steeltown.contract.histogram import SUB, Histogram
 from steeltown.contract.plans import FetchPlan, LoadCheckPlan
-from steeltown.contract.reports import LoadReport, LoadSide
+from steeltown.contract.reports import InterfaceReport, LoadReport, LoadSide
 
-from .. import fetch, plans, store
+from .. import fetch, interface, plans, store
 from ..environment import Environment
 from ..reasons import Reason, StepFailed
 from .exchange import READY_PATH, Target, target
@@ -45,7 +46,7 @@ def run(env: Mapping[str, str]) -> tuple[str, int]:
         environment = Environment.of(env)
         plan = plans.read(LoadCheckPlan, environment.plan)
         check(plan)
-        return encode(measure(plan, golden_rows(plan.golden, environment.max_artifact_bytes))), ExitCode.OK
+        return encode(checked(plan, environment.live_digest, environment.max_artifact_bytes)), ExitCode.OK
     except StepFailed as failure:
         code = failure.exit_code if failure.reason is Reason.INVALID_PLAN else ExitCode.OK
         return encode(LoadReport(problem=f"{failure.reason}: {failure.message}")), code
@@ -69,6 +70,34 @@ def check(plan: LoadCheckPlan) -> None:
         )
 
 
+def checked(plan: LoadCheckPlan, live: str, limit_bytes: int) -> LoadReport:
+    """The interface beside that of the model `live` ("" for none), and the load. Neither waits for the other's word.
+
+    A baseline whose inputs are others gets its own golden rows: what it does with the candidate's says nothing.
+    """
+    found, same_inputs = (None, True) if not live else compared(plan, live)
+    try:
+        golden = golden_rows(plan.golden, limit_bytes)
+        own = FetchPlan(store=plan.golden.store, digest=live)
+        beside = golden if same_inputs or not plan.baseline_url else golden_rows(own, limit_bytes)
+        return replace(measure(plan, golden, beside), interface=found)
+    except StepFailed as failure:
+        return LoadReport(problem=f"{failure.reason}: {failure.message}", interface=found)
+
+
+def compared(plan: LoadCheckPlan, live: str) -> tuple[InterfaceReport, bool]:
+    """What has changed since the model `live`, and whether the inputs are the same."""
+    artifacts = store.ArtifactStore(plan.golden.store)
+    try:
+        before, now = (
+            interface.of_manifest(fetch.read_manifest(artifacts, digest)) for digest in (live, plan.candidate_digest)
+        )
+    except StepFailed as failure:
+        return InterfaceReport(live=live, problem=f"{failure.reason}: {failure.message}"), True
+    found = interface.compare(before, now)
+    return InterfaceReport.of(live, found.breaking, found.notes), before.inputs == now.inputs
+
+
 def golden_rows(plan: FetchPlan, limit_bytes: int) -> Golden:
     """The rows to send, by the manifest of the candidate's digest."""
     artifacts = store.ArtifactStore(plan.store)
@@ -85,11 +114,12 @@ def golden_rows(plan: FetchPlan, limit_bytes: int) -> Golden:
             ) from error
 
 
-def measure(plan: LoadCheckPlan, golden: Golden) -> LoadReport:
+def measure(plan: LoadCheckPlan, golden: Golden, beside: Golden) -> LoadReport:
+    """beside: the rows for the baseline."""
     try:
         targets = [target(plan.candidate_url, plan.model, golden, plan.candidate_digest)]
         if plan.baseline_url:
-            targets.append(target(plan.baseline_url, plan.model, golden))
+            targets.append(target(plan.baseline_url, plan.model, beside))
     except (ValueError, KeyError, TypeError) as error:
         return LoadReport(problem=str(error))
     deadline = time.monotonic() + READY_SECONDS
@@ -168,7 +198,8 @@ def encode(report: LoadReport) -> str:
             return _coarser(report, group).encode()
         except ValueError:
             continue
-    return LoadReport(problem="the report exceeds the size of a termination message").encode()
+    problem = "the report exceeds the size of a termination message"
+    return LoadReport(problem=problem, interface=report.interface).encode()
 
 
 def _coarser(report: LoadReport, group: int) -> LoadReport:
@@ -189,4 +220,5 @@ def _coarser(report: LoadReport, group: int) -> LoadReport:
         saturated=report.saturated,
         lag_p99_milliseconds=report.lag_p99_milliseconds,
         problem=report.problem,
+        interface=report.interface,
     )

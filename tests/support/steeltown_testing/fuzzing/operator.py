@@ -23,7 +23,7 @@ from steeltown.contract import strict
 from steeltown.contract.checks import Check, Verdict
 from steeltown.contract.evidence import EVIDENCE_BYTES, Counts, Evidence, Pairs, Route
 from steeltown.contract.histogram import Histogram
-from steeltown.contract.reports import LIMIT_BYTES, LoadReport, LoadSide, MetricComparison, StepReport
+from steeltown.contract.reports import LIMIT_BYTES, InterfaceReport, LoadReport, LoadSide, MetricComparison, StepReport
 from steeltown.core import seal
 from steeltown.core.judge.verdict import Looks, judge_canary, judge_load
 
@@ -199,7 +199,10 @@ READERS: Final = (
         lambda d: LoadReport.decode(_text(d)),
         (),
         _load_report,
-        (LoadReport(candidate=_SIDE, baseline=_SIDE, saturated=True, lag_p99_milliseconds=0.5).encode(),),
+        (
+            LoadReport(candidate=_SIDE, baseline=_SIDE, saturated=True, lag_p99_milliseconds=0.5).encode(),
+            LoadReport(problem="no", interface=InterfaceReport(live="d", breaking=("x is gone",), more=1)).encode(),
+        ),
     ),
     Reader(
         "route",

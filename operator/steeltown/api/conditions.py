@@ -107,6 +107,7 @@ class Reason(StrEnum):
     SLOWER_THAN_LIVE = "SlowerThanLive"  # see the message
     INCONCLUSIVE = "Inconclusive"  # the deadline passed without enough evidence
     LOAD_CHECK_FAILED = "LoadCheckFailed"  # the generator itself failed: see the message
+    BASELINE_FAILED = "BaselineFailed"  # the live version failed every request of the load check: see the message
     GENERATOR_SATURATED = "GeneratorSaturated"  # lower rollout.loadCheck.ratePerSecond or give the Job more CPU
     NOT_LOADABLE = "NotLoadable"  # see the message
     GOLDEN_ROWS_ANSWERED = "GoldenRowsAnswered"  # nothing to do

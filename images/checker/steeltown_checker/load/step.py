@@ -73,9 +73,12 @@ def check(plan: LoadCheckPlan) -> None:
 def checked(plan: LoadCheckPlan, live: str, limit_bytes: int) -> LoadReport:
     """The interface beside that of the model `live` ("" for none), and the load. Neither waits for the other's word.
 
-    A baseline whose inputs are others gets its own golden rows: what it does with the candidate's says nothing.
+    A baseline whose inputs are others gets its own golden rows: what it does with the candidate's says nothing. One of
+    which the store does not know what it takes is sent none.
     """
     found, same_inputs = (None, True) if not live else compared(plan, live)
+    if found is not None and found.problem:
+        plan = replace(plan, baseline_url="")
     try:
         golden = golden_rows(plan.golden, limit_bytes)
         own = FetchPlan(store=plan.golden.store, digest=live)

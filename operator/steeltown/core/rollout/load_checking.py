@@ -50,13 +50,20 @@ _LOOK_SECONDS: Final = 5.0
 _ALONE = "no live version to split traffic with; promoted on the load check alone"
 _PLATFORM = (
     Reason.LOAD_CHECK_FAILED,
+    Reason.BASELINE_FAILED,
     Reason.GENERATOR_SATURATED,
     Reason.INTERFACE_UNKNOWN,
     Reason.JOB_NOT_OURS,
     Reason.FOREIGN_PODS,
 )
 """What says nothing about the model; else a stranger's Pod or Job could have a version rejected."""
-_PASSES_BY_ITSELF = (Reason.LOAD_CHECK_FAILED, Reason.INTERFACE_UNKNOWN, Reason.JOB_NOT_OURS, Reason.FOREIGN_PODS)
+_PASSES_BY_ITSELF = (
+    Reason.LOAD_CHECK_FAILED,
+    Reason.BASELINE_FAILED,
+    Reason.INTERFACE_UNKNOWN,
+    Reason.JOB_NOT_OURS,
+    Reason.FOREIGN_PODS,
+)
 
 
 def _wanted(c: Context) -> Wanted:

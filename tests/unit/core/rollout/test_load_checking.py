@@ -131,6 +131,7 @@ COLLECTING: dict[str, Finding] = {"ServingPerformance": unknown(Reason.COLLECTIN
         ({**checked(CRASH, over="Failed"), "new": "unready"}, "to LoadChecking"),
         # not measured: again, and again, and then a person is told
         (checked(FEW), "to LoadChecking"),
+        (checked(LoadReport(candidate=side(400), baseline=side(400, errors=400))), "to LoadChecking"),
         (checked(SATURATED), "to LoadChecking"),
         (checked(CRASH, over="Failed"), "to LoadChecking"),
         (checked("Traceback", over="Failed"), "to LoadChecking"),
@@ -157,6 +158,8 @@ COLLECTING: dict[str, Finding] = {"ServingPerformance": unknown(Reason.COLLECTIN
         (held(Reason.FOREIGN_PODS, seconds=600), "to LoadChecking"),
         (held(Reason.JOB_NOT_OURS, seconds=600), "to LoadChecking"),
         (held(Reason.LOAD_CHECK_FAILED, seconds=600, frozen=True), "inconclusive LoadCheckFailed (platform)"),
+        (held(Reason.BASELINE_FAILED), "inconclusive BaselineFailed (platform)"),
+        (held(Reason.BASELINE_FAILED, seconds=600), "to LoadChecking"),
         (held(Reason.LOAD_CHECK_FAILED), "inconclusive LoadCheckFailed (platform)"),
         (held(Reason.GENERATOR_SATURATED), "inconclusive GeneratorSaturated (platform)"),
         (

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from . import strict
+from . import faults, strict
 from .checks import Check, Verdict
+from .faults import Fault
 from .histogram import Histogram
 
 LIMIT_BYTES: Final = 4096
@@ -209,6 +210,7 @@ class LoadSide:
 
     sent, errors: requests, and those that failed. over: ok requests slower than the objective.
     latency: of each ok request, in microseconds from the intended send time. first_error: a sample for the message.
+    faults: the first error of each kind.
     """
 
     sent: int
@@ -216,15 +218,17 @@ class LoadSide:
     over: int
     latency: Histogram = field(default_factory=Histogram)
     first_error: str = ""
+    faults: tuple[Fault, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        raw: dict[str, Any] = {
             "sent": self.sent,
             "errors": self.errors,
             "over": self.over,
             "latency": self.latency.to_json(),
             "firstError": self.first_error[:200],
         }
+        return raw | {"faults": [f.to_json() for f in self.faults]} if self.faults else raw
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any], path: str = "side") -> LoadSide:
@@ -243,6 +247,7 @@ class LoadSide:
             over=fields.whole("over", most=latency.total),
             latency=latency,
             first_error=fields.text("firstError", LIMIT_BYTES, ""),
+            faults=faults.read(fields, errors),
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from steeltown.contract.faults import Fault
 from steeltown.contract.golden import Golden
 from steeltown.contract.histogram import Histogram
 from steeltown.contract.plans import FetchPlan, FinalisePlan, LoadCheckPlan, Task, TaskType
@@ -206,6 +207,33 @@ def test_bad_answer_is_an_error(case: tuple[Any, str], serve: Any, loadcheck: An
     assert code == 0  # the verdict is the operator's
     assert (report.candidate.sent, report.candidate.errors, report.candidate.latency.total) == (40, 40, 0)
     assert words in report.candidate.first_error
+
+
+def test_first_error_of_each_kind_is_told(serve: Any, loadcheck: Any, digest: str) -> None:
+    turns = Counter[str]()
+
+    def infer(_: str, __: bytes) -> tuple[int, dict[str, str], bytes]:
+        turns["asked"] += 1
+        if turns["asked"] % 4 == 0:
+            return 500, {}, b"boom %d" % turns["asked"]
+        return (400, {}, b"no") if turns["asked"] % 4 == 1 else (200, {"Steeltown-Digest": digest}, GOOD)
+
+    _, report = loadcheck(serve(server(digest, infer)), warm_up_seconds=0.0)
+    side = report.candidate
+    assert {f.kind: f.count for f in side.faults} == {"HTTP 500": 10, "HTTP 400": 10}
+    assert side.errors == 20
+    assert {f.first for f in side.faults} == {"HTTP 500: boom 4", "HTTP 400: no"}
+
+
+def test_report_keeps_its_latencies_before_its_words() -> None:
+    wide = Histogram(dict.fromkeys(range(400), 1000))
+    loud = tuple(Fault(kind=f"k{i}", first='"' * 160, count=1) for i in range(4))
+    side = LoadSide(sent=wide.total + 4, errors=4, over=0, latency=wide, faults=loud)
+    report = LoadReport.decode(step.encode(LoadReport(candidate=side, baseline=side)))
+    assert report is not None
+    assert report.candidate is not None
+    assert len(report.candidate.faults) < 4
+    assert len(report.candidate.latency.counts) >= 50
 
 
 def test_slow_candidate_is_over_its_objective_and_the_baseline_is_not(serve: Any, loadcheck: Any, digest: str) -> None:

@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 from steeltown.contract.__main__ import main
 from steeltown.contract.checks import Check, Verdict
 from steeltown.contract.evidence import Counts, Evidence, Pairs, Route
+from steeltown.contract.faults import Fault
 from steeltown.contract.golden import Golden
 from steeltown.contract.histogram import Histogram
 from steeltown.contract.plans import (
@@ -36,9 +37,10 @@ DIGEST = "sha256:" + "a" * 64
 SOURCE = Source(uri="s3://b/x.csv", digest=DIGEST)
 TASK = Task(type=TaskType.CLASSIFICATION, target="y", features=("a", "b"))
 LATENCY = Histogram({5: 2})
-COUNTS = Counts(requests=3, errors=1, latency=LATENCY)
+FAULTS = (Fault(kind="HTTP 500", first="HTTP 500: boom", count=1),)
+COUNTS = Counts(requests=3, errors=1, latency=LATENCY, faults=FAULTS)
 PAIRS = Pairs(compared=2, agreed=1, failed=3, difference=LATENCY)
-SIDE = LoadSide(sent=3, errors=1, over=1, latency=LATENCY, first_error="HTTP 500")
+SIDE = LoadSide(sent=3, errors=1, over=1, latency=LATENCY, first_error="HTTP 500", faults=FAULTS)
 CHECKS = (
     Check(name="RowCount", verdict=Verdict.PASS, message="m", method="count", value=5.0, threshold=1.0, n=5, m=6),
     Check(name="Drift", verdict=Verdict.INSUFFICIENT_DATA, message="", value=float("nan"), noise_floor=float("inf")),

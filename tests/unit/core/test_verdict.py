@@ -157,11 +157,11 @@ def test_load_check(report: LoadReport, result: Result, reason: Reason) -> None:
 @pytest.mark.parametrize(
     ("errors", "first", "message"),
     [
-        (0, "", "the live version failed all of its 400 requests: HTTP 400: input 'X' is unknown: there is nothing to"),
+        (0, "", "the live version failed all of its 400 requests (first: HTTP 400: input 'X' is unknown): there is"),
         (
             7,
             "HTTP 500: no",
-            "input 'X' is unknown; the candidate failed 7 of 400: HTTP 500: no: there is nothing to compare",
+            "is unknown), the candidate 7 of 400 (first: HTTP 500: no): there is nothing to compare with",
         ),
     ],
 )

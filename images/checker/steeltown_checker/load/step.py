@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from steeltown.contract import files
+from steeltown.contract.faults import MOST_KINDS
 from steeltown.contract.files import ExitCode
 from steeltown.contract.golden import Golden
 from steeltown.contract.histogram import SUB, Histogram
@@ -194,18 +195,20 @@ def not_ready(side: Target, deadline: float) -> str:
 def encode(report: LoadReport) -> str:
     """As text that fits in a termination message: histograms are made coarser until it does.
 
-    Buckets go to the lower of two, four, eight neighbours: counts stay exact, latencies are rounded down.
+    Buckets go to the lower of two, four, eight neighbours: counts stay exact, latencies are rounded down. Words go
+    before latencies would be of no use.
     """
-    for group in (1, 2, 4, SUB, 2 * SUB, 8 * SUB):
+    fine = [(group, kinds) for kinds in (MOST_KINDS, 1) for group in (1, 2, 4)]
+    for group, kinds in (*fine, *((g, 0) for g in (1, 2, 4, SUB, 2 * SUB, 8 * SUB))):
         try:
-            return _coarser(report, group).encode()
+            return _coarser(report, group, kinds).encode()
         except ValueError:
             continue
     problem = "the report exceeds the size of a termination message"
     return LoadReport(problem=problem, interface=report.interface).encode()
 
 
-def _coarser(report: LoadReport, group: int) -> LoadReport:
+def _coarser(report: LoadReport, group: int, kinds: int) -> LoadReport:
     def coarser(side: LoadSide | None) -> LoadSide | None:
         if side is None:
             return None
@@ -213,9 +216,7 @@ def _coarser(report: LoadReport, group: int) -> LoadReport:
         for bucket, count in side.latency.counts.items():
             lowest = bucket - bucket % group
             histogram.counts[lowest] = histogram.counts.get(lowest, 0) + count
-        return LoadSide(
-            sent=side.sent, errors=side.errors, over=side.over, latency=histogram, first_error=side.first_error
-        )
+        return replace(side, latency=histogram, faults=side.faults[:kinds])
 
     return LoadReport(
         candidate=coarser(report.candidate),

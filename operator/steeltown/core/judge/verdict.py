@@ -17,6 +17,7 @@ from typing import Final
 from ...api.conditions import Reason
 from ...api.objectives import ServingObjective
 from ...contract.evidence import Counts
+from ...contract.faults import told
 from ...contract.reports import LoadReport, LoadSide
 from .exact import clopper_pearson_lower, clopper_pearson_upper, fisher_greater, needed_without_events
 from .guardrails import Share, Side, shares, tightest
@@ -93,9 +94,7 @@ def judge_load(report: LoadReport, objective: ServingObjective) -> Judgement:
     guarded = shares(Side.of_load(candidate), Side.of_load(baseline), objective)
     for share in guarded:
         if _harmful(share, FAIL_ALPHA / len(guarded)):
-            first = candidate.first_error if share.guardrail.reason is Reason.ERROR_RATE_TOO_HIGH else ""
-            detail = f" (first: {first})" if first else ""
-            return Judgement(result=Result.FAIL, reason=share.guardrail.reason, message=share.told() + detail)
+            return Judgement(result=Result.FAIL, reason=share.guardrail.reason, message=share.told())
     slow = _judge_slowdown(candidate, baseline, objective)
     if slow.result is not Result.PASS:
         return slow
@@ -113,12 +112,12 @@ def judge_load(report: LoadReport, objective: ServingObjective) -> Judgement:
 
 def _told_of(candidate: LoadSide, baseline: LoadSide) -> str:
     """Of a baseline that only fails: nothing can be compared with it, and what both sides say is most of the cause."""
-    first = f": {baseline.first_error}" if baseline.first_error else ""
-    other = f"; the candidate failed {candidate.errors} of {candidate.sent}" if candidate.errors else ""
-    other += f": {candidate.first_error}" if candidate.errors and candidate.first_error else ""
-    return (
-        f"the live version failed all of its {baseline.sent} requests{first}{other}: there is nothing to compare with"
-    )
+    why = told(Side.of_load(baseline).faults)
+    text = f"the live version failed all of its {baseline.sent} requests" + (f" ({why})" if why else "")
+    if candidate.errors:
+        why = told(Side.of_load(candidate).faults)
+        text += f", the candidate {candidate.errors} of {candidate.sent}" + (f" ({why})" if why else "")
+    return f"{text}: there is nothing to compare with"
 
 
 def _judge_slowdown(candidate: LoadSide, baseline: LoadSide, objective: ServingObjective) -> Judgement:

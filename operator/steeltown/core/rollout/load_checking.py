@@ -57,6 +57,8 @@ _PLATFORM = (
     Reason.FOREIGN_PODS,
 )
 """What says nothing about the model; else a stranger's Pod or Job could have a version rejected."""
+_LOGGED = (Reason.ERROR_RATE_TOO_HIGH, Reason.BASELINE_FAILED)
+"""What is wrong is in the log of a Pod."""
 _PASSES_BY_ITSELF = (
     Reason.LOAD_CHECK_FAILED,
     Reason.BASELINE_FAILED,
@@ -229,7 +231,12 @@ def _judgement(c: Context, report: LoadReport, promise: Finding) -> Judgement:
         return Judgement(result=Result.UNKNOWN, reason=Reason.FOREIGN_PODS, message=message)
     if promise.status == "Unknown" and report.interface is not None and not c.live_is_broken:
         return Judgement(result=Result.UNKNOWN, reason=Reason(promise.reason), message=promise.message)
-    return judge_load(report, c.objective)
+    judged = judge_load(report, c.objective)
+    if judged.reason not in _LOGGED:
+        return judged
+    pods = c.baseline_pods if judged.reason is Reason.BASELINE_FAILED else c.candidate_pods
+    names = ", ".join(p["metadata"]["name"] for p in pods[:2])
+    return replace(judged, message=f"{judged.message}; see the log of Pod {names}") if names else judged
 
 
 def _why_no_report(view: JobView) -> str:

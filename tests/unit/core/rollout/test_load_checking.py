@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from steeltown.api.conditions import Finding, Reason, unknown
 from steeltown.api.mlmodel import Phase, RolloutFinding
+from steeltown.contract.faults import Fault
 from steeltown.contract.histogram import Histogram
 from steeltown.contract.plans import LoadCheckPlan
 from steeltown.contract.reports import InterfaceReport, LoadReport, LoadSide, StepReport
@@ -15,7 +16,7 @@ from steeltown.core.plan import Create, Explain
 from steeltown.core.record import made_here
 from steeltown.core.rollout import PHASES, Wanted, decide
 from steeltown.core.rollout.load_checking import LOAD_CHECKING
-from steeltown.core.rollout.phase import Inconclusive, Stay, To
+from steeltown.core.rollout.phase import Fail, Inconclusive, Stay, To
 from steeltown_testing.structs import (
     ID,
     NEW,
@@ -377,6 +378,31 @@ def test_nothing_is_recorded_of_an_interface_that_nobody_looked_at(says: Any) ->
     decision = LOAD_CHECKING.decide(situation(Phase.LOAD_CHECKING, **checked(says, over="Failed")))
     assert isinstance(decision, To)
     assert [f.type for f in decision.rollout.findings] == ["ServingPerformance"]
+
+
+def failing(errors: int, kind: str) -> LoadSide:
+    return replace(side(400, errors=errors), faults=(Fault(kind=kind, first=f"{kind}: boom", count=errors),))
+
+
+@pytest.mark.parametrize(
+    ("says", "words"),
+    [
+        (
+            LoadReport(candidate=failing(200, "HTTP 500"), baseline=side(400)),
+            f"live 0 of 400 (200 times HTTP 500: boom); see the log of Pod m-{NEW.id}-0",
+        ),
+        (
+            LoadReport(candidate=side(400), baseline=failing(400, "HTTP 400")),
+            "failed all of its 400 requests (400 times HTTP 400: boom): there is nothing to compare with; see the log "
+            "of Pod m-baseline-0",
+        ),
+    ],
+    ids=["candidate", "baseline"],
+)
+def test_verdict_about_errors_says_what_went_wrong_and_which_pod_has_more(says: LoadReport, words: str) -> None:
+    decision = LOAD_CHECKING.decide(situation(Phase.LOAD_CHECKING, fresh="ready", **checked(says)))
+    assert isinstance(decision, Fail | To)
+    assert words in (decision.message if isinstance(decision, Fail) else performance(decision).message)
 
 
 @pytest.mark.parametrize(("seconds", "blocks"), [(2, 2), (16, 8), (3600, 32)])

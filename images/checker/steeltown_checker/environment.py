@@ -22,11 +22,13 @@ _OF_A_STORE: Final = re.compile(r"(AWS|AZURE|GOOGLE)_[A-Z0-9_]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """reference: what this run is called among those who need the model that it makes.
+    """reference: what this run is called among those who need the model that it makes. live_digest: of the model whose
+    interface a load check compares, "" for none.
     max_artifact_bytes: nothing larger is fetched, so that a wrong URI cannot fill the node's disk."""
 
     plan: str
     reference: str
+    live_digest: str
     input_dir: Path
     output_dir: Path
     evaluation_dir: Path
@@ -48,6 +50,7 @@ class Environment:
         return cls(
             plan=env.get(Env.PLAN, ""),
             reference=env.get(Env.REFERENCE) or files.UNNAMED_REFERENCE,
+            live_digest=env.get(Env.LIVE_DIGEST, ""),
             input_dir=path(Env.INPUT_DIR, files.INPUT_DIR),
             output_dir=path(Env.OUTPUT_DIR, files.OUTPUT_DIR),
             evaluation_dir=path(Env.EVALUATION_DIR, files.EVALUATION_DIR),

@@ -21,7 +21,7 @@ from steeltown.contract.golden import Golden
 from steeltown.contract.plans import FinalisePlan, Source, Task
 from steeltown.contract.reports import MetricComparison, StepReport
 
-from . import evaluate, goldenrows, metrics, plans, publish, store, table
+from . import evaluate, fetch, goldenrows, interface, metrics, plans, publish, store, table
 from .binding import Binding, bind, is_matrix
 from .environment import Environment
 from .evaluate import Rows
@@ -79,6 +79,7 @@ def _finalise(
     model = _guarded(findings, "ModelFile", lambda: open_model(path))
     findings.add("ModelFile", Verdict.PASS, f"model loads ({findings.size_bytes} bytes)", value=findings.size_bytes)
     evaluation, binding = _bound(environment, plan.task, model, findings)
+    _compare_interface(plan, artifacts, model, findings)
     rows = _evaluate(environment, plan, model, binding, evaluation, findings)
     _check_fidelity(environment.fidelity_file, model, findings)
     frame = None if rows is None else rows.frame
@@ -147,6 +148,25 @@ def _bound(
     binding = _guarded(findings, "Signature", lambda: bind(model, features, columns))
     findings.add("Signature", Verdict.PASS, f"inputs are {len(binding.columns)} columns of the evaluation data")
     return frame, binding
+
+
+def _compare_interface(plan: FinalisePlan, artifacts: store.ArtifactStore, model: Model, findings: Findings) -> None:
+    """A word in time: what decides is the comparison with the version that is live when this one is rolled out."""
+    if plan.live is None:
+        return
+    try:
+        mine = interface.of_manifest({"digest": findings.digest, **publish.promised(model, plan.task)})
+        live = interface.of_manifest(fetch.read_manifest(artifacts, plan.live.digest))
+    except StepFailed as failure:
+        message = f"cannot be compared with the live version: {failure.reason}: {failure.message}"
+        findings.add("Interface", Verdict.INSUFFICIENT_DATA, message)
+        return
+    found = interface.compare(live, mine)
+    if found.breaking:
+        message = f"{found.told()}: not promoted unless objectives.interface of the MLModel is Any"
+        findings.add("Interface", Verdict.WARN, message, n=len(found.breaking))
+    else:
+        findings.add("Interface", Verdict.PASS, f"{found.told()} since the live version")
 
 
 def _evaluate(

@@ -68,25 +68,31 @@ def publish(artifacts: ArtifactStore, new: Publication) -> str:
 
 def manifest_of(new: Publication, golden: bytes, *, referenced: bool) -> dict[str, Any]:
     """referenced: there is none of version 0.1, whose runs left no reference."""
-    task = new.task
     return {
         "schemaVersion": 1,
         "digest": new.digest,
         "run": new.run,
         "createdBy": CREATED_BY,
         "referenced": referenced,
-        "task": None if task is None else {"type": task.type, "target": task.target, "features": list(task.features)},
-        "classes": list(new.model.classes),
-        "signature": {
-            "inputs": [p.to_json() for p in new.model.inputs],
-            "outputs": [p.to_json() for p in new.model.outputs],
-        },
+        **promised(new.model, new.task),
         "files": {
             files.MODEL_OBJECT: {"digest": new.digest, "sizeBytes": new.size_bytes},
             files.GOLDEN_OBJECT: {
                 "digest": f"sha256:{hashlib.sha256(golden).hexdigest()}",
                 "sizeBytes": len(golden),
             },
+        },
+    }
+
+
+def promised(model: Model, task: Task | None) -> dict[str, Any]:
+    """The part of a manifest that users of the model rely on; see `interface`."""
+    return {
+        "task": None if task is None else {"type": task.type, "target": task.target, "features": list(task.features)},
+        "classes": list(model.classes),
+        "signature": {
+            "inputs": [p.to_json() for p in model.inputs],
+            "outputs": [p.to_json() for p in model.outputs],
         },
     }
 

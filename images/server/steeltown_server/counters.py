@@ -16,30 +16,34 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from steeltown.contract.evidence import Counts, Evidence, Pairs, Route
+from steeltown.contract.faults import Fault, Faults, merged
 from steeltown.contract.histogram import Histogram, bucket
 
 
 class Side:
     """Requests of one side. ok and error count one request each."""
 
-    __slots__ = ("buckets", "errors", "requests")
+    __slots__ = ("buckets", "errors", "faults", "requests")
 
     def __init__(self) -> None:
         self.requests = 0
         self.errors = 0
         self.buckets: dict[int, int] = {}
+        self.faults: Faults = ()
 
     def ok(self, index: int) -> None:
         """index: bucket of the latency."""
         self.requests += 1
         self.buckets[index] = self.buckets.get(index, 0) + 1
 
-    def error(self) -> None:
+    def error(self, kind: str, text: str) -> None:
+        """text: what a person needs to know of it; kept of the first of each kind."""
         self.requests += 1
         self.errors += 1
+        self.faults = merged((self.faults, (Fault.of(kind, text),)))
 
     def counts(self) -> Counts:
-        return Counts(requests=self.requests, errors=self.errors, latency=Histogram(self.buckets))
+        return Counts(requests=self.requests, errors=self.errors, latency=Histogram(self.buckets), faults=self.faults)
 
 
 class Pairing:

@@ -159,7 +159,8 @@ class Router:
                 self._counters.count_canary("ok")
                 done(outcome)
             else:
-                window_counts.canary.error()
+                kind = failure.message.partition(":")[0] if failure.kind == "status" else failure.kind
+                window_counts.canary.error(kind, failure.message)
                 self._counters.count_canary(failure.kind)
                 self._log_once(route, failure)
                 done(None)

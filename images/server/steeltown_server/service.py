@@ -81,7 +81,7 @@ class InferJob:
         body, json_length = self.service.encoder.encode(call, outputs)
         microseconds = (time.perf_counter_ns() - self.started) // 1000
         if bad:
-            self._count_error()
+            self._count_error("non_finite", f"NaN or infinity in output {', '.join(map(repr, bad))}")
         else:
             index = bucket(microseconds)
             if self.counts:
@@ -99,21 +99,21 @@ class InferJob:
         self._answer(Answer(200, body, OCTETS, headers))
 
     def fail(self, message: str) -> None:
-        self._count_error()
+        self._count_error("failed", message)
         self._answer(error_answer(500, message, self.service.digest_header))
 
     def shed(self, engine: Engine) -> None:
         """Refused for those that are accepted: they keep their latency."""
-        self._count_error()
         message = (
             f"the server is busy: {engine.pending} requests are queued, about {engine.wait_seconds:.1f} s; "
             f"the limit is {engine.max_queue_seconds:g} s; try again"
         )
+        self._count_error("busy", message)
         self._answer(error_answer(503, message, self.service.digest_header + b"retry-after: 1\r\n"))
 
-    def _count_error(self) -> None:
+    def _count_error(self, kind: str, text: str) -> None:
         if self.counts:
-            self.counted_in.live.error()
+            self.counted_in.live.error(kind, text)
 
     def _answer(self, answer: Answer) -> None:
         self.service.counters.count_answer(answer.status)

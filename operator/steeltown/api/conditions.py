@@ -29,6 +29,7 @@ class ConditionType(StrEnum):
     RESOURCES_WITHIN_BUDGET = "ResourcesWithinBudget"
     QUALITY_ACCEPTED = "QualityAccepted"
     LOADABLE = "Loadable"  # MLModel: ready on production resources, golden rows answered as in training
+    INTERFACE_COMPATIBLE = "InterfaceCompatible"  # MLModel: what users of the live version rely on is still there
     SERVING_PERFORMANCE = "ServingPerformance"  # MLModel: the load check, candidate against baseline
     # Promotion (MLModel)
     ELIGIBLE = "Eligible"
@@ -97,12 +98,16 @@ class Reason(StrEnum):
     NOT_PROMOTED = "NotPromoted"  # wait, or see CanaryPassed
     TRAFFIC_SHIFTED = "TrafficShifted"  # nothing to do
     COLLECTING_EVIDENCE = "CollectingEvidence"  # wait: the message says how many requests are needed
+    INTERFACE_KEPT = "InterfaceKept"  # nothing to do
+    INTERFACE_CHANGED = "InterfaceChanged"  # keep what the message names, or set spec.objectives.interface: Any
+    INTERFACE_UNKNOWN = "InterfaceUnknown"  # see the message for why it could not be compared
     WITHIN_OBJECTIVES = "WithinObjectives"  # nothing to do
     ERROR_RATE_TOO_HIGH = "ErrorRateTooHigh"  # see the message; train a better version
     LATENCY_TOO_HIGH = "LatencyTooHigh"  # see the message
     SLOWER_THAN_LIVE = "SlowerThanLive"  # see the message
     INCONCLUSIVE = "Inconclusive"  # the deadline passed without enough evidence
     LOAD_CHECK_FAILED = "LoadCheckFailed"  # the generator itself failed: see the message
+    BASELINE_FAILED = "BaselineFailed"  # the live version failed every request of the load check: see the message
     GENERATOR_SATURATED = "GeneratorSaturated"  # lower rollout.loadCheck.ratePerSecond or give the Job more CPU
     NOT_LOADABLE = "NotLoadable"  # see the message
     GOLDEN_ROWS_ANSWERED = "GoldenRowsAnswered"  # nothing to do

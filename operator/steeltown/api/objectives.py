@@ -175,9 +175,20 @@ class RunObjectives(Model):
     )
 
 
+class Interface(StrEnum):
+    COMPATIBLE = "Compatible"
+    ANY = "Any"
+
+
 class Objectives(RunObjectives):
     """Objectives of a model."""
 
+    interface: Interface = Field(
+        Interface.COMPATIBLE,
+        description="Inputs, outputs and classes of a version, compared with those of the live version before any "
+        "traffic. Compatible: a change that can break users of the live version blocks promotion. Any: it is only "
+        "reported.",
+    )
     serving: ServingObjective = Field(
         default_factory=lambda: ServingObjective.model_validate({}), description="Serving objectives."
     )

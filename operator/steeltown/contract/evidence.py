@@ -16,7 +16,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from . import strict
+from . import faults, strict
+from .faults import Fault
 from .histogram import Histogram
 
 EVIDENCE_PATH: Final = "/steeltown/evidence"
@@ -99,15 +100,21 @@ class Counts:
 
     requests: infer requests answered or failed. errors: those that failed for a reason that is not the
     client's (5xx, timeout, broken connection, wrong digest, non-finite output). A client's bad request (4xx)
-    counts in neither. latency: of each request that is no error, and of no other.
+    counts in neither. latency: of each request that is no error, and of no other. faults: the first error of each kind.
     """
 
     requests: int = 0
     errors: int = 0
     latency: Histogram = field(default_factory=Histogram)
+    faults: tuple[Fault, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {"requests": self.requests, "errors": self.errors, "latency": self.latency.to_json()}
+        raw: dict[str, Any] = {
+            "requests": self.requests,
+            "errors": self.errors,
+            "latency": self.latency.to_json(),
+        }
+        return raw | {"faults": [f.to_json() for f in self.faults]} if self.faults else raw
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any], path: str = "counts") -> Counts:
@@ -121,7 +128,7 @@ class Counts:
                 f"{path} has {requests} requests, {errors} errors and {latency.total} latencies: every request must be "
                 "an error or have a latency"
             )
-        return cls(requests=requests, errors=errors, latency=latency)
+        return cls(requests=requests, errors=errors, latency=latency, faults=faults.read(fields, errors))
 
     @classmethod
     def merged(cls, parts: Iterable[Counts]) -> Counts:
@@ -130,6 +137,7 @@ class Counts:
             requests=sum(p.requests for p in seen),
             errors=sum(p.errors for p in seen),
             latency=Histogram.merged(p.latency for p in seen),
+            faults=faults.merged(p.faults for p in seen),
         )
 
 

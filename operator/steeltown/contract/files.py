@@ -17,6 +17,9 @@ class Env(StrEnum):
     CONTRACT_VERSION = "STEELTOWN_CONTRACT_VERSION"  # version.CONTRACT_VERSION of the operator
     RUN = "STEELTOWN_RUN"  # name of the TrainingRun
     REFERENCE = "STEELTOWN_REFERENCE"  # finalise: what the run is called among the references of its model in the store
+    LIVE_DIGEST = (
+        "STEELTOWN_LIVE_DIGEST"  # loadcheck: of the model in service, to compare the candidate's interface with
+    )
     INPUT_DIR = "STEELTOWN_INPUT_DIR"
     OUTPUT_DIR = "STEELTOWN_OUTPUT_DIR"
     EVALUATION_DIR = "STEELTOWN_EVALUATION_DIR"  # prepare writes, finalise reads; the trainer never sees it

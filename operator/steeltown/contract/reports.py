@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from . import strict
+from . import faults, strict
 from .checks import Check, Verdict
+from .faults import Fault
 from .histogram import Histogram
 
 LIMIT_BYTES: Final = 4096
@@ -26,6 +27,8 @@ _MAX_ITEMS: Final = 512
 _METRIC_NAME: Final = 64
 _DIGEST: Final = 71
 _URI: Final = 1024
+_LINE: Final = 240
+_LINES_BYTES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,11 +160,57 @@ class StepReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InterfaceReport:
+    """How the interface of a candidate differs from that of the live model, in lines that a person can read.
+
+    live: digest of the model that it was compared with. problem: why it could not be compared ("" if it could).
+    breaking: what a client of the live model may stumble over. notes: what it need not know. more: breaking lines
+    that had no room.
+    """
+
+    live: str
+    problem: str = ""
+    breaking: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    more: int = 0
+
+    @classmethod
+    def of(cls, live: str, breaking: Sequence[str], notes: Sequence[str]) -> InterfaceReport:
+        """As much as there is room for, what breaks first."""
+        kept = _within(breaking, _LINES_BYTES)
+        left = _LINES_BYTES - sum(len(line.encode()) for line in kept)
+        return cls(live=live, breaking=kept, notes=_within(notes, left), more=len(breaking) - len(kept))
+
+    def to_json(self) -> dict[str, Any]:
+        raw = {
+            "live": self.live,
+            "problem": self.problem[:_LINE],
+            "breaking": list(self.breaking),
+            "notes": list(self.notes),
+            "more": self.more,
+        }
+        return {k: v for k, v in raw.items() if v}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any], path: str = "interface") -> InterfaceReport:
+        """ValueError names what is wrong. path: where it stands, for the message."""
+        fields = strict.Fields(raw, path)
+        return cls(
+            live=fields.text("live", _DIGEST),
+            problem=fields.text("problem", LIMIT_BYTES, ""),
+            breaking=fields.texts("breaking", _MAX_ITEMS, LIMIT_BYTES),
+            notes=fields.texts("notes", _MAX_ITEMS, LIMIT_BYTES),
+            more=fields.whole("more", 0),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadSide:
     """One side of a load check, warm-up left out. sent = ok + errors.
 
     sent, errors: requests, and those that failed. over: ok requests slower than the objective.
     latency: of each ok request, in microseconds from the intended send time. first_error: a sample for the message.
+    faults: the first error of each kind.
     """
 
     sent: int
@@ -169,15 +218,17 @@ class LoadSide:
     over: int
     latency: Histogram = field(default_factory=Histogram)
     first_error: str = ""
+    faults: tuple[Fault, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        raw: dict[str, Any] = {
             "sent": self.sent,
             "errors": self.errors,
             "over": self.over,
             "latency": self.latency.to_json(),
             "firstError": self.first_error[:200],
         }
+        return raw | {"faults": [f.to_json() for f in self.faults]} if self.faults else raw
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any], path: str = "side") -> LoadSide:
@@ -196,6 +247,7 @@ class LoadSide:
             over=fields.whole("over", most=latency.total),
             latency=latency,
             first_error=fields.text("firstError", LIMIT_BYTES, ""),
+            faults=faults.read(fields, errors),
         )
 
 
@@ -205,6 +257,7 @@ class LoadReport:
 
     candidate, baseline: what each side answered; absent where it was not asked.
     problem: why nothing could be measured ("" if it could). lag_p99_milliseconds: actual minus intended send.
+    interface: the candidate's beside that of the live model; absent where there is none, or the image is too old.
     """
 
     candidate: LoadSide | None = None
@@ -212,6 +265,7 @@ class LoadReport:
     saturated: bool = False
     lag_p99_milliseconds: float = 0.0
     problem: str = ""
+    interface: InterfaceReport | None = None
 
     def encode(self) -> str:
         text = _compact(
@@ -221,6 +275,7 @@ class LoadReport:
                 "saturated": self.saturated,
                 "lagP99Milliseconds": round(self.lag_p99_milliseconds, 3),
                 "problem": self.problem[:1000],
+                "interface": self.interface.to_json() if self.interface else None,
             }
         )
         if len(text.encode()) > LIMIT_BYTES:
@@ -233,12 +288,14 @@ class LoadReport:
         try:
             fields = strict.parse_object(text, "report", max_bytes=LIMIT_BYTES)
             candidate, baseline = fields.maybe_inner("candidate"), fields.maybe_inner("baseline")
+            interface = fields.maybe_inner("interface")
             return cls(
                 candidate=LoadSide.from_json(candidate.raw, candidate.path) if candidate else None,
                 baseline=LoadSide.from_json(baseline.raw, baseline.path) if baseline else None,
                 saturated=fields.flag("saturated"),
                 lag_p99_milliseconds=fields.number("lagP99Milliseconds", 0.0),
                 problem=fields.text("problem", LIMIT_BYTES, ""),
+                interface=InterfaceReport.from_json(interface.raw, interface.path) if interface else None,
             )
         except ValueError:
             return None
@@ -246,6 +303,18 @@ class LoadReport:
 
 def _measured(metrics: Iterable[MetricComparison]) -> tuple[MetricComparison, ...]:
     return tuple(measured for m in metrics if (measured := m.measured))
+
+
+def _within(lines: Sequence[str], room: int) -> tuple[str, ...]:
+    """The first of them that fit into so many bytes, each cut to a length that a person reads."""
+    kept: list[str] = []
+    for line in lines:
+        cut = line if len(line) <= _LINE else line[: _LINE - 1] + "…"
+        room -= len(cut.encode())
+        if room < 0:
+            break
+        kept.append(cut)
+    return tuple(kept)
 
 
 def _finite(x: float | None) -> float | None:

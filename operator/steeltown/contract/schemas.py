@@ -20,11 +20,12 @@ from typing import Any, Final
 from . import strict
 from .checks import Check
 from .evidence import Counts, Evidence, Pairs, Route
+from .faults import Fault
 from .files import GOLDEN_OBJECT, MODEL_OBJECT
 from .golden import Golden
 from .histogram import MAX_BUCKET, Histogram
 from .plans import CollectPlan, FetchPlan, FinalisePlan, LoadCheckPlan, PreparePlan, TaskType, camel
-from .reports import WORD, LoadReport, LoadSide, MetricComparison, StepReport
+from .reports import WORD, InterfaceReport, LoadReport, LoadSide, MetricComparison, StepReport
 from .version import CONTRACT_VERSION
 
 Schema = dict[str, Any]
@@ -47,7 +48,18 @@ _DOCUMENTS: Final[Mapping[str, type]] = {
     "evidence": Evidence,
     "golden": Golden,
 }
-_COUNTED: Final = (Check, Counts, Evidence, LoadSide, MetricComparison, Pairs, Route, StepReport)
+_COUNTED: Final = (
+    Check,
+    Counts,
+    Evidence,
+    Fault,
+    InterfaceReport,
+    LoadSide,
+    MetricComparison,
+    Pairs,
+    Route,
+    StepReport,
+)
 """Their whole numbers are counts."""
 _COMPLETE: Final = (Counts, Pairs, LoadSide)
 """Zero is a count like any other: what is not there was not counted."""
@@ -56,7 +68,9 @@ _ALWAYS: Final = frozenset({(LoadReport, "saturated")})
 _OPTIONAL: Final[Mapping[type, frozenset[str]]] = {
     StepReport: frozenset({"message"}),
     Check: frozenset({"message"}),
-    LoadSide: frozenset({"first_error"}),
+    Counts: frozenset({"faults"}),
+    Fault: frozenset({"first"}),
+    LoadSide: frozenset({"first_error", "faults"}),
     Evidence: frozenset({"window"}),
     Route: frozenset({"window"}),
 }

@@ -144,6 +144,26 @@ class Fields:
             raise self.wrong(key, value, f"a list of at most {most} objects")
         return [object_of(v, f"{self.path}.{key}[{i}]") for i, v in enumerate(value)]
 
+    def texts(self, key: str, most: int, longest: int) -> tuple[str, ...]:
+        """The texts of a list of at most `most`, each of at most `longest` characters; () for an absent one."""
+        value = self.raw.get(key)
+        if value is None:
+            return ()
+        wanted = f"a list of at most {most} texts of at most {longest} characters"
+        if not isinstance(value, list) or len(value) > most:
+            raise self.wrong(key, value, wanted)
+        for each in value:
+            if not isinstance(each, str) or len(each) > longest or not _encodes(each):
+                raise self.wrong(key, each, wanted)
+        return tuple(value)
+
+    def wholes(self, key: str, most: int, *, least: int = 0) -> tuple[int, ...]:
+        """The whole numbers of a list of at most `most`. It is required."""
+        value = self._value(key, None)
+        if not isinstance(value, list) or len(value) > most:
+            raise self.wrong(key, value, f"a list of at most {most} whole numbers")
+        return tuple(whole(n, f"{self.path}.{key}[{i}]", least=least) for i, n in enumerate(value))
+
     def wrong(self, key: str, value: Any, wanted: str) -> ValueError:
         return _wrong(f"{self.path}.{key}", value, wanted)
 

@@ -196,6 +196,42 @@ def test_live_model_with_fewer_columns_is_comparable(workspace: Any, models: Any
     assert [m.difference > 0 for m in report.metrics] == [True, True]
 
 
+@pytest.mark.parametrize(
+    ("columns", "verdict", "message"),
+    [
+        (("a", "b"), Verdict.PASS, "unchanged since the live version"),
+        (("b", "a"), Verdict.WARN, "inputs changed their order from 'b', 'a' to 'a', 'b': not promoted unless"),
+        (
+            ("a",),
+            Verdict.WARN,
+            "input 'b' (FP32 [-1,1]) is new and required: requests of today do not have it: not promoted unless "
+            "objectives.interface of the MLModel is Any",
+        ),
+    ],
+)
+def test_interface_is_compared_with_that_of_the_live_model(
+    columns: tuple[str, ...], verdict: Verdict, message: str, workspace: Any, models: Any, finalise: Any
+) -> None:
+    workspace.trained(models.per_column(columns, factor=2.0), evaluation=ROWS)
+    before = finalise(task=Task(type=TaskType.REGRESSION, target="y"))[1]
+    workspace.trained(models.per_column(("a", "b")), evaluation=ROWS)
+    report = finalise(live=Source(uri=before.uri, digest=before.digest))[1]
+    (check,) = (c for c in report.checks if c.name == "Interface")
+    assert check.verdict is verdict
+    assert check.message.startswith(message)
+
+
+def test_interface_of_a_live_model_without_a_manifest_is_not_compared(
+    workspace: Any, models: Any, finalise: Any
+) -> None:
+    live = workspace.source(workspace.write("live.onnx", models.per_column(("a", "b"))))
+    workspace.trained(models.per_column(("a", "b")), evaluation=ROWS)
+    code, report = finalise(live=live)
+    (check,) = (c for c in report.checks if c.name == "Interface")
+    assert (code, check.verdict) == (0, Verdict.INSUFFICIENT_DATA)
+    assert check.message.startswith("cannot be compared with the live version: ManifestMissing: ")
+
+
 def test_unreachable_store_of_the_live_model_is_tried_again(workspace: Any, models: Any, finalise: Any) -> None:
     live = Source(uri="http://127.0.0.1:9/live.onnx", digest="sha256:" + "0" * 64)
     workspace.trained(models.per_column(("a", "b")), evaluation=ROWS)

@@ -12,10 +12,11 @@ from typing import Any
 
 import polars as pl
 import pytest
+from steeltown.contract.faults import Fault
 from steeltown.contract.golden import Golden
 from steeltown.contract.histogram import Histogram
 from steeltown.contract.plans import FetchPlan, FinalisePlan, LoadCheckPlan, Task, TaskType
-from steeltown.contract.reports import LIMIT_BYTES, LoadReport, LoadSide
+from steeltown.contract.reports import LIMIT_BYTES, InterfaceReport, LoadReport, LoadSide
 from steeltown_checker import __main__ as checker
 from steeltown_checker.load import generator, step
 from steeltown_checker.load.exchange import bodies, target
@@ -38,7 +39,7 @@ def loadcheck(workspace: Any, digest: str, monkeypatch: pytest.MonkeyPatch) -> C
     # On a busy machine late requests are still sent, so that tests can count them.
     monkeypatch.setattr(generator, "GRACE_SECONDS", 30.0)
 
-    def run(candidate: str, baseline: str = "", **more: Any) -> tuple[int, LoadReport]:
+    def run(candidate: str, baseline: str = "", live: str = "", **more: Any) -> tuple[int, LoadReport]:
         plan = LoadCheckPlan(
             **{
                 "model": "flights",
@@ -55,12 +56,21 @@ def loadcheck(workspace: Any, digest: str, monkeypatch: pytest.MonkeyPatch) -> C
                 **more,
             }
         )
-        code = checker.main(["loadcheck"], {**workspace.env, "STEELTOWN_PLAN": plan.to_json()})
+        env = {**workspace.env, "STEELTOWN_PLAN": plan.to_json(), "STEELTOWN_LIVE_DIGEST": live}
+        code = checker.main(["loadcheck"], env)
         report = LoadReport.decode((workspace.root / "termination-log").read_text())
         assert report is not None
         return code, report
 
     return run
+
+
+@pytest.fixture
+def other(workspace: Any, models: Any, digest: str) -> str:
+    """Of a model in the store whose input has another name."""
+    workspace.trained(models.per_column(("b",)), evaluation=pl.DataFrame({"b": [7.0, 8.0], "y": [7.0, 8.0]}))
+    task = Task(type=TaskType.REGRESSION, target="y")
+    return str(workspace.step("finalise", FinalisePlan(run="o", store=workspace.store, task=task))[1].digest)
 
 
 def server(digest: str, infer: Answer | None = None) -> Answer:
@@ -109,6 +119,62 @@ def test_sides_take_turns_and_get_the_same_rate(serve: Any, loadcheck: Any, dige
     assert (report.candidate.sent, report.baseline.sent, report.baseline.errors) == (40, 40, 0)
 
 
+def test_interface_is_compared_by_the_manifests_and_each_side_gets_rows_that_it_knows(
+    serve: Any, loadcheck: Any, digest: str, other: str
+) -> None:
+    asked: dict[str, set[str]] = {"candidate": set(), "live": set()}
+
+    def side(name: str, answered: str) -> str:
+        def infer(_: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
+            asked[name] |= {f"{t['name']}={t['data'][0]:g}" for t in json.loads(body)["inputs"]}
+            return 200, {"Steeltown-Digest": answered}, GOOD
+
+        return str(serve(server(digest, infer)))
+
+    code, report = loadcheck(side("candidate", digest), side("live", other), live=other)
+    assert (code, report.problem, report.candidate.errors, report.baseline.errors) == (0, "", 0, 0)
+    assert asked == {"candidate": {"a=1", "a=2", "a=3"}, "live": {"b=7", "b=8"}}
+    assert report.interface == InterfaceReport(
+        live=other,
+        breaking=(
+            "input 'b' (FP32 [-1,1]) is gone, 'a' stands in its place",
+            "input 'a' (FP32 [-1,1]) is new and required: requests of today do not have it",
+        ),
+    )
+
+
+def test_same_interface_is_said_to_be_the_same(serve: Any, loadcheck: Any, digest: str) -> None:
+    assert loadcheck(serve(server(digest)), live=digest)[1].interface == InterfaceReport(live=digest)
+    assert loadcheck(serve(server(digest)))[1].interface is None
+
+
+def test_interface_is_told_also_where_the_load_could_not_be_measured(
+    loadcheck: Any, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step, "READY_SECONDS", 0.1)
+    code, report = loadcheck("http://127.0.0.1:9", live=other)
+    assert (code, report.candidate) == (0, None)
+    assert report.problem.startswith("candidate http://127.0.0.1:9 is not ready")
+    assert report.interface is not None
+    assert report.interface.breaking[0].startswith("input 'b'")
+
+
+@pytest.mark.parametrize("fault", ["gone", "unreadable"])
+def test_live_model_that_the_store_does_not_know_is_not_compared_and_the_load_is_measured(
+    fault: str, serve: Any, loadcheck: Any, digest: str, other: str, workspace: Any
+) -> None:
+    (manifest,) = workspace.root.glob(f"**/models/{other.removeprefix('sha256:')}/manifest.json")
+    if fault == "gone":
+        manifest.unlink()
+    else:
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"signature": []}))
+    _, report = loadcheck(serve(server(digest)), serve(server(digest)), live=other)
+    assert report.interface is not None
+    assert (report.interface.live, report.interface.breaking) == (other, ())
+    assert report.interface.problem.startswith("ManifestMissing: " if fault == "gone" else "ManifestInvalid: ")
+    assert (report.problem, report.candidate.sent, report.baseline) == ("", 40, None)
+
+
 BAD: dict[str, tuple[Answer, str]] = {
     "server error": (lambda p, b: (500, {}, b"boom"), "HTTP 500: boom"),
     "client error": (lambda p, b: (400, {}, b"no"), "HTTP 400: no"),
@@ -141,6 +207,33 @@ def test_bad_answer_is_an_error(case: tuple[Any, str], serve: Any, loadcheck: An
     assert code == 0  # the verdict is the operator's
     assert (report.candidate.sent, report.candidate.errors, report.candidate.latency.total) == (40, 40, 0)
     assert words in report.candidate.first_error
+
+
+def test_first_error_of_each_kind_is_told(serve: Any, loadcheck: Any, digest: str) -> None:
+    turns = Counter[str]()
+
+    def infer(_: str, __: bytes) -> tuple[int, dict[str, str], bytes]:
+        turns["asked"] += 1
+        if turns["asked"] % 4 == 0:
+            return 500, {}, b"boom %d" % turns["asked"]
+        return (400, {}, b"no") if turns["asked"] % 4 == 1 else (200, {"Steeltown-Digest": digest}, GOOD)
+
+    _, report = loadcheck(serve(server(digest, infer)), warm_up_seconds=0.0)
+    side = report.candidate
+    assert {f.kind: f.count for f in side.faults} == {"HTTP 500": 10, "HTTP 400": 10}
+    assert side.errors == 20
+    assert {f.first for f in side.faults} == {"HTTP 500: boom 4", "HTTP 400: no"}
+
+
+def test_report_keeps_its_latencies_before_its_words() -> None:
+    wide = Histogram(dict.fromkeys(range(400), 1000))
+    loud = tuple(Fault(kind=f"k{i}", first='"' * 160, count=1) for i in range(4))
+    side = LoadSide(sent=wide.total + 4, errors=4, over=0, latency=wide, faults=loud)
+    report = LoadReport.decode(step.encode(LoadReport(candidate=side, baseline=side)))
+    assert report is not None
+    assert report.candidate is not None
+    assert len(report.candidate.faults) < 4
+    assert len(report.candidate.latency.counts) >= 50
 
 
 def test_slow_candidate_is_over_its_objective_and_the_baseline_is_not(serve: Any, loadcheck: Any, digest: str) -> None:
@@ -315,7 +408,8 @@ def test_report_with_very_wide_histograms_still_fits() -> None:
     """Latencies from 1 us to 100 s on both sides: far more buckets than 4096 bytes hold."""
     wide = Histogram({i: 1000 + i for i in range(200)})
     side = LoadSide(sent=wide.total, errors=0, over=7, latency=wide, first_error="x" * 200)
-    text = step.encode(LoadReport(candidate=side, baseline=side))
+    promise = InterfaceReport.of(f"sha256:{'a' * 64}", ("\U0001f600" * 200,) * 20, ())
+    text = step.encode(LoadReport(candidate=side, baseline=side, interface=promise))
     assert len(text.encode()) <= LIMIT_BYTES
     report = LoadReport.decode(text)
     assert report is not None and report.candidate is not None

@@ -25,7 +25,7 @@ from steeltown.contract.plans import (
     Task,
     TaskType,
 )
-from steeltown.contract.reports import LIMIT_BYTES, LoadReport, LoadSide, MetricComparison, StepReport
+from steeltown.contract.reports import LIMIT_BYTES, InterfaceReport, LoadReport, LoadSide, MetricComparison, StepReport
 from steeltown.contract.version import CONTRACT_VERSION, check_version
 
 SOURCE = Source(uri="s3://b/x.csv", digest="sha256:" + "a" * 64)
@@ -186,6 +186,9 @@ def test_report_survives_the_journey() -> None:
     assert StepReport.decode(report.encode()) == report
     load = LoadReport(candidate=LoadSide(sent=3, errors=1, over=1, latency=Histogram({3: 2})), saturated=True)
     assert LoadReport.decode(load.encode()) == load
+    compared = InterfaceReport(live="sha256:ab", breaking=("x is gone",), notes=("y is new",), more=2)
+    for interface in (compared, InterfaceReport(live="sha256:ab"), InterfaceReport(live="sha256:ab", problem="no")):
+        assert LoadReport.decode(replace(load, interface=interface).encode()) == replace(load, interface=interface)
 
 
 @given(st.integers(0, 40), st.integers(0, 6000))
@@ -243,3 +246,23 @@ def test_golden_survives_the_journey() -> None:
 def test_prefix_of_no_digest_is_refused(digest: str) -> None:
     with pytest.raises(ValueError, match="must be sha256"):
         model_prefix(digest)
+
+
+@pytest.mark.parametrize(
+    ("breaking", "notes", "kept", "told", "more"),
+    [
+        ((), (), 0, 0, 0),
+        (("x is gone",), ("y is new",), 1, 1, 0),
+        (("x" * 50,) * 700, ("y is new",), 20, 0, 680),
+        (("é" * 4096,), (), 1, 0, 0),
+        (("\U0001f600" * 4096,) * 3, ("y is new",), 1, 1, 2),
+        ((), ("y" * 300,) * 9, 0, 4, 0),
+    ],
+)
+def test_interface_is_told_in_a_bounded_number_of_bytes_and_nothing_that_breaks_is_lost(
+    breaking: tuple[str, ...], notes: tuple[str, ...], kept: int, told: int, more: int
+) -> None:
+    report = InterfaceReport.of("sha256:" + "a" * 64, breaking, notes)
+    assert (len(report.breaking), len(report.notes), report.more) == (kept, told, more)
+    assert sum(len(line.encode()) for line in (*report.breaking, *report.notes)) <= 1000
+    assert all(len(line) <= 240 for line in (*report.breaking, *report.notes))

@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 from steeltown.contract.__main__ import main
 from steeltown.contract.checks import Check, Verdict
 from steeltown.contract.evidence import Counts, Evidence, Pairs, Route
+from steeltown.contract.faults import Fault
 from steeltown.contract.golden import Golden
 from steeltown.contract.histogram import Histogram
 from steeltown.contract.plans import (
@@ -26,7 +27,7 @@ from steeltown.contract.plans import (
     Task,
     TaskType,
 )
-from steeltown.contract.reports import LoadReport, LoadSide, MetricComparison, StepReport
+from steeltown.contract.reports import InterfaceReport, LoadReport, LoadSide, MetricComparison, StepReport
 from steeltown.contract.schemas import documented, rendered
 
 FOLDER = Path(__file__).resolve().parents[3] / "docs" / "contract"
@@ -36,9 +37,10 @@ DIGEST = "sha256:" + "a" * 64
 SOURCE = Source(uri="s3://b/x.csv", digest=DIGEST)
 TASK = Task(type=TaskType.CLASSIFICATION, target="y", features=("a", "b"))
 LATENCY = Histogram({5: 2})
-COUNTS = Counts(requests=3, errors=1, latency=LATENCY)
+FAULTS = (Fault(kind="HTTP 500", first="HTTP 500: boom", count=1),)
+COUNTS = Counts(requests=3, errors=1, latency=LATENCY, faults=FAULTS)
 PAIRS = Pairs(compared=2, agreed=1, failed=3, difference=LATENCY)
-SIDE = LoadSide(sent=3, errors=1, over=1, latency=LATENCY, first_error="HTTP 500")
+SIDE = LoadSide(sent=3, errors=1, over=1, latency=LATENCY, first_error="HTTP 500", faults=FAULTS)
 CHECKS = (
     Check(name="RowCount", verdict=Verdict.PASS, message="m", method="count", value=5.0, threshold=1.0, n=5, m=6),
     Check(name="Drift", verdict=Verdict.INSUFFICIENT_DATA, message="", value=float("nan"), noise_floor=float("inf")),
@@ -104,6 +106,14 @@ DOCUMENTS: dict[str, tuple[str, str]] = {
     ),
     "least load report": ("load-report", LoadReport(problem="no").encode()),
     "load report": ("load-report", LoadReport(candidate=SIDE, baseline=SIDE, lag_p99_milliseconds=0.5).encode()),
+    "load report with an interface": (
+        "load-report",
+        LoadReport(problem="no", interface=InterfaceReport.of(DIGEST, ("x is gone",) * 99, ("y is new",))).encode(),
+    ),
+    "load report with an interface that nobody could compare": (
+        "load-report",
+        LoadReport(problem="no", interface=InterfaceReport(live=DIGEST, problem="no manifest")).encode(),
+    ),
     "least route": ("route", Route(window="w").to_json()),
     "route": (
         "route",
@@ -142,13 +152,13 @@ def known(value: Any, schema: Any, definitions: Any) -> bool:
     return True
 
 
-def with_additions(value: Any, schema: Any, definitions: Any) -> Any:
+def with_notes(value: Any, schema: Any, definitions: Any) -> Any:
     """The value with a property more wherever a newer version could add one."""
     schema = definitions.get(schema.get("$ref", "").rpartition("/")[2], schema)
     if isinstance(value, list):
-        return [with_additions(v, schema.get("items", {}), definitions) for v in value]
+        return [with_notes(v, schema.get("items", {}), definitions) for v in value]
     if isinstance(value, dict) and "properties" in schema:
-        added = {k: with_additions(v, schema["properties"].get(k, {}), definitions) for k, v in value.items()}
+        added = {k: with_notes(v, schema["properties"].get(k, {}), definitions) for k, v in value.items()}
         return added | {"addedLater": {"x": [1, None]}}
     return value
 
@@ -163,7 +173,7 @@ def test_what_is_written_is_what_the_schema_says(kind: str, text: str) -> None:
 @each_document
 def test_what_a_newer_version_adds_is_allowed(kind: str, text: str) -> None:
     schema = SCHEMAS[kind]
-    newer = with_additions(json.loads(text), schema, schema.get("$defs", {}))
+    newer = with_notes(json.loads(text), schema, schema.get("$defs", {}))
     assert newer != json.loads(text)
     Draft202012Validator(schema).validate(newer)
 

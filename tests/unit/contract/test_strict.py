@@ -15,7 +15,7 @@ from steeltown.contract.checks import Check
 from steeltown.contract.evidence import EVIDENCE_BYTES, Counts, Evidence, Pairs, Route
 from steeltown.contract.golden import Golden
 from steeltown.contract.histogram import MAX_BUCKET, Histogram, bucket, lower_bound
-from steeltown.contract.reports import LIMIT_BYTES, LoadReport, LoadSide, MetricComparison, StepReport
+from steeltown.contract.reports import LIMIT_BYTES, InterfaceReport, LoadReport, LoadSide, MetricComparison, StepReport
 
 COUNTS: dict[str, Any] = {"requests": 3, "errors": 1, "latency": {"5": 2}}
 PAIRS: dict[str, Any] = {"compared": 2, "agreed": 1, "failed": 0, "difference": {"5": 2}}
@@ -31,6 +31,7 @@ EVIDENCE: dict[str, Any] = {
 CHECK: dict[str, Any] = {"name": "RowCount", "verdict": "Pass", "message": "m", "value": 1.5, "n": 3}
 METRIC: dict[str, Any] = {"name": "auc", "candidate": 0.5, "n": 10, "live": 0.25}
 SIDE: dict[str, Any] = {"sent": 3, "errors": 1, "over": 1, "latency": {"5": 2}}
+INTERFACE: dict[str, Any] = InterfaceReport(live="sha256:ab", breaking=("x is gone",), more=1).to_json()
 GOLDEN: dict[str, Any] = {"inputs": [{"name": "x"}], "outputs": []}
 
 
@@ -75,6 +76,26 @@ GOLDEN: dict[str, Any] = {"inputs": [{"name": "x"}], "outputs": []}
         (MetricComparison.from_json, METRIC, {"n": 1.5}, "metric.n is 1.5: must be a whole number"),
         (LoadSide.from_json, SIDE, {"over": 3}, "side.over is 3: must be a whole number 0..2"),
         (LoadSide.from_json, SIDE, {"sent": 4}, "side has 4 sent, 1 errors and 2 latencies"),
+        (
+            InterfaceReport.from_json,
+            INTERFACE,
+            {"live": 1},
+            "interface.live is 1: must be text of at most 71 characters",
+        ),
+        (
+            InterfaceReport.from_json,
+            INTERFACE,
+            {"breaking": "x"},
+            "interface.breaking is 'x': must be a list of at most",
+        ),
+        (
+            InterfaceReport.from_json,
+            INTERFACE,
+            {"breaking": ["x"] * 513},
+            "interface.breaking is of type list: must be",
+        ),
+        (InterfaceReport.from_json, INTERFACE, {"notes": [None]}, "interface.notes is null: must be a list of"),
+        (InterfaceReport.from_json, INTERFACE, {"more": -1}, "interface.more is -1: must be a whole number 0.."),
         (Golden.from_json, GOLDEN, {"atol": -1}, "golden.atol is -1.0: must be at least 0"),
         (Golden.from_json, GOLDEN, {"inputs": {}}, "golden.inputs is of type dict: must be a list"),
         (Golden.from_json, GOLDEN, {"outputs": [1]}, "golden.outputs[0] is 1: must be a JSON object"),

@@ -9,6 +9,7 @@ import pytest
 from steeltown.api.conditions import Reason
 from steeltown.api.objectives import ServingObjective
 from steeltown.contract.evidence import Counts
+from steeltown.contract.faults import Fault
 from steeltown.contract.histogram import Histogram, bucket, lower_bound
 from steeltown.contract.reports import LoadReport, LoadSide
 from steeltown.core.judge import guardrails, verdict
@@ -77,11 +78,31 @@ def test_a_histogram_never_calls_an_answer_within_the_objective_slow(millisecond
             "3 of 400 requests failed (0.75%, limit 2.00%), live 1 of 4000",
         ),
         (Side(), Side(), "0 of 0 requests failed (0.00%, limit 2.00%)"),
+        (
+            Side(
+                requests=400,
+                errors=3,
+                faults=(Fault(kind="timeout", first="late"), Fault(kind="s", first="no", count=2)),
+            ),
+            Side(requests=4000, errors=1, faults=(Fault(kind="full", first="busy"),)),
+            "3 of 400 requests failed (0.75%, limit 2.00%), live 1 of 4000 (2 times no; once late)",
+        ),
+        (
+            Side.of_load(LoadSide(sent=400, errors=3, over=0, first_error="HTTP 500: no")),
+            Side(),
+            "3 of 400 requests failed (0.75%, limit 2.00%) (first: HTTP 500: no)",
+        ),
     ],
     ids=case,
 )
 def test_what_is_told(side: Side, reference: Side, words: str) -> None:
     assert shares(side, reference, LIMITS)[0].told() == words
+
+
+def test_only_errors_are_told_with_what_went_wrong() -> None:
+    faults = (Fault(kind="timeout", first="late", count=9),)
+    slow = Side(requests=400, errors=9, over=30, faults=faults)
+    assert [" (9 times late)" in s.told() for s in shares(slow, Side(), LIMITS)] == [True, False]
 
 
 def test_slow_answers_are_told_with_their_objective() -> None:

@@ -342,14 +342,18 @@ def test_inconclusive_rolls_back_where_the_spec_says_so() -> None:
     assert (latest.run, latest.outcome, latest.reason) == ("m-v2", "RolledBack", "Inconclusive")
 
 
+CHECKED = {"Loadable": "True", "InterfaceCompatible": "True", "ServingPerformance": "True"}
+
+
 @pytest.mark.parametrize(
     ("behaviour", "shown"),
     [
-        (GOOD_B, {"Loadable": "True", "ServingPerformance": "True", "CanaryPassed": "True"}),
-        (Behaviour("failing", "b"), {"Loadable": "True", "ServingPerformance": "True", "CanaryPassed": "False"}),
+        (GOOD_B, CHECKED | {"CanaryPassed": "True"}),
+        (Behaviour("failing", "b"), CHECKED | {"CanaryPassed": "False"}),
+        (Behaviour("renamed", "b"), {"Loadable": "True", "InterfaceCompatible": "False"}),
         (Behaviour("unloadable", "b"), {"Loadable": "False"}),
     ],
-    ids=["promoted", "rejected as a canary", "rejected while loading"],
+    ids=["promoted", "rejected as a canary", "rejected for its interface", "rejected while loading"],
 )
 def test_what_a_rollout_has_shown_is_carried_unchanged_into_its_outcome_and_the_history(
     behaviour: Behaviour, shown: dict[str, str]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from steeltown.api.mlmodel import MLModelSpec, Phase
 from steeltown.contract.evidence import ROUTE_ANNOTATION, Route
+from steeltown.contract.faults import Fault
 from steeltown.core.plan import Annotate, Observe
 from steeltown.core.record import Version
 from steeltown.core.routing import SERVER, router_for
@@ -200,6 +201,19 @@ OF_BEFORE = told(step_route(), canary=counts(10, 1), live=counts(90), fingerprin
 
 def sum_of(pods: int, *, weight: int | None = 10, complete: bool = False) -> Measured:
     return Measured(canary=counts(10 * pods, pods), live=counts(90 * pods), weight=weight, complete=complete)
+
+
+def test_first_error_of_each_kind_says_which_pod_has_more() -> None:
+    broken = replace(
+        counts(10, 2), faults=(Fault(kind="timeout", first="late"), Fault(kind="status 500", first="boom"))
+    )
+    boom = replace(counts(10, 1), faults=(Fault(kind="status 500", first="bang"),))
+    evidence = tuple(told(step_route(), canary=c) for c in (broken, boom))
+    found = SERVER.measured(world(old="ready ready", evidence=evidence), SHARE)
+    assert found.canary.faults == (
+        Fault(kind="timeout", first=f"late [Pod m-{OLD.id}-0]"),
+        Fault(kind="status 500", first=f"boom [Pod m-{OLD.id}-0]", count=2),
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -103,6 +104,15 @@ def test_a_version_exactly_at_its_limit_is_rarely_rolled_back() -> None:
         (LoadReport(problem="not ready"), Result.UNKNOWN, Reason.LOAD_CHECK_FAILED),
         (LoadReport(), Result.UNKNOWN, Reason.LOAD_CHECK_FAILED),
         (LoadReport(candidate=side(400), saturated=True), Result.UNKNOWN, Reason.GENERATOR_SATURATED),
+        (LoadReport(candidate=side(400), baseline=side(400, errors=400)), Result.UNKNOWN, Reason.BASELINE_FAILED),
+        (
+            LoadReport(candidate=side(400, errors=400), baseline=side(400, errors=400)),
+            Result.UNKNOWN,
+            Reason.BASELINE_FAILED,
+        ),
+        (LoadReport(candidate=side(400, over=400), baseline=side(1, errors=1)), Result.UNKNOWN, Reason.BASELINE_FAILED),
+        (LoadReport(candidate=side(400), baseline=side(400, errors=399)), Result.PASS, Reason.WITHIN_OBJECTIVES),
+        (LoadReport(candidate=side(400), baseline=side(0)), Result.PASS, Reason.WITHIN_OBJECTIVES),
         (LoadReport(candidate=side(400)), Result.PASS, Reason.WITHIN_OBJECTIVES),
         (LoadReport(candidate=side(400), baseline=side(400)), Result.PASS, Reason.WITHIN_OBJECTIVES),
         (LoadReport(candidate=side(100), baseline=side(100)), Result.UNKNOWN, Reason.INCONCLUSIVE),
@@ -126,6 +136,11 @@ def test_a_version_exactly_at_its_limit_is_rarely_rolled_back() -> None:
         "problem",
         "nothing sent",
         "saturated",
+        "live fails all",
+        "both fail all",
+        "slow beside a live version that fails",
+        "live fails nearly all",
+        "live was sent nothing",
         "first version",
         "as fast as live",
         "too few",
@@ -137,6 +152,24 @@ def test_a_version_exactly_at_its_limit_is_rarely_rolled_back() -> None:
 def test_load_check(report: LoadReport, result: Result, reason: Reason) -> None:
     judgement = judge_load(report, LIMITS)
     assert (judgement.result, judgement.reason) == (result, reason)
+
+
+@pytest.mark.parametrize(
+    ("errors", "first", "message"),
+    [
+        (0, "", "the live version failed all of its 400 requests (first: HTTP 400: input 'X' is unknown): there is"),
+        (
+            7,
+            "HTTP 500: no",
+            "is unknown), the candidate 7 of 400 (first: HTTP 500: no): there is nothing to compare with",
+        ),
+    ],
+)
+def test_baseline_that_only_fails_says_why(errors: int, first: str, message: str) -> None:
+    """400 of 400 were "no live version to compare with" and passed."""
+    candidate = replace(side(400, errors=errors), first_error=first)
+    baseline = replace(side(400, errors=400), first_error="HTTP 400: input 'X' is unknown")
+    assert message in judge_load(LoadReport(candidate=candidate, baseline=baseline), LIMITS).message
 
 
 def halves(n: int) -> LoadSide:

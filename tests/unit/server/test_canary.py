@@ -264,6 +264,8 @@ def test_whatever_the_canary_does_the_live_model_answers_and_the_evidence_counts
     assert max(a.elapsed.total_seconds() for a in answers) < 2, "the deadline of the route, not of the client"
     assert numbers(live.evidence()) == {"live": (4, 0, 4), "canary": (4, 4, 0)}
     assert len(canary.seen) == 4
+    (fault,) = live.evidence().canary.faults
+    assert (fault.kind.split(" ")[0], fault.count, bool(fault.first)) == (kind, 4, True)
     assert live.server.metric(metric) - before == 4
     logged = [line["kind"] for line in live.server.logged("canary failed") if line["window"] == live.window]
     assert logged == [kind], "once an window"

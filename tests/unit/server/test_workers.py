@@ -16,6 +16,7 @@ import httpx
 import numpy as np
 import pytest
 from steeltown.contract.evidence import Evidence, Route
+from steeltown.contract.faults import Fault
 from steeltown_server.counters import Counters
 from steeltown_server.engine import RunStatistics
 from steeltown_server.settings import Settings
@@ -165,7 +166,7 @@ def test_counts_add_up() -> None:
     for counters, errors in ((first, 1), (second, 2)):
         counters.begin(ROUTE)
         for _ in range(errors):
-            counters.current.live.error()
+            counters.current.live.error("failed", "boom")
         counters.current.canary.ok(20)
         counters.count_answer(200)
         counters.count_canary("ok")
@@ -173,6 +174,7 @@ def test_counts_add_up() -> None:
     both = first.with_told([through_json(second.told())])
     evidence = both.evidence()
     assert (evidence.live.errors, evidence.canary.requests, evidence.window) == (3, 2, "e")
+    assert evidence.live.faults == (Fault(kind="failed", first="boom", count=3),)
     assert (evidence.route, evidence.weight) == (ROUTE.fingerprint, 5)
     assert (both.answers, both.canary_results, both.latency_microseconds) == ({200: 2}, {"ok": 2}, 100)
     assert sum(both.latency.values()) == 2
@@ -187,8 +189,8 @@ def test_counts_of_another_route_are_not_added(other: Route | None) -> None:
     first, second = Counters("d", "i"), Counters("d", "i")
     for counters, route in ((first, ROUTE), (second, other)):
         counters.begin(route)
-        counters.current.live.error()
-        counters.current.canary.error()
+        counters.current.live.error("failed", "boom")
+        counters.current.canary.error("timeout", "no response within 1 s")
     told = first.with_told([through_json(second.told())]).evidence()
     assert (told.live.errors, told.canary.errors, told.route) == (1, 1, ROUTE.fingerprint)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import polars as pl
 import pytest
 from steeltown.contract.golden import Golden
@@ -185,3 +186,23 @@ def test_unseen_and_missing_values_are_answered(training: Any, table: Callable[.
     assert training.run(table(), params("Regression", "score", estimator="Linear")) == 0
     rows = pl.DataFrame({"x 1": [None], "kind": ["never seen"], "wet": [None], "hour": [None]})
     assert np.isfinite(training.answers(rows)["variable"]).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "outputs"),
+    [
+        ("Regression", "score", [("variable", "tensor(float)", [-1, 1])]),
+        ("Classification", "y", [("label", "tensor(int64)", [-1]), ("probabilities", "tensor(float)", [-1, 2])]),
+        ("Classification", "z", [("label", "tensor(string)", [-1]), ("probabilities", "tensor(float)", [-1, 3])]),
+    ],
+)
+def test_interface_is_the_same_whichever_estimator_is_chosen(
+    kind: str, target: str, outputs: list[Any], training: Any, table: Any
+) -> None:
+    """A version that is trained anew takes the place of another: its users have one promise."""
+    frame = table().with_columns(y=pl.int_range(pl.len()) % 2, z=pl.Series(["a", "b", "c"] * 100))
+    for estimator in ESTIMATORS:
+        assert training.run(frame, params(kind, target, FEATURES, estimator=estimator)) == 0
+        session = onnxruntime.InferenceSession(training.model)
+        shapes = [(o.name, o.type, [d if isinstance(d, int) else -1 for d in o.shape]) for o in session.get_outputs()]
+        assert shapes == outputs, estimator

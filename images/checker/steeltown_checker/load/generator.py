@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+from steeltown.contract.faults import Fault, Faults, merged
 from steeltown.contract.histogram import Histogram
 from steeltown.contract.reports import LoadSide
 
@@ -40,6 +41,7 @@ class Tally:
     latency: Histogram = field(default_factory=Histogram)
     late: list[float] = field(default_factory=list)
     first_error: str = ""
+    faults: Faults = ()
 
     def ok(self, seconds: float) -> None:
         self.latency.add(int(seconds * 1e6))
@@ -48,10 +50,16 @@ class Tally:
     def error(self, what: str) -> None:
         self.errors += 1
         self.first_error = self.first_error or what
+        self.faults = merged((self.faults, (Fault.of(what.partition(": ")[0], what),)))
 
     def to_side(self) -> LoadSide:
         return LoadSide(
-            sent=self.sent, errors=self.errors, over=self.over, latency=self.latency, first_error=self.first_error
+            sent=self.sent,
+            errors=self.errors,
+            over=self.over,
+            latency=self.latency,
+            first_error=self.first_error,
+            faults=self.faults,
         )
 
 

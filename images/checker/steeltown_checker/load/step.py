@@ -13,17 +13,19 @@ import math
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from steeltown.contract import files
+from steeltown.contract.faults import MOST_KINDS
 from steeltown.contract.files import ExitCode
 from steeltown.contract.golden import Golden
 from steeltown.contract.histogram import SUB, Histogram
 from steeltown.contract.plans import FetchPlan, LoadCheckPlan
-from steeltown.contract.reports import LoadReport, LoadSide
+from steeltown.contract.reports import InterfaceReport, LoadReport, LoadSide
 
-from .. import fetch, plans, store
+from .. import fetch, interface, plans, store
 from ..environment import Environment
 from ..reasons import Reason, StepFailed
 from .exchange import READY_PATH, Target, target
@@ -45,7 +47,7 @@ def run(env: Mapping[str, str]) -> tuple[str, int]:
         environment = Environment.of(env)
         plan = plans.read(LoadCheckPlan, environment.plan)
         check(plan)
-        return encode(measure(plan, golden_rows(plan.golden, environment.max_artifact_bytes))), ExitCode.OK
+        return encode(checked(plan, environment.live_digest, environment.max_artifact_bytes)), ExitCode.OK
     except StepFailed as failure:
         code = failure.exit_code if failure.reason is Reason.INVALID_PLAN else ExitCode.OK
         return encode(LoadReport(problem=f"{failure.reason}: {failure.message}")), code
@@ -69,6 +71,37 @@ def check(plan: LoadCheckPlan) -> None:
         )
 
 
+def checked(plan: LoadCheckPlan, live: str, limit_bytes: int) -> LoadReport:
+    """The interface beside that of the model `live` ("" for none), and the load. Neither waits for the other's word.
+
+    A baseline whose inputs are others gets its own golden rows: what it does with the candidate's says nothing. One of
+    which the store does not know what it takes is sent none.
+    """
+    found, same_inputs = (None, True) if not live else compared(plan, live)
+    if found is not None and found.problem:
+        plan = replace(plan, baseline_url="")
+    try:
+        golden = golden_rows(plan.golden, limit_bytes)
+        own = FetchPlan(store=plan.golden.store, digest=live)
+        beside = golden if same_inputs or not plan.baseline_url else golden_rows(own, limit_bytes)
+        return replace(measure(plan, golden, beside), interface=found)
+    except StepFailed as failure:
+        return LoadReport(problem=f"{failure.reason}: {failure.message}", interface=found)
+
+
+def compared(plan: LoadCheckPlan, live: str) -> tuple[InterfaceReport, bool]:
+    """What has changed since the model `live`, and whether the inputs are the same."""
+    artifacts = store.ArtifactStore(plan.golden.store)
+    try:
+        before, now = (
+            interface.of_manifest(fetch.read_manifest(artifacts, digest)) for digest in (live, plan.candidate_digest)
+        )
+    except StepFailed as failure:
+        return InterfaceReport(live=live, problem=f"{failure.reason}: {failure.message}"), True
+    found = interface.compare(before, now)
+    return InterfaceReport.of(live, found.breaking, found.notes), before.inputs == now.inputs
+
+
 def golden_rows(plan: FetchPlan, limit_bytes: int) -> Golden:
     """The rows to send, by the manifest of the candidate's digest."""
     artifacts = store.ArtifactStore(plan.store)
@@ -85,11 +118,12 @@ def golden_rows(plan: FetchPlan, limit_bytes: int) -> Golden:
             ) from error
 
 
-def measure(plan: LoadCheckPlan, golden: Golden) -> LoadReport:
+def measure(plan: LoadCheckPlan, golden: Golden, beside: Golden) -> LoadReport:
+    """beside: the rows for the baseline."""
     try:
         targets = [target(plan.candidate_url, plan.model, golden, plan.candidate_digest)]
         if plan.baseline_url:
-            targets.append(target(plan.baseline_url, plan.model, golden))
+            targets.append(target(plan.baseline_url, plan.model, beside))
     except (ValueError, KeyError, TypeError) as error:
         return LoadReport(problem=str(error))
     deadline = time.monotonic() + READY_SECONDS
@@ -161,17 +195,20 @@ def not_ready(side: Target, deadline: float) -> str:
 def encode(report: LoadReport) -> str:
     """As text that fits in a termination message: histograms are made coarser until it does.
 
-    Buckets go to the lower of two, four, eight neighbours: counts stay exact, latencies are rounded down.
+    Buckets go to the lower of two, four, eight neighbours: counts stay exact, latencies are rounded down. Words go
+    before latencies would be of no use.
     """
-    for group in (1, 2, 4, SUB, 2 * SUB, 8 * SUB):
+    fine = [(group, kinds) for kinds in (MOST_KINDS, 1) for group in (1, 2, 4)]
+    for group, kinds in (*fine, *((g, 0) for g in (1, 2, 4, SUB, 2 * SUB, 8 * SUB))):
         try:
-            return _coarser(report, group).encode()
+            return _coarser(report, group, kinds).encode()
         except ValueError:
             continue
-    return LoadReport(problem="the report exceeds the size of a termination message").encode()
+    problem = "the report exceeds the size of a termination message"
+    return LoadReport(problem=problem, interface=report.interface).encode()
 
 
-def _coarser(report: LoadReport, group: int) -> LoadReport:
+def _coarser(report: LoadReport, group: int, kinds: int) -> LoadReport:
     def coarser(side: LoadSide | None) -> LoadSide | None:
         if side is None:
             return None
@@ -179,9 +216,7 @@ def _coarser(report: LoadReport, group: int) -> LoadReport:
         for bucket, count in side.latency.counts.items():
             lowest = bucket - bucket % group
             histogram.counts[lowest] = histogram.counts.get(lowest, 0) + count
-        return LoadSide(
-            sent=side.sent, errors=side.errors, over=side.over, latency=histogram, first_error=side.first_error
-        )
+        return replace(side, latency=histogram, faults=side.faults[:kinds])
 
     return LoadReport(
         candidate=coarser(report.candidate),
@@ -189,4 +224,5 @@ def _coarser(report: LoadReport, group: int) -> LoadReport:
         saturated=report.saturated,
         lag_p99_milliseconds=report.lag_p99_milliseconds,
         problem=report.problem,
+        interface=report.interface,
     )

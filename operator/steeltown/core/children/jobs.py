@@ -112,10 +112,13 @@ def reference_of(run: Obj) -> str:
 
 
 def load_check_job(
-    root: Obj, model: str, name: str, plan: LoadCheckPlan, *, secret: str, deadline: int, policy: Policy
+    root: Obj, model: str, name: str, plan: LoadCheckPlan, *, live: str = "", secret: str, deadline: int, policy: Policy
 ) -> Obj:
+    """live: digest of the version whose interface is compared, "" for none. No part of the plan: images of version 0.1
+    refuse a plan with a field that they do not know."""
     labels = {MODEL_LABEL: model}
-    check = pods.step("loadcheck", policy.checker_image, plan.to_json(), secret=secret, env={}, mounts={})
+    env: dict[str, str] = {Env.LIVE_DIGEST: live} if live else {}
+    check = pods.step("loadcheck", policy.checker_image, plan.to_json(), secret=secret, env=env, mounts={})
     job: Obj = {
         "apiVersion": "batch/v1",
         "kind": "Job",

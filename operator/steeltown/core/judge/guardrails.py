@@ -13,6 +13,7 @@ from typing import Final
 from ...api.conditions import Reason
 from ...api.objectives import ServingObjective
 from ...contract.evidence import Counts
+from ...contract.faults import Fault, Faults, told
 from ...contract.histogram import Histogram
 from ...contract.reports import LoadSide
 
@@ -26,25 +27,32 @@ class Side:
     errors: int = 0
     latency: Histogram = field(default_factory=Histogram)
     over: int | None = None
+    faults: Faults = ()
 
     @classmethod
     def of_live(cls, counts: Counts) -> Side:
-        return cls(requests=counts.requests, errors=counts.errors, latency=counts.latency)
+        return cls(requests=counts.requests, errors=counts.errors, latency=counts.latency, faults=counts.faults)
 
     @classmethod
     def of_load(cls, side: LoadSide) -> Side:
-        return cls(requests=side.sent, errors=side.errors, latency=side.latency, over=side.over)
+        first = (Fault.of("", side.first_error),) if side.first_error else ()
+        told = side.faults or first  # images of before tell only one
+        return cls(requests=side.sent, errors=side.errors, latency=side.latency, over=side.over, faults=told)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guardrail:
-    """events: how many of a side's requests count against it. limit: share 0..1. what completes "3 of 400 requests"."""
+    """events: how many of a side's requests count against it. limit: share 0..1. what completes "3 of 400 requests".
+
+    why: what is known of these requests, "" if nothing is.
+    """
 
     name: str
     reason: Reason
     limit: Callable[[ServingObjective], float]
     what: Callable[[ServingObjective], str]
     events: Callable[[Side, ServingObjective], int]
+    why: Callable[[Side], str] = lambda side: ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +66,13 @@ class Share:
     n: int
     reference_events: int
     reference_n: int
+    why: str = ""
 
     def told(self) -> str:
         rate = self.events / self.n if self.n else 0.0
         text = f"{self.events} of {self.n} requests {self.what} ({rate:.2%}, limit {self.limit:.2%})"
-        return text + (f", live {self.reference_events} of {self.reference_n}" if self.reference_n else "")
+        text += f", live {self.reference_events} of {self.reference_n}" if self.reference_n else ""
+        return text + (f" ({self.why})" if self.events and self.why else "")
 
 
 def _slow(side: Side, objective: ServingObjective) -> int:
@@ -78,6 +88,7 @@ GUARDRAILS: Final = (
         limit=lambda objective: float(objective.error_rate),
         what=lambda objective: "failed",
         events=lambda side, objective: side.errors,
+        why=lambda side: told(side.faults),
     ),
     Guardrail(
         name="slow answers",
@@ -100,6 +111,7 @@ def shares(side: Side, reference: Side, objective: ServingObjective) -> tuple[Sh
             n=side.requests,
             reference_events=each.events(reference, objective),
             reference_n=reference.requests,
+            why=each.why(side),
         )
         for each in GUARDRAILS
     )

@@ -17,6 +17,7 @@ from typing import Final
 from ...api.conditions import Reason
 from ...api.objectives import ServingObjective
 from ...contract.evidence import Counts
+from ...contract.faults import told
 from ...contract.reports import LoadReport, LoadSide
 from .exact import clopper_pearson_lower, clopper_pearson_upper, fisher_greater, needed_without_events
 from .guardrails import Share, Side, shares, tightest
@@ -72,7 +73,11 @@ def needed_requests(objective: ServingObjective, passed_looks: int = 0) -> int:
 
 
 def judge_load(report: LoadReport, objective: ServingObjective) -> Judgement:
-    """Verdict on a load check: one look, absolute limits and, with a baseline, the ratio of medians."""
+    """Verdict on a load check: one look, absolute limits and, with a baseline, the ratio of medians.
+
+    A baseline that only fails is none: harm that both share would be nobody's fault, and no median stands beside the
+    candidate's. That is no pass, and no rejection either.
+    """
     if report.problem:
         return Judgement(result=Result.UNKNOWN, reason=Reason.LOAD_CHECK_FAILED, message=report.problem)
     if report.saturated:
@@ -84,12 +89,12 @@ def judge_load(report: LoadReport, objective: ServingObjective) -> Judgement:
     if report.candidate is None or report.candidate.sent == 0:
         return Judgement(result=Result.UNKNOWN, reason=Reason.LOAD_CHECK_FAILED, message="no requests were sent")
     candidate, baseline = report.candidate, report.baseline or LoadSide(sent=0, errors=0, over=0)
+    if baseline.sent and baseline.errors == baseline.sent:
+        return Judgement(result=Result.UNKNOWN, reason=Reason.BASELINE_FAILED, message=_told_of(candidate, baseline))
     guarded = shares(Side.of_load(candidate), Side.of_load(baseline), objective)
     for share in guarded:
         if _harmful(share, FAIL_ALPHA / len(guarded)):
-            first = candidate.first_error if share.guardrail.reason is Reason.ERROR_RATE_TOO_HIGH else ""
-            detail = f" (first: {first})" if first else ""
-            return Judgement(result=Result.FAIL, reason=share.guardrail.reason, message=share.told() + detail)
+            return Judgement(result=Result.FAIL, reason=share.guardrail.reason, message=share.told())
     slow = _judge_slowdown(candidate, baseline, objective)
     if slow.result is not Result.PASS:
         return slow
@@ -103,6 +108,16 @@ def judge_load(report: LoadReport, objective: ServingObjective) -> Judgement:
     seen = f"{candidate.sent} requests, {candidate.errors} failed, median {median:.1f} ms, p99 {p99:.1f} ms"
     message = f"{seen}; {slow.message}"
     return Judgement(result=Result.PASS, reason=Reason.WITHIN_OBJECTIVES, message=message)
+
+
+def _told_of(candidate: LoadSide, baseline: LoadSide) -> str:
+    """Of a baseline that only fails: nothing can be compared with it, and what both sides say is most of the cause."""
+    why = told(Side.of_load(baseline).faults)
+    text = f"the live version failed all of its {baseline.sent} requests" + (f" ({why})" if why else "")
+    if candidate.errors:
+        why = told(Side.of_load(candidate).faults)
+        text += f", the candidate {candidate.errors} of {candidate.sent}" + (f" ({why})" if why else "")
+    return f"{text}: there is nothing to compare with"
 
 
 def _judge_slowdown(candidate: LoadSide, baseline: LoadSide, objective: ServingObjective) -> Judgement:

@@ -2,7 +2,8 @@
 
 A Job measures, the judge looks once. A check that cannot tell is made again a few times, then a person is told; where
 it measured nothing at all (its Pod was evicted) it is tried again once in a while, else when `steeltown.dev/retry` of
-the run is set anew.
+the run is set anew. It also says how the candidate's interface differs from the live version's, which is judged first:
+a version that breaks what users rely on is not worth a measurement.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from typing import Final
 
 from ...api.conditions import ConditionType, Finding, Reason, true, unknown
 from ...api.mlmodel import Phase
+from ...api.objectives import Interface
 from ...contract.plans import FetchPlan, LoadCheckPlan
-from ...contract.reports import StepReport
+from ...contract.reports import LoadReport, StepReport
 from .. import record
 from ..children.jobs import load_check_job
 from ..children.serving import service_url
+from ..gates.interface import NOTHING_LIVE, interface_compatible
 from ..judge.verdict import Judgement, Result, judge_load
 from ..naming import baseline_name, canary_name, load_check_name
 from ..observed.jobs import JobView
@@ -45,9 +48,24 @@ _LOOK_SECONDS: Final = 5.0
 """At most so long after its end a load check is looked at, should an event have been missed."""
 
 _ALONE = "no live version to split traffic with; promoted on the load check alone"
-_PLATFORM = (Reason.LOAD_CHECK_FAILED, Reason.GENERATOR_SATURATED, Reason.JOB_NOT_OURS, Reason.FOREIGN_PODS)
+_PLATFORM = (
+    Reason.LOAD_CHECK_FAILED,
+    Reason.BASELINE_FAILED,
+    Reason.GENERATOR_SATURATED,
+    Reason.INTERFACE_UNKNOWN,
+    Reason.JOB_NOT_OURS,
+    Reason.FOREIGN_PODS,
+)
 """What says nothing about the model; else a stranger's Pod or Job could have a version rejected."""
-_PASSES_BY_ITSELF = (Reason.LOAD_CHECK_FAILED, Reason.JOB_NOT_OURS, Reason.FOREIGN_PODS)
+_LOGGED = (Reason.ERROR_RATE_TOO_HIGH, Reason.BASELINE_FAILED)
+"""What is wrong is in the log of a Pod."""
+_PASSES_BY_ITSELF = (
+    Reason.LOAD_CHECK_FAILED,
+    Reason.BASELINE_FAILED,
+    Reason.INTERFACE_UNKNOWN,
+    Reason.JOB_NOT_OURS,
+    Reason.FOREIGN_PODS,
+)
 
 
 def _wanted(c: Context) -> Wanted:
@@ -75,9 +93,29 @@ def _decide(c: Context) -> Decision:
             return Inconclusive(reason=Reason.LOAD_CHECK_FAILED, message=told, platform=True)
         return Stay(requeue_after=c.until_deadline)
     view = JobView.of(job, c.world.all_pods, c.world.causes)
-    judgement = _judgement(c, view)
-    if judgement is None:
+    report = _report(c, view)
+    if report is None:
         return _runs(c, view)
+    return _reported(c, report) if isinstance(report, LoadReport) else _concluded(c, report)
+
+
+def _reported(c: Context, report: LoadReport) -> Decision:
+    if report.interface is None and report.problem:
+        return _concluded(c, judge_load(report, c.objective))
+    promise = _interface(c, report)
+    if promise.status == "False":
+        return Fail(failed=ConditionType.INTERFACE_COMPATIBLE, reason=promise.reason, message=promise.message)
+    c = replace(c, rollout=found(c.rollout, ConditionType.INTERFACE_COMPATIBLE, promise))
+    return _concluded(c, _judgement(c, report, promise))
+
+
+def _interface(c: Context, report: LoadReport) -> Finding:
+    if c.live is None or c.in_place:
+        return true(Reason.NOT_APPLICABLE, NOTHING_LIVE)
+    return interface_compatible(report.interface, c.live.digest, c.world.spec.objectives.interface)
+
+
+def _concluded(c: Context, judgement: Judgement) -> Decision:
     if judgement.result is Result.PASS:
         return _passed(c, judgement)
     if judgement.result is Result.FAIL:
@@ -113,7 +151,8 @@ def _judged(c: Context) -> Finding | None:
 
 def _held(c: Context, judged: Finding) -> Decision:
     passes, left = judged.reason in _PASSES_BY_ITSELF, AGAIN_SECONDS - c.seconds
-    if c.retried or (passes and left <= 0 and not c.world.spec.frozen):
+    accepted = judged.reason == Reason.INTERFACE_UNKNOWN and c.world.spec.objectives.interface is Interface.ANY
+    if c.retried or ((accepted or (passes and left <= 0)) and not c.world.spec.frozen):
         told = unknown(Reason.COLLECTING_EVIDENCE, f"retrying: {judged.message}")
         run = c.world.runs.get(c.rollout.run)
         return _record(c, told, attempt=c.rollout.attempt + 1, retry=(run.retry or None) if run else None)
@@ -160,13 +199,14 @@ def _job(c: Context, name: str) -> Obj:
         c.world.name,
         name,
         plan,
+        live=c.live.digest if c.live and not c.in_place else "",
         secret=c.serving.secret,
         deadline=check.duration_seconds + 120,
         policy=c.policy,
     )
 
 
-def _judgement(c: Context, view: JobView) -> Judgement | None:
+def _report(c: Context, view: JobView) -> LoadReport | Judgement | None:
     """None while the Job runs, or its Pod's end has not been seen. A Job without a readable report is no evidence."""
     if not record.made_here(view.job, c.world.root, c.policy):
         told = f"Job {view.job['metadata']['name']} was not created by the operator: delete it"
@@ -179,10 +219,24 @@ def _judgement(c: Context, view: JobView) -> Judgement | None:
             return None
         message = _why_no_report(view)
         return Judgement(result=Result.UNKNOWN, reason=Reason.LOAD_CHECK_FAILED, message=message)
+    return report
+
+
+def _judgement(c: Context, report: LoadReport, promise: Finding) -> Judgement:
+    """An interface that could not be compared is no pass. It is passed over where the image is too old to compare any,
+    so that operator and images may be upgraded in any order, and where the live version is broken: what it lacks may be
+    the very thing that its fix is compared with."""
     if c.rollout.disturbed:
         message = "load check invalid: its requests could reach Pods not created by the operator"
         return Judgement(result=Result.UNKNOWN, reason=Reason.FOREIGN_PODS, message=message)
-    return judge_load(report, c.objective)
+    if promise.status == "Unknown" and report.interface is not None and not c.live_is_broken:
+        return Judgement(result=Result.UNKNOWN, reason=Reason(promise.reason), message=promise.message)
+    judged = judge_load(report, c.objective)
+    if judged.reason not in _LOGGED:
+        return judged
+    pods = c.baseline_pods if judged.reason is Reason.BASELINE_FAILED else c.candidate_pods
+    names = ", ".join(p["metadata"]["name"] for p in pods[:2])
+    return replace(judged, message=f"{judged.message}; see the log of Pod {names}") if names else judged
 
 
 def _why_no_report(view: JobView) -> str:

@@ -7,6 +7,8 @@ Pods that are listened to, and taken from all that our Deployments control.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ...api.mlmodel import MLModelSpec
 from ...contract.evidence import ROUTE_ANNOTATION, Counts, Evidence, Route
 from ..children.serving import PORT, TRACK_LABEL, VERSION_LABEL, service_url
@@ -65,7 +67,7 @@ class ServerRouter:
 
     def measured(self, world: ObservedModel, share: Share) -> Measured:
         pods, fingerprint = _answering(world, share), _route(world, share).fingerprint
-        told = [e for p in pods if (e := world.evidence.get(p["metadata"]["uid"]))]
+        told = [_named(e, p) for p in pods if (e := world.evidence.get(p["metadata"]["uid"]))]
         # Servers of version 0.1 do not name their route.
         counted = [e for e in told if e.window == share.window and e.route in ("", fingerprint)]
         return Measured(
@@ -74,6 +76,16 @@ class ServerRouter:
             weight=_weight(told),
             complete=bool(pods) and len(counted) == len(pods),
         )
+
+
+def _named(evidence: Evidence, pod: Obj) -> Evidence:
+    """With the name of the Pod behind the first error of each kind: its log has more."""
+    name = pod["metadata"]["name"]
+
+    def named(counts: Counts) -> Counts:
+        return replace(counts, faults=tuple(replace(f, first=f"{f.first} [Pod {name}]") for f in counts.faults))
+
+    return replace(evidence, live=named(evidence.live), canary=named(evidence.canary))
 
 
 def _weight(told: list[Evidence]) -> int | None:

@@ -75,6 +75,10 @@ def _load_check_is_blocked(s: Standing) -> Finding | None:
     return None
 
 
+def _not_compared(s: Standing) -> Finding:
+    return unknown(Reason.AWAITING_EVIDENCE, "compared with the live version by the load check")
+
+
 def _load_check_runs(s: Standing) -> Finding | None:
     if s.rollout and s.rollout.phase is Phase.LOAD_CHECKING:
         return unknown(Reason.COLLECTING_EVIDENCE, "load check in progress")
@@ -153,6 +157,7 @@ LOADABLE: Final[tuple[Question, ...]] = (_shown(ConditionType.LOADABLE), loaded_
 CONDITIONS: Final[tuple[tuple[ConditionType, tuple[Question, ...]], ...]] = (
     *((gate, (_gate(gate),)) for gate in RUN_GATES),
     (ConditionType.LOADABLE, LOADABLE),
+    (ConditionType.INTERFACE_COMPATIBLE, (_shown(ConditionType.INTERFACE_COMPATIBLE), _not_compared)),
     (
         ConditionType.SERVING_PERFORMANCE,
         (_load_check_is_blocked, _shown(ConditionType.SERVING_PERFORMANCE), _load_check_runs, _no_load_check),

@@ -18,7 +18,7 @@ from steeltown.contract.checks import Check, Verdict
 from steeltown.contract.evidence import ROUTE_ANNOTATION, Counts, Evidence, Route
 from steeltown.contract.files import MODEL_OBJECT, Env, model_prefix
 from steeltown.contract.histogram import Histogram
-from steeltown.contract.reports import LoadReport, LoadSide, MetricComparison, StepReport
+from steeltown.contract.reports import InterfaceReport, LoadReport, LoadSide, MetricComparison, StepReport
 from steeltown.core.ownership import RUN_LABEL
 from steeltown.core.plan import Obj, Target
 
@@ -39,7 +39,7 @@ READY_SECONDS = 30
 class Behaviour:
     """good, unloadable, slow (load check), unmeasurable (load check too slow to tell), failing (fails live requests
     only), latefailing (only once it gets all of them), latecrashing (its Pods die once they get all), worse (quality),
-    baddata."""
+    renamed (its outputs; it is good in all else), baddata."""
 
     kind: str
     name: str
@@ -610,7 +610,8 @@ def job_outcome(spec: Obj, sides: list[list[Obj]] | None = None) -> tuple[list[O
     main = spec["containers"][0]
     if main["name"] == "loadcheck":
         plan = json.loads(_env(main, Env.PLAN))
-        return [_terminated("loadcheck", 0, _load_report(plan, sides).encode())], True
+        told = replace(_load_report(plan, sides), interface=_compared(plan, _env(main, Env.LIVE_DIGEST)))
+        return [_terminated("loadcheck", 0, told.encode())], True
     if main["name"] == "collect":
         return [_terminated("collect", 0, _collected(json.loads(_env(main, Env.PLAN))).encode())], True
     plan = json.loads(_env(spec["initContainers"][0], Env.PLAN))
@@ -658,6 +659,14 @@ def _load_report(plan: dict[str, Any], sides: list[list[Obj]] | None) -> LoadRep
         baseline=baseline,
         saturated=candidate.kind == "unmeasurable",
     )
+
+
+def _compared(plan: dict[str, Any], live: str) -> InterfaceReport | None:
+    """Versions that are renamed have an interface of their own."""
+    if not live:
+        return None
+    kinds = {Behaviour.of(digest).kind == "renamed" for digest in (live, plan["candidateDigest"])}
+    return InterfaceReport(live=live, breaking=("output 'y' (FP32 [-1,1]) is gone",) if len(kinds) > 1 else ())
 
 
 def _side(microseconds: int) -> LoadSide:

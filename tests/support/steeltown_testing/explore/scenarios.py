@@ -27,12 +27,20 @@ def template(behaviour: Behaviour) -> Obj:
     }
 
 
-def model(behaviour: Behaviour, *, stage: str = "Production", replicas: int = 2, **rollout: object) -> Obj:
+def model(
+    behaviour: Behaviour,
+    *,
+    stage: str = "Production",
+    replicas: int = 2,
+    interface: str = "Compatible",
+    **rollout: object,
+) -> Obj:
     spec = MLModelSpec.model_validate(
         {
             "stage": stage,
             "training": {"template": template(behaviour)},
             "objectives": {
+                "interface": interface,
                 "quality": [{"metric": "accuracy", "min": "0.8"}],
                 "serving": {"errorRate": "0.02", "slowRate": "0.02", "latencyMilliseconds": 100},
             },
@@ -173,7 +181,12 @@ SCENARIOS = (
         replicas=4,
         ticks=70,
     ),
-    *map(_bad, ("baddata", "worse", "unloadable", "slow", "unmeasurable", "failing", "latefailing")),
+    *map(_bad, ("baddata", "worse", "unloadable", "slow", "unmeasurable", "failing", "latefailing", "renamed")),
+    Scenario(
+        name="another interface, accepted",
+        steps=(create(GOOD_A, interface="Any"), retrain(Behaviour("renamed", "b"))),
+        expected_live="m-v2",
+    ),
     Scenario(
         name="A to B to A mid-canary",
         steps=(create(GOOD_A), retrain(GOOD_B), retrain(GOOD_A, in_step(0))),

@@ -516,6 +516,11 @@ class Explorer:
                 continue
             assert Behaviour.of(digest).kind != "good", f"I13: {name} was rejected: {reason}; {self.cluster.log[-5:]}"
 
+    def _accepts_any_interface(self) -> bool:
+        """Also before there is anything that it could differ from."""
+        objectives = (self.model or {"spec": {}})["spec"].get("objectives") or {}
+        return not self.promoted or objectives.get("interface") == "Any"
+
     def _check_promotion(self) -> None:
         """I4: a digest is marked as promoted only after a Pass for exactly that digest was recorded."""
         digest = self.promoted_digest
@@ -524,7 +529,7 @@ class Explorer:
         rollout = self.status.rollout
         assert rollout is not None and rollout.digest == digest, f"I4: {digest} promoted, rollout is {rollout}"
         assert rollout.phase is Phase.PROMOTING, f"I4: promoted in {rollout.phase}"
-        kinds = ("good", "latefailing", "latecrashing")
+        kinds = ("good", "latefailing", "latecrashing", *(("renamed",) if self._accepts_any_interface() else ()))
         assert Behaviour.of(digest).kind in kinds, f"I4: {Behaviour.of(digest)} was promoted"
         told = rollout.step < 0 or self.nature.carried.get(digest, 0) > 0
         assert told, f"I13: {digest} was promoted although nobody has asked it anything"

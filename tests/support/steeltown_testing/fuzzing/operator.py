@@ -22,8 +22,9 @@ from steeltown.api.trainingrun import TrainingRunStatus
 from steeltown.contract import strict
 from steeltown.contract.checks import Check, Verdict
 from steeltown.contract.evidence import EVIDENCE_BYTES, Counts, Evidence, Pairs, Route
+from steeltown.contract.faults import Fault
 from steeltown.contract.histogram import Histogram
-from steeltown.contract.reports import LIMIT_BYTES, LoadReport, LoadSide, MetricComparison, StepReport
+from steeltown.contract.reports import LIMIT_BYTES, InterfaceReport, LoadReport, LoadSide, MetricComparison, StepReport
 from steeltown.core import seal
 from steeltown.core.judge.verdict import Looks, judge_canary, judge_load
 
@@ -134,7 +135,8 @@ _HUGE = Counts(requests=10**11, errors=10**10, latency=Histogram({5: 9 * 10**10}
 _HUGE_SEEN = replace(
     _SEEN, live=_HUGE, canary=replace(_HUGE, errors=10**10 + 10**6, latency=Histogram({5: 89_999_000_000}))
 )
-_SIDE = LoadSide(sent=3, errors=1, over=1, latency=Histogram({5: 2}), first_error="HTTP 500")
+_FAULTS = (Fault(kind="HTTP 500", first="boom", count=1),)
+_SIDE = LoadSide(sent=3, errors=1, over=1, latency=Histogram({5: 2}), first_error="HTTP 500", faults=_FAULTS)
 _REPORT = StepReport(
     reason="ModelReady",
     message="ready",
@@ -199,7 +201,10 @@ READERS: Final = (
         lambda d: LoadReport.decode(_text(d)),
         (),
         _load_report,
-        (LoadReport(candidate=_SIDE, baseline=_SIDE, saturated=True, lag_p99_milliseconds=0.5).encode(),),
+        (
+            LoadReport(candidate=_SIDE, baseline=_SIDE, saturated=True, lag_p99_milliseconds=0.5).encode(),
+            LoadReport(problem="no", interface=InterfaceReport(live="d", breaking=("x is gone",), more=1)).encode(),
+        ),
     ),
     Reader(
         "route",

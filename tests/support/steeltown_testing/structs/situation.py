@@ -58,6 +58,7 @@ def situation(
     bake: int = 60,
     latency: int = 100,
     check: int = 16,
+    interface: str = "Compatible",
     # the rollout
     step: int | None = None,
     findings: dict[str, Finding] | None = None,
@@ -99,7 +100,7 @@ def situation(
         "frozen": frozen,
         "abort": abort,
         "serving": {"replicas": replicas},
-        "objectives": {"serving": {"latencyMilliseconds": latency}},
+        "objectives": {"interface": interface, "serving": {"latencyMilliseconds": latency}},
         "rollout": {
             "steps": [{"weight": w} for w in STEPS],
             "onInconclusive": on_inconclusive,

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from steeltown.api.conditions import Finding, Reason, unknown
-from steeltown.api.mlmodel import Phase
+from steeltown.api.mlmodel import Phase, RolloutFinding
+from steeltown.contract.faults import Fault
 from steeltown.contract.histogram import Histogram
 from steeltown.contract.plans import LoadCheckPlan
-from steeltown.contract.reports import LoadReport, LoadSide, StepReport
+from steeltown.contract.reports import InterfaceReport, LoadReport, LoadSide, StepReport
 from steeltown.core.plan import Create, Explain
 from steeltown.core.record import made_here
 from steeltown.core.rollout import PHASES, Wanted, decide
 from steeltown.core.rollout.load_checking import LOAD_CHECKING
-from steeltown.core.rollout.phase import Inconclusive, Stay, To
+from steeltown.core.rollout.phase import Fail, Inconclusive, Stay, To
 from steeltown_testing.structs import (
     ID,
     NEW,
@@ -47,6 +49,11 @@ GOOD = LoadReport(candidate=side(400), baseline=side(400))
 BAD = LoadReport(candidate=side(400, errors=200), baseline=side(400))
 FEW = LoadReport(candidate=side(50))
 SATURATED = LoadReport(candidate=side(400), saturated=True)
+KEPT = InterfaceReport(live=OLD.digest)
+RENAMED = InterfaceReport(live=OLD.digest, breaking=("output 'y' (FP32 [-1]) is gone",))
+UNREAD = InterfaceReport(live=OLD.digest, problem="ManifestMissing: not found")
+OF_ANOTHER = InterfaceReport(live=NEW.digest)
+ANY: dict[str, Any] = {"interface": "Any"}
 CRASH = StepReport(reason="StepFailed", message="the store does not answer")
 
 
@@ -64,6 +71,11 @@ def asked(retry: str, known: str | None = None, reason: str = Reason.INCONCLUSIV
     """Held, with this retry on the run. known: that which was set when the rollout, or its last attempt, began."""
     rollout = {"attempt": 2, "retry": known}
     return held(reason, **{"rollout": rollout, "runs": [run(NEW, created=ago(3600), retry=retry)], **more})
+
+
+def performance(decision: To) -> RolloutFinding:
+    (finding,) = (f for f in decision.rollout.findings if f.type == "ServingPerformance")
+    return finding
 
 
 COLLECTING: dict[str, Finding] = {"ServingPerformance": unknown(Reason.COLLECTING_EVIDENCE, "attempt again")}
@@ -92,6 +104,26 @@ COLLECTING: dict[str, Finding] = {"ServingPerformance": unknown(Reason.COLLECTIN
         ({**checked(GOOD), **IN_PLACE}, "to Promoting"),
         (checked(BAD), "fail ServingPerformance ErrorRateTooHigh"),
         ({**checked(BAD), "frozen": True}, "fail ServingPerformance ErrorRateTooHigh"),
+        # what users of the live version rely on
+        (checked(replace(GOOD, interface=KEPT)), "to Shifting 0"),
+        (checked(replace(GOOD, interface=RENAMED)), "fail InterfaceCompatible InterfaceChanged"),
+        (checked(replace(BAD, interface=RENAMED)), "fail InterfaceCompatible InterfaceChanged"),
+        (checked(replace(SATURATED, interface=RENAMED)), "fail InterfaceCompatible InterfaceChanged"),
+        (checked(LoadReport(problem="not ready", interface=RENAMED)), "fail InterfaceCompatible InterfaceChanged"),
+        ({**checked(replace(GOOD, interface=RENAMED)), "old": "crashing"}, "fail InterfaceCompatible InterfaceChanged"),
+        ({**checked(replace(GOOD, interface=RENAMED)), "frozen": True}, "fail InterfaceCompatible InterfaceChanged"),
+        ({**checked(replace(GOOD, interface=RENAMED)), **ANY}, "to Shifting 0"),
+        ({**checked(replace(BAD, interface=RENAMED)), **ANY}, "fail ServingPerformance ErrorRateTooHigh"),
+        # no comparison is no pass, but what a broken live version lacks does not block its fix
+        (checked(replace(GOOD, interface=UNREAD)), "to LoadChecking"),
+        (checked(replace(GOOD, interface=OF_ANOTHER)), "to LoadChecking"),
+        ({**checked(replace(GOOD, interface=UNREAD)), **ANY}, "to Shifting 0"),
+        ({**checked(replace(GOOD, interface=UNREAD)), "old": "crashing"}, "to Promoting"),
+        (held(Reason.INTERFACE_UNKNOWN), "inconclusive InterfaceUnknown (platform)"),
+        (held(Reason.INTERFACE_UNKNOWN, seconds=600), "to LoadChecking"),
+        (held(Reason.INTERFACE_UNKNOWN, **ANY), "to LoadChecking"),
+        (held(Reason.INTERFACE_UNKNOWN, frozen=True, **ANY), "inconclusive InterfaceUnknown (platform)"),
+        (held(Reason.GENERATOR_SATURATED, **ANY), "inconclusive GeneratorSaturated (platform)"),
         # the candidate itself does not stay up: no platform's fault, and nothing to try again
         ({**checked(over=""), "new": "crashing"}, "fail ServingPerformance Crashing"),
         ({**checked(CRASH, over="Failed"), "new": "crashing"}, "fail ServingPerformance Crashing"),
@@ -100,6 +132,7 @@ COLLECTING: dict[str, Finding] = {"ServingPerformance": unknown(Reason.COLLECTIN
         ({**checked(CRASH, over="Failed"), "new": "unready"}, "to LoadChecking"),
         # not measured: again, and again, and then a person is told
         (checked(FEW), "to LoadChecking"),
+        (checked(LoadReport(candidate=side(400), baseline=side(400, errors=400))), "to LoadChecking"),
         (checked(SATURATED), "to LoadChecking"),
         (checked(CRASH, over="Failed"), "to LoadChecking"),
         (checked("Traceback", over="Failed"), "to LoadChecking"),
@@ -126,6 +159,8 @@ COLLECTING: dict[str, Finding] = {"ServingPerformance": unknown(Reason.COLLECTIN
         (held(Reason.FOREIGN_PODS, seconds=600), "to LoadChecking"),
         (held(Reason.JOB_NOT_OURS, seconds=600), "to LoadChecking"),
         (held(Reason.LOAD_CHECK_FAILED, seconds=600, frozen=True), "inconclusive LoadCheckFailed (platform)"),
+        (held(Reason.BASELINE_FAILED), "inconclusive BaselineFailed (platform)"),
+        (held(Reason.BASELINE_FAILED, seconds=600), "to LoadChecking"),
         (held(Reason.LOAD_CHECK_FAILED), "inconclusive LoadCheckFailed (platform)"),
         (held(Reason.GENERATOR_SATURATED), "inconclusive GeneratorSaturated (platform)"),
         (
@@ -175,7 +210,7 @@ def test_decision(situated: dict[str, Any], expected: str) -> None:
 def test_what_is_recorded(situated: dict[str, Any], attempt: int, status: str, reason: str) -> None:
     decision = LOAD_CHECKING.decide(situation(Phase.LOAD_CHECKING, **situated))
     assert isinstance(decision, To)
-    (finding,) = (f for f in decision.rollout.findings if f.type == "ServingPerformance")
+    finding = performance(decision)
     assert (decision.rollout.attempt, finding.status, finding.reason) == (attempt, status, reason)
     assert decision.rollout.phase_time == "2026-03-01T12:00:00Z"
 
@@ -217,7 +252,7 @@ def decide_alone(situated: dict[str, Any]) -> Any:
 def test_why_there_is_no_measurement_is_told(says: Any, words: str) -> None:
     decision = LOAD_CHECKING.decide(situation(Phase.LOAD_CHECKING, **checked(says, over="Failed", attempt=2)))
     assert isinstance(decision, To)
-    assert words in decision.rollout.findings[0].message
+    assert words in performance(decision).message
 
 
 @pytest.mark.parametrize(
@@ -251,7 +286,7 @@ def test_lure_is_recorded_once_and_the_attempt_counts_for_nothing() -> None:
         )
         assert isinstance(voided, To)
         assert (voided.rollout.attempt, voided.rollout.disturbed) == (1, False)
-        assert "not created by the operator" in voided.rollout.findings[0].message
+        assert "not created by the operator" in performance(voided).message
 
 
 WITH_CANARY = Wanted(candidate=1, canary_service=True, baseline=True, keep=(OLD,), live=OLD)
@@ -298,6 +333,76 @@ def test_job_measures_the_fresh_pods_and_is_known_again(
     plan = LoadCheckPlan.from_json(text)
     assert (plan.candidate_url, plan.baseline_url, plan.candidate_digest) == (candidate, baseline, NEW.digest)
     assert made_here(create.body, ROOT, POLICY)
+
+
+@pytest.mark.parametrize(
+    ("situated", "live"),
+    [
+        ({}, OLD.digest),
+        ({"old": "crashing"}, OLD.digest),
+        ({"fresh": "starting"}, OLD.digest),  # no baseline answers, and the store knows its interface all the same
+        (ALONE, None),
+        (IN_PLACE, None),
+    ],
+    ids=case,
+)
+def test_job_compares_the_interface_with_that_of_the_live_version(situated: dict[str, Any], live: str | None) -> None:
+    (create,) = LOAD_CHECKING.wanted(situation(Phase.LOAD_CHECKING, **situated)).actions
+    assert isinstance(create, Create)
+    (container,) = create.body["spec"]["template"]["spec"]["containers"]
+    assert {e["name"]: e.get("value") for e in container["env"]}.get("STEELTOWN_LIVE_DIGEST") == live
+
+
+@pytest.mark.parametrize(
+    ("situated", "status", "reason"),
+    [
+        (checked(GOOD), "Unknown", "InterfaceUnknown"),  # an image that is too old to compare
+        (checked(replace(GOOD, interface=KEPT)), "True", "InterfaceKept"),
+        ({**checked(replace(GOOD, interface=RENAMED)), **ANY}, "True", "ObservedOnly"),
+        (checked(replace(FEW, interface=KEPT)), "True", "InterfaceKept"),
+        (checked(replace(GOOD, interface=UNREAD)), "Unknown", "InterfaceUnknown"),
+        ({**checked(GOOD), **ALONE}, "True", "NotApplicable"),
+        ({**checked(GOOD), **IN_PLACE}, "True", "NotApplicable"),
+    ],
+    ids=case,
+)
+def test_what_is_recorded_of_the_interface(situated: dict[str, Any], status: str, reason: str) -> None:
+    decision = LOAD_CHECKING.decide(situation(Phase.LOAD_CHECKING, **situated))
+    assert isinstance(decision, To)
+    (finding,) = (f for f in decision.rollout.findings if f.type == "InterfaceCompatible")
+    assert (finding.status, finding.reason) == (status, reason)
+
+
+@pytest.mark.parametrize("says", [CRASH, LoadReport(problem="golden rows are missing")], ids=case)
+def test_nothing_is_recorded_of_an_interface_that_nobody_looked_at(says: Any) -> None:
+    decision = LOAD_CHECKING.decide(situation(Phase.LOAD_CHECKING, **checked(says, over="Failed")))
+    assert isinstance(decision, To)
+    assert [f.type for f in decision.rollout.findings] == ["ServingPerformance"]
+
+
+def failing(errors: int, kind: str) -> LoadSide:
+    return replace(side(400, errors=errors), faults=(Fault(kind=kind, first=f"{kind}: boom", count=errors),))
+
+
+@pytest.mark.parametrize(
+    ("says", "words"),
+    [
+        (
+            LoadReport(candidate=failing(200, "HTTP 500"), baseline=side(400)),
+            f"live 0 of 400 (200 times HTTP 500: boom); see the log of Pod m-{NEW.id}-0",
+        ),
+        (
+            LoadReport(candidate=side(400), baseline=failing(400, "HTTP 400")),
+            "failed all of its 400 requests (400 times HTTP 400: boom): there is nothing to compare with; see the log "
+            "of Pod m-baseline-0",
+        ),
+    ],
+    ids=["candidate", "baseline"],
+)
+def test_verdict_about_errors_says_what_went_wrong_and_which_pod_has_more(says: LoadReport, words: str) -> None:
+    decision = LOAD_CHECKING.decide(situation(Phase.LOAD_CHECKING, fresh="ready", **checked(says)))
+    assert isinstance(decision, Fail | To)
+    assert words in (decision.message if isinstance(decision, Fail) else performance(decision).message)
 
 
 @pytest.mark.parametrize(("seconds", "blocks"), [(2, 2), (16, 8), (3600, 32)])
@@ -377,5 +482,5 @@ def test_job_that_could_make_no_pod_until_its_deadline_is_no_evidence_and_its_ca
 def test_finding_of_an_older_attempt_is_replaced() -> None:
     decision = LOAD_CHECKING.decide(situation(Phase.LOAD_CHECKING, **checked(FEW, attempt=1), findings=COLLECTING))
     assert isinstance(decision, To)
-    assert [f.type for f in decision.rollout.findings] == ["ServingPerformance"]
+    assert [f.type for f in decision.rollout.findings if f.reason != Reason.INTERFACE_UNKNOWN] == ["ServingPerformance"]
     assert PHASES[Phase.LOAD_CHECKING] is LOAD_CHECKING

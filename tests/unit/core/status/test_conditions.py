@@ -13,6 +13,8 @@ from steeltown.core.status.conditions import CONDITIONS, NO_VERSION, conditions
 from steeltown_testing.standings import GATES, history, model, outcome, pod, rollout, run, standing
 
 LOADABLE, PERFORMANCE = ConditionType.LOADABLE, ConditionType.SERVING_PERFORMANCE
+INTERFACE = ConditionType.INTERFACE_COMPATIBLE
+NOT_COMPARED = ("Unknown", Reason.AWAITING_EVIDENCE, "compared with the live version by the load check")
 CANARY, PROMOTED, AVAILABLE = ConditionType.CANARY_PASSED, ConditionType.PROMOTED, ConditionType.AVAILABLE
 QUALITY, ELIGIBLE = ConditionType.QUALITY_ACCEPTED, ConditionType.ELIGIBLE
 REQUESTED = ConditionType.PROMOTION_REQUESTED
@@ -114,6 +116,13 @@ TABLE: dict[ConditionType, dict[str, tuple[Standing, Expected]]] = {
             flying(Phase.SHIFTING, held=("Inconclusive", "few"), findings=shown(LOADABLE)),
             ("True", "X", "shown"),
         ),
+    },
+    INTERFACE: {
+        "shown": (flying(Phase.SHIFTING, findings=shown(INTERFACE)), ("True", "X", "shown")),
+        "shown in the last": (ended("RolledBack", INTERFACE), ("True", "X", "shown")),
+        "the check runs": (flying(Phase.LOAD_CHECKING), NOT_COMPARED),
+        "no rollout": (served(GOOD), NOT_COMPARED),
+        "nothing": (nothing(), NOT_COMPARED),
     },
     PERFORMANCE: {
         "shown": (flying(Phase.SHIFTING, findings=shown(PERFORMANCE)), ("True", "X", "shown")),

@@ -15,6 +15,8 @@ from steeltown_tensors import BY_ONNX, DATATYPES, Array, Datatype
 
 VARIABLE: Final = -1
 LARGEST_DIM: Final = 2**31 - 1
+PLACEHOLDERS: Final = frozenset(("", "?", "*", "-1", "none", "unk", "unknown"))
+"""What exporters call a dimension that they know nothing of, in small letters: two of one such name are independent."""
 
 
 class BadRequest(Exception):
@@ -51,7 +53,7 @@ class TensorSpec:
             name=name,
             datatype=datatype,
             dims=tuple(d if isinstance(d, int) and d >= 0 else VARIABLE for d in shape),
-            symbols=tuple(d if isinstance(d, str) else None for d in shape),
+            symbols=tuple(d if isinstance(d, str) and d.strip().lower() not in PLACEHOLDERS else None for d in shape),
         )
 
     @cached_property

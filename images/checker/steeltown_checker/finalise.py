@@ -83,7 +83,7 @@ def _finalise(
     _check_fidelity(environment.fidelity_file, model, findings)
     frame = None if rows is None else rows.frame
     golden = _guarded(findings, "GoldenRows", lambda: goldenrows.make(model, binding, frame))
-    if frame is not None:
+    if frame is not None and binding.fixed_rows is None:
         _check_batches(model, binding, frame, golden, findings)
     uri = publish.publish(
         artifacts,
@@ -139,14 +139,26 @@ def _bound(
     features = () if task is None else task.features
     if path is None or task is None:
         binding = _guarded(findings, "Signature", lambda: bind(model, features, None))
-        findings.add("Signature", Verdict.PASS, f"{len(model.inputs)} inputs, {len(model.outputs)} outputs")
+        findings.add("Signature", Verdict.PASS, _stated(model))
         return None, binding
     text = tuple(p.name for p in model.inputs if p.is_text)
     frame = table.scan(path, "evaluation data", text_columns=text)
     columns = [c for c in frame.collect_schema().names() if c != task.target]
     binding = _guarded(findings, "Signature", lambda: bind(model, features, columns))
-    findings.add("Signature", Verdict.PASS, f"inputs are {len(binding.columns)} columns of the evaluation data")
+    fixed = "" if binding.fixed_rows is None else f"; exactly {binding.fixed_rows} rows, so requests run one at a time"
+    findings.add("Signature", Verdict.PASS, f"inputs are {len(binding.columns)} columns of the evaluation data{fixed}")
     return frame, binding
+
+
+def _stated(model: Model) -> str:
+    """The signature in words, and what it means for batches."""
+    ports = (*model.inputs, *model.outputs)
+    fixed = [] if model.inputs else ["the model has no inputs"]
+    fixed += [f"{p.name!r} has no free first dimension" for p in ports if not p.has_free_rows]
+    alone = f"; requests run one at a time, since {fixed[0]}" if fixed else ""
+    inputs, outputs = (", ".join(map(str, side[:4])) or "none" for side in (model.inputs, model.outputs))
+    counts = f"{len(model.inputs)} inputs, {len(model.outputs)} outputs"
+    return f"{counts}{alone}; inputs: {inputs[:160]}; outputs: {outputs[:160]}"
 
 
 def _evaluate(
@@ -229,7 +241,8 @@ def _check_fidelity(path: Path, model: Model, findings: Findings) -> None:
     try:
         golden = Golden.from_json(json.loads(path.read_bytes()))
         size, where = goldenrows.violation(model, golden)
-        rows = int(golden.inputs[0]["shape"][0])
+        shape = golden.inputs[0]["shape"] if golden.inputs else ()
+        rows = int(shape[0]) if shape else 1
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         message = f"cannot compare fidelity.json with the model: {' '.join(str(error).split())}"
         raise _failed(findings, "ExportFidelity", StepFailed(Reason.EXPORT_UNFAITHFUL, message)) from error

@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 import onnx
 import onnxruntime
-from steeltown_tensors import BY_NAME, BY_ONNX, Array
+from steeltown_tensors import BY_NAME, BY_ONNX, Array, dimension_name
 
 from .reasons import Reason, StepFailed
 
@@ -40,12 +40,13 @@ OTHER_REMEDY: Final = "the protocol has no such element type: cast it to one tha
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Port:
-    """An input or output. shape: None for a free dimension."""
+    """An input or output. shape: None for a free dimension. names: of dimensions; those of one name have one size."""
 
     name: str
     dtype: Any
     datatype: str
     shape: tuple[int | None, ...]
+    names: tuple[str | None, ...] = ()
 
     @property
     def is_text(self) -> bool:
@@ -54,6 +55,13 @@ class Port:
     @property
     def is_float(self) -> bool:
         return BY_NAME[self.datatype].is_float
+
+    @property
+    def has_free_rows(self) -> bool:
+        return bool(self.shape) and self.shape[0] is None
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.datatype}{self.to_json()['shape']}"
 
     def to_json(self) -> dict[str, Any]:
         return {"name": self.name, "datatype": self.datatype, "shape": [-1 if d is None else d for d in self.shape]}
@@ -215,7 +223,8 @@ def _port(raw: Any, what: str) -> Port:
         raise StepFailed(Reason.SIGNATURE_MISMATCH, f"{what} {raw.name!r} is {raw.type}, {remedy}")
     datatype = BY_ONNX[raw.type]
     shape = tuple(d if isinstance(d, int) and d > 0 else None for d in raw.shape)
-    return Port(name=raw.name, dtype=datatype.dtype, datatype=datatype.name, shape=shape)
+    names = tuple(dimension_name(d) for d in raw.shape)
+    return Port(name=raw.name, dtype=datatype.dtype, datatype=datatype.name, shape=shape, names=names)
 
 
 def _options() -> Any:

@@ -274,9 +274,32 @@ def test_columns_beside_the_features_do_not_disturb(workspace: Any, models: Any)
     assert bind(model, (), ("id", "a", "b", "note")).columns == ("a", "b")
 
 
-def test_fixed_batch_is_refused(workspace: Any, models: Any) -> None:
-    model = loaded(workspace, models.matrix([1.0, 2.0], batch=1))
-    assert "fixed batch size of 1" in mismatch(model, ("a", "b"), None)
+def test_fixed_batch_is_bound_as_it_is(workspace: Any, models: Any) -> None:
+    model = loaded(workspace, models.matrix([1.0, 2.0], batch=4))
+    binding = bind(model, ("a", "b"), ("a", "b"))
+    assert (binding.fixed_rows, binding.columns) == (4, ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ({}, "the model has no inputs, so no table can be read into it: leave out task and evaluation data"),
+        ({"a": ["N", 1], "b": []}, "input 'b' is a scalar, no column of a table: leave out task"),
+        ({"a": ["N", 1], "b": [2, 1]}, "inputs a FP32[-1, 1] and b FP32[2, 1] differ in their first dimension"),
+    ],
+)
+def test_signature_that_no_table_fits_is_refused_where_there_is_a_table(
+    shapes: dict[str, Any], message: str, workspace: Any
+) -> None:
+    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in shapes.items()]
+    one = helper.make_tensor("one", TensorProto.FLOAT, [1, 1], [1.0])
+    nodes = [helper.make_node("Sum", [*shapes, "one"], ["y"])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, None])]
+    proto = helper.make_model(helper.make_graph(nodes, "g", inputs, outputs, [one]), ir_version=8)
+    proto.opset_import[0].version = 17
+    model = loaded(workspace, proto)
+    assert message in mismatch(model, ("a", "b"), ("a", "b"))
+    assert bind(model, (), None).columns == tuple(shapes)
 
 
 def test_text_for_a_number_is_a_mismatch(workspace: Any, models: Any) -> None:

@@ -29,9 +29,9 @@ class Shape:
 def model(
     nodes: list[Any], inputs: Mapping[str, tuple[int, Any]], outputs: Mapping[str, tuple[int, Any]], **more: Any
 ) -> bytes:
-    given = [[helper.make_tensor_value_info(n, *of) for n, of in ports.items()] for ports in (inputs, outputs)]
+    taken, given = ([helper.make_tensor_value_info(n, *of) for n, of in ports.items()] for ports in (inputs, outputs))
     constants = [numpy_helper.from_array(np.asarray(v), n) for n, v in more.items()]
-    graph = helper.make_graph(nodes, "g", *given, constants)
+    graph = helper.make_graph(nodes, "g", taken, given, constants)
     built = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return bytes(built.SerializeToString())
 

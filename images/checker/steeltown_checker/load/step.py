@@ -45,7 +45,8 @@ def run(env: Mapping[str, str]) -> tuple[str, int]:
         environment = Environment.of(env)
         plan = plans.read(LoadCheckPlan, environment.plan)
         check(plan)
-        return encode(measure(plan, golden_rows(plan.golden, environment.max_artifact_bytes))), ExitCode.OK
+        golden, whole = golden_rows(plan.golden, environment.max_artifact_bytes)
+        return encode(measure(plan, golden, whole=whole)), ExitCode.OK
     except StepFailed as failure:
         code = failure.exit_code if failure.reason is Reason.INVALID_PLAN else ExitCode.OK
         return encode(LoadReport(problem=f"{failure.reason}: {failure.message}")), code
@@ -69,8 +70,8 @@ def check(plan: LoadCheckPlan) -> None:
         )
 
 
-def golden_rows(plan: FetchPlan, limit_bytes: int) -> Golden:
-    """The rows to send, by the manifest of the candidate's digest."""
+def golden_rows(plan: FetchPlan, limit_bytes: int) -> tuple[Golden, bool]:
+    """The rows to send, by the manifest of the candidate's digest; and whether they are one request."""
     artifacts = store.ArtifactStore(plan.store)
     manifest = fetch.read_manifest(artifacts, plan.digest)
     with tempfile.TemporaryDirectory() as folder:
@@ -78,18 +79,21 @@ def golden_rows(plan: FetchPlan, limit_bytes: int) -> Golden:
         prefix = files.model_prefix(plan.digest)
         fetch.fetch_file(artifacts, manifest, prefix, files.GOLDEN_OBJECT, path, limit_bytes)
         try:
-            return Golden.from_json(json.loads(path.read_bytes()))
-        except (ValueError, KeyError, TypeError) as error:
+            golden = Golden.from_json(json.loads(path.read_bytes()))
+            shapes = [port["shape"] for port in manifest.get("signature", {}).get("inputs", ())]
+            return golden, not golden.inputs or any(not shape or shape[0] != -1 for shape in shapes)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StepFailed(
                 Reason.MANIFEST_INVALID, f"cannot read the golden rows of {plan.digest}: {error}"
             ) from error
 
 
-def measure(plan: LoadCheckPlan, golden: Golden) -> LoadReport:
+def measure(plan: LoadCheckPlan, golden: Golden, *, whole: bool = False) -> LoadReport:
+    """whole: the model takes no single rows, so all of the golden file is one request."""
     try:
-        targets = [target(plan.candidate_url, plan.model, golden, plan.candidate_digest)]
+        targets = [target(plan.candidate_url, plan.model, golden, plan.candidate_digest, whole=whole)]
         if plan.baseline_url:
-            targets.append(target(plan.baseline_url, plan.model, golden))
+            targets.append(target(plan.baseline_url, plan.model, golden, whole=whole))
     except (ValueError, KeyError, TypeError) as error:
         return LoadReport(problem=str(error))
     deadline = time.monotonic() + READY_SECONDS

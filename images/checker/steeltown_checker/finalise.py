@@ -25,7 +25,7 @@ from . import evaluate, goldenrows, metrics, plans, publish, store, table
 from .binding import Binding, bind, is_matrix
 from .environment import Environment
 from .evaluate import Rows
-from .model import Model, open_model
+from .model import Model, alone, open_model
 from .reasons import Reason, StepFailed
 from .runreport import write_report
 
@@ -55,7 +55,8 @@ def run(environment: Environment) -> StepReport:
     artifacts = store.ArtifactStore(plan.store)
     findings = Findings()
     try:
-        report = _finalise(environment, plan, artifacts, findings)
+        with tempfile.TemporaryDirectory() as folder:
+            report = _finalise(environment, plan, artifacts, findings, Path(folder))
     except StepFailed as failure:
         known = failure.knowing(
             checks=tuple(findings.checks),
@@ -71,10 +72,11 @@ def run(environment: Environment) -> StepReport:
 
 
 def _finalise(
-    environment: Environment, plan: FinalisePlan, artifacts: store.ArtifactStore, findings: Findings
+    environment: Environment, plan: FinalisePlan, artifacts: store.ArtifactStore, findings: Findings, folder: Path
 ) -> StepReport:
-    path = environment.model_file
+    """folder: empty, and nobody else's: from here on the model is the copy in it."""
     _require_result(environment, plan, findings)
+    path = _guarded(findings, "ModelFile", lambda: alone(environment.model_file, folder))
     findings.digest, findings.size_bytes = store.digest_of(path), path.stat().st_size
     model = _guarded(findings, "ModelFile", lambda: open_model(path))
     findings.add("ModelFile", Verdict.PASS, f"model loads ({findings.size_bytes} bytes)", value=findings.size_bytes)

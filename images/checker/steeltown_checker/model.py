@@ -8,6 +8,7 @@ of its own.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from steeltown_tensors import BY_NAME, BY_ONNX, Array, dimension_name
 
 from .reasons import Reason, StepFailed
 
+COPY_BYTES: Final = 1 << 20
 MAX_MODEL_BYTES: Final = (1 << 31) - 1  # of a protobuf message
 ONNX_DOMAINS: Final = ("", "ai.onnx")
 RUNTIME_DOMAINS: Final = (*ONNX_DOMAINS, "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc")
@@ -97,14 +99,33 @@ class Model:
         return found
 
 
-def open_model(path: Path) -> Model:
-    """Check and load. StepFailed names what is wrong with the file."""
-    size = path.stat().st_size
+def alone(path: Path, folder: Path) -> Path:
+    """A copy of a file that others could write to, in an empty folder of ours: what is checked is what is loaded, and
+    nothing that it names lies beside it. StepFailed if it is a link or too large."""
+    target = folder / path.name
+    try:
+        source = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
+    except OSError as error:
+        why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+        raise StepFailed(Reason.RESULT_MISSING, f"{path} cannot be read ({why}): write the file itself") from error
+    with source, target.open("wb") as copy:
+        while chunk := source.read(COPY_BYTES):
+            _require_size(path, copy.tell() + len(chunk))
+            copy.write(chunk)
+    return target
+
+
+def _require_size(path: Path, size: int) -> None:
     if size > MAX_MODEL_BYTES:
         raise StepFailed(
             Reason.MODEL_TOO_LARGE,
-            f"{path.name} has {size} bytes, at most {MAX_MODEL_BYTES} are supported: reduce its size",
+            f"{path.name} has more than the {MAX_MODEL_BYTES} bytes that are supported: reduce its size",
         )
+
+
+def open_model(path: Path) -> Model:
+    """Check and load a file that nobody else writes to. StepFailed names what is wrong with it."""
+    _require_size(path, path.stat().st_size)
     proto, without_shape = _checked(path)
     classes = _classes(proto)
     del proto  # the runtime reads the file itself: hold one copy, not two

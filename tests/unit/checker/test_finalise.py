@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from steeltown.contract.checks import Verdict
 from steeltown.contract.plans import FinalisePlan, Source, Task, TaskType
 from steeltown_checker import evaluate
+from steeltown_checker.model import open_model
 from steeltown_server.model import load
 from steeltown_server.warmup import warm_up
 
@@ -67,6 +70,46 @@ def test_missing_result_is_named(gone: str, workspace: Any, models: Any, finalis
     code, report = finalise()
     assert (code, report.reason) == (65, "ResultMissing")
     assert gone in report.message
+
+
+def test_file_that_is_too_large_is_refused_before_it_is_copied_to_its_end(
+    workspace: Any, models: Any, finalise: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.trained(models.per_column(("a", "b")), evaluation=ROWS)
+    monkeypatch.setattr("steeltown_checker.model.MAX_MODEL_BYTES", 100)
+    code, report = finalise()
+    assert (code, report.reason) == (65, "ModelTooLarge")
+    assert "more than the 100 bytes that are supported" in report.message
+
+
+def test_link_is_no_model(workspace: Any, models: Any, finalise: Any) -> None:
+    path = workspace.trained(models.per_column(("a", "b")), evaluation=ROWS)
+    path.rename(path.with_name("other.onnx"))
+    path.symlink_to("other.onnx")
+    code, report = finalise()
+    assert (code, report.reason) == (65, "ResultMissing")
+    assert "it is a symbolic link): write the file itself" in report.message
+    assert verdicts(report) == {"ModelFile": Verdict.FAIL}
+
+
+def test_file_that_changes_after_the_check_is_not_what_is_loaded_and_published(
+    workspace: Any, models: Any, finalise: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = workspace.trained(models.per_column(("a", "b")), evaluation=ROWS)
+    good = path.read_bytes()
+    opened: list[Path] = []
+
+    def swapped(given: Path) -> Any:
+        opened.append(given)
+        path.write_bytes(models.per_column(("a", "b"), factor=7).SerializeToString())
+        return open_model(given)
+
+    monkeypatch.setattr("steeltown_checker.finalise.open_model", swapped)
+    _, report = finalise()
+    assert report.digest == f"sha256:{hashlib.sha256(good).hexdigest()}"
+    assert (workspace.root / "store/models" / report.digest[7:] / "model.onnx").read_bytes() == good
+    assert next(m.candidate for m in report.metrics if m.name == "rmse") == pytest.approx(0, abs=1e-6)
+    assert not opened[0].is_relative_to(workspace.root), "it would lie beside what the trainer wrote"
 
 
 def test_import_needs_no_result(workspace: Any, models: Any, finalise: Any) -> None:

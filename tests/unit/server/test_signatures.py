@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from steeltown_server.rpc import inference_pb2 as pb
 from steeltown_server.signature import Signature, TensorSpec
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
@@ -99,7 +101,7 @@ def served(request: pytest.FixtureRequest, make_folder: Any, serve: Any) -> tupl
             for (n, d, _), a in zip(shape.outputs, answers.values(), strict=True)
         ]
         folder.write_golden({"inputs": [], "outputs": tensors})
-    return serve(folder), answers, shape
+    return serve(folder, grpc_port=0), answers, shape
 
 
 def tensors(shape: Shape) -> list[dict[str, Any]]:
@@ -127,6 +129,27 @@ def test_answer_is_the_models_and_requests_run_one_at_a_time(served: tuple[Any, 
         np.testing.assert_allclose(np.array(output["data"], expected.dtype), expected.ravel(), rtol=1e-6)
     assert server.get("/v2/models/m/config").json()["max_batch_size"] == 0
     assert server.logged("the model answers its golden rows")[0]["batches"] is False
+
+
+def test_grpc_gives_the_same_answer(served: tuple[Any, Any, Shape]) -> None:
+    server, answers, shape = served
+    described = pb.ModelInferRequest.InferInputTensor
+    request = pb.ModelInferRequest(
+        model_name="m",
+        inputs=[described(name=n, datatype=d, shape=shape.feed[n].shape) for n, d, _ in shape.inputs],
+        raw_input_contents=[shape.feed[n].tobytes() for n, _, _ in shape.inputs],
+    )
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        call = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer",
+            request_serializer=pb.ModelInferRequest.SerializeToString,
+            response_deserializer=pb.ModelInferResponse.FromString,
+        )
+        answer = call(request, timeout=20)
+    for output, raw in zip(answer.outputs, answer.raw_output_contents, strict=True):
+        expected = answers[output.name]
+        assert tuple(output.shape) == expected.shape
+        np.testing.assert_allclose(np.frombuffer(raw, expected.dtype), expected.ravel(), rtol=1e-6)
 
 
 def test_another_shape_is_refused_with_the_one_that_is_expected(served: tuple[Any, Any, Shape]) -> None:

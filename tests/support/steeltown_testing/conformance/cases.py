@@ -101,6 +101,7 @@ PAIR_PORTS = (
     [("a", "FP32", [-1, 2]), ("b", "INT64", [-1, 2])],
     [("total", "FP32", [-1, 2]), ("negative", "INT64", [-1, 2])],
 )
+FIXED_PORTS = ([("x", "FP32", [2, 3])], [("y", "FP32", [2, 3])])
 EDGE_PORTS = (
     [("scalar", "FP32", []), ("matrix", "FP32", [-1, -1])],
     [("scalar_out", "FP32", []), ("matrix_out", "FP32", [-1, -1])],
@@ -478,6 +479,13 @@ case("byte order mark before the json", "RFC 8259, 8.1", gives(y=Y), level=STEEL
      body=in_json(b"\xef\xbb\xbf" + infer(FLAT).content))  # fmt: skip
 for where, text in (("a name", b'{"inputs":[{"name":"\\ud800"}]}'), ("the id", b'{"inputs":[],"id":"\\udc00"}')):
     refused(f"half of a surrogate pair in {where}", "decided; RFC 8259, 8.2", in_json(text), level=STEELTOWN)
+for model, ports in (("fixed", FIXED_PORTS), ("constant", ([], [("y", "FP32", [2])]))):
+    case(f"metadata of {model}", "decided: any signature is served as it is", is_metadata(*ports), level=STEELTOWN,
+         model=model, method="GET", path="/v2/models/{m}")  # fmt: skip
+    case(f"infer of {model}", "decided: any signature is served as it is", gives(**direct(model, GOLDEN[model])),
+         level=STEELTOWN, model=model, body=infer(*(flat(n, a) for n, a in GOLDEN[model].items())))  # fmt: skip
+refused("one row for a batch of two", "decided", infer(flat("x", X[:1])), model="fixed", level=STEELTOWN)
+refused("an input for a model that has none", "decided", infer(FLAT), model="constant", level=STEELTOWN)
 for path in ("/v2/health/live/", "/v2/models/{m}/", "/v2/models/{m}/ready/", "/v2/models/{m}/versions/{v}/"):
     get(path, "decided: a slash at the end is as good as none", lists(), level=STEELTOWN)
 case("a tiny number becomes zero, not an error", "decided", gives(y=np.zeros((1, 3), np.float32)), level=STEELTOWN,

@@ -25,6 +25,9 @@ from .reasons import Reason, StepFailed
 
 COPY_BYTES: Final = 1 << 20
 MAX_MODEL_BYTES: Final = (1 << 31) - 1  # of a protobuf message
+os.environ.setdefault("ALLOW_RELEASED_ONNX_OPSET_ONLY", "0")
+"""Read by onnxruntime: a domain that is imported in a version newer than it knows is no error, an operator of it is."""
+
 ONNX_DOMAINS: Final = ("", "ai.onnx")
 RUNTIME_DOMAINS: Final = (*ONNX_DOMAINS, "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc")
 LOCALES: Final = ("C.UTF-8", "en_US.UTF-8")  # of the images: images/python/Containerfile

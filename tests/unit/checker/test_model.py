@@ -121,18 +121,33 @@ def test_opset_of_an_operator_that_is_newer_than_any_known_is_refused(workspace:
     assert "unsupported opset 999 (operator" in failure.message
 
 
+@pytest.mark.parametrize("version", [1, 99])
 @pytest.mark.parametrize(
     "domains",
     [
         ["com.example"],
         ["ai.onnx.training", "ai.onnx.preview.training", "com.microsoft.experimental", "org.pytorch.aten"],
-        ["com.ms.internal.nhwc", "com.microsoft", "com.microsoft.nchwc"],
+        ["com.ms.internal.nhwc", "com.microsoft", "com.microsoft.nchwc", "ai.onnx.ml"],
     ],
 )
-def test_domain_that_is_imported_and_not_used_is_no_matter(domains: list[str], workspace: Any, models: Any) -> None:
+def test_domain_that_is_imported_and_not_used_is_no_matter(
+    domains: list[str], version: int, workspace: Any, models: Any
+) -> None:
     proto = models.per_column(("a",))
-    proto.opset_import.extend(helper.make_opsetid(domain, 1) for domain in domains)
+    proto.opset_import.extend(helper.make_opsetid(domain, version) for domain in domains)
     assert [p.name for p in loaded(workspace, proto).inputs] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("domain", "operator"), [("ai.onnx.ml", "Binarizer"), ("com.microsoft", "Gelu"), ("", "Neg"), ("ai.onnx", "Neg")]
+)
+def test_operator_of_a_version_that_nobody_knows_is_refused(domain: str, operator: str, workspace: Any) -> None:
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", 1]) for n in "xy")
+    graph = helper.make_graph([helper.make_node(operator, "x", "y", domain=domain)], "g", [x], [y])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    opsets = [o for o in opsets if o.domain != domain] + [helper.make_opsetid(domain, 99)]
+    proto = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    assert refusal(workspace, proto).reason in (Reason.OPSET_UNSUPPORTED, Reason.MODEL_DOES_NOT_LOAD)
 
 
 def test_model_with_functions_of_its_own_runs(workspace: Any) -> None:

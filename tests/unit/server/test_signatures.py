@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from steeltown_server.model import load
 from steeltown_server.rpc import inference_pb2 as pb
 from steeltown_server.signature import Signature, TensorSpec
 
@@ -165,6 +168,15 @@ def test_another_shape_is_refused_with_the_one_that_is_expected(served: tuple[An
     answer = server.infer({"inputs": sent})
     assert answer.status_code == 400
     assert message in answer.json()["error"]
+
+
+def test_domain_that_is_imported_and_not_used_does_not_keep_a_model_from_loading(tmp_path: Path) -> None:
+    proto = onnx.load_from_string(doubled(["N", 3], ["N", 3]))
+    domains = ("com.example", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc", "ai.onnx.preview.training")
+    proto.opset_import.extend(helper.make_opsetid(domain, 99) for domain in domains)
+    onnx.save(proto, tmp_path / "model.onnx")
+    (answer,) = load(tmp_path, 1).run(["y"], {"x": numbers(1, 3)})
+    np.testing.assert_array_equal(answer, 2 * numbers(1, 3))
 
 
 def test_model_without_inputs_has_no_rows_to_share_a_run() -> None:

@@ -26,8 +26,9 @@ ours_only = pytest.mark.skipif(STEELTOWN not in targets.levels(), reason="the do
 
 
 def _operation(case: Case) -> dict[str, Any] | None:
-    """What the document has for the case's method and path; a path without braces comes before one with."""
-    path = case.path.partition("?")[0]
+    """What the document has for the case's method and path; a path without braces comes before one with, and a slash
+    at the end says nothing."""
+    path = case.path.partition("?")[0].removesuffix("/")
     for template, item in sorted(DOCUMENTED["paths"].items(), key=lambda entry: entry[0].count("{")):
         if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path):
             operation: dict[str, Any] | None = item.get(case.method.lower())

@@ -1,8 +1,9 @@
 """Binding table columns to a model's inputs.
 
 Two signatures are understood: one input per column, named as the column (what the built-in trainer exports),
-and one 2-D float input whose columns are the features in the task's order (what most other exporters make).
-Anything else is a SignatureMismatch that names what is missing, found before any row is run.
+and one 2-D float input whose columns are the features in the task's order (what most other exporters make). Either may
+have a fixed number of rows. Anything else is a SignatureMismatch that names what is missing, found before any row is
+run; but where there is no table to bind, any signature is as good as another.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ class Binding:
         """Columns whose input type has no word for a missing value."""
         return () if self.matrix else tuple(p.name for p in self.inputs if not (p.is_text or p.is_float))
 
+    @property
+    def fixed_rows(self) -> int | None:
+        """Rows that every run must have, if the model says so."""
+        return self.inputs[0].shape[0] if self.inputs and self.inputs[0].shape else None
+
     def feed(self, rows: pl.DataFrame) -> dict[str, Array]:
         if self.matrix:
             port = self.inputs[0]
@@ -46,15 +52,10 @@ class Binding:
 def bind(model: Model, features: Sequence[str], columns: Sequence[str] | None) -> Binding:
     """features: the task's, empty if it names none. columns: of the evaluation data less the target, or None."""
     ports = model.inputs
-    for port in ports:
-        if port.shape and port.shape[0] is not None:
-            raise _mismatch(
-                f"input {port.name!r} has a fixed batch size of {port.shape[0]}: export it with a dynamic first "
-                "dimension"
-            )
     known = tuple(features) or columns
     if known is None:  # nothing to compare with: the model's own names are the columns
         return Binding(inputs=ports, columns=tuple(p.name for p in ports), matrix=is_matrix(ports))
+    _require_rows(ports)
     if is_matrix(ports) and not (len(known) == 1 and ports[0].name == known[0]):
         width = ports[0].shape[1]
         if width is not None and width != len(known):
@@ -74,6 +75,18 @@ def bind(model: Model, features: Sequence[str], columns: Sequence[str] | None) -
     if columns is not None:
         _require(names, columns, "the evaluation data has no column for input")
     return Binding(inputs=ports, columns=names, matrix=False)
+
+
+def _require_rows(ports: Sequence[Port]) -> None:
+    """One number of rows in all inputs, free or fixed."""
+    remedy = "leave out task and evaluation data, or give every input one row per row of the table"
+    if not ports:
+        raise _mismatch(f"the model has no inputs, so no table can be read into it: {remedy}")
+    for port in ports:
+        if not port.shape:
+            raise _mismatch(f"input {port.name!r} is a scalar, no column of a table: {remedy}")
+        if port.shape[0] != ports[0].shape[0]:
+            raise _mismatch(f"inputs {ports[0]} and {port} differ in their first dimension: {remedy}")
 
 
 def is_matrix(ports: Sequence[Port]) -> bool:

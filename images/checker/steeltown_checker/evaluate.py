@@ -72,8 +72,11 @@ def read_rows(frame: pl.LazyFrame, task: Task, columns: Sequence[str], seed: int
 
 
 def run(model: Model, binding: Binding, rows: pl.DataFrame) -> dict[str, Array]:
-    """All outputs, in batches of BATCH_ROWS. StepFailed if the runtime refuses or a number is not finite."""
-    parts = [model.run(binding.feed(batch)) for batch in rows.iter_slices(BATCH_ROWS)]
+    """All outputs, in batches of BATCH_ROWS, or of the rows that the model is fixed to.
+
+    StepFailed if the runtime refuses or a number is not finite.
+    """
+    parts = [_run_batch(model, binding, batch) for batch in rows.iter_slices(binding.fixed_rows or BATCH_ROWS)]
     for port in model.outputs:
         for part in parts:
             if part[port.name].ndim == 0 or sum(len(p[port.name]) for p in parts) != len(rows):
@@ -86,10 +89,23 @@ def run(model: Model, binding: Binding, rows: pl.DataFrame) -> dict[str, Array]:
     return outputs
 
 
+def _run_batch(model: Model, binding: Binding, rows: pl.DataFrame) -> dict[str, Array]:
+    """A last batch that is too short is filled up with its first rows, whose second answers are left out."""
+    count, wanted = len(rows), binding.fixed_rows or len(rows)
+    answers = model.run(binding.feed(rows if count == wanted else filled(rows, wanted)))
+    return {name: a[:count] if a.ndim and len(a) == wanted else a for name, a in answers.items()}
+
+
+def filled(rows: pl.DataFrame, count: int) -> pl.DataFrame:
+    """`count` rows: these in turn."""
+    return rows[[i % len(rows) for i in range(count)]]
+
+
 def require_finite(ports: Sequence[Port], outputs: dict[str, Array]) -> None:
     for port in ports:
         values = outputs[port.name]
         if port.is_float and not np.isfinite(values).all():
+            values = np.atleast_1d(values)
             bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
             raise StepFailed(
                 Reason.NUMERICALLY_UNSTABLE,
@@ -185,9 +201,16 @@ def _regression_values(model: Model, outputs: dict[str, Array]) -> npt.NDArray[n
         value = outputs[port.name]
         if not port.is_text and value.size == len(value):
             return value.reshape(-1).astype(np.float64)
+    several = next((p for p in model.outputs if not p.is_text and outputs[p.name].ndim == 2), None)
+    if several is not None:
+        raise StepFailed(
+            Reason.SIGNATURE_MISMATCH,
+            f"output {several.name!r} has {outputs[several.name].shape[1]} numbers per row, Regression has one target: "
+            "export a model for each target, or import this one without a task and without evaluation data",
+        )
     raise _no_output("one number per row ([N] or [N, 1]) for Regression", model)
 
 
 def _no_output(wanted: str, model: Model) -> StepFailed:
-    there = ", ".join(f"{p.name} {p.datatype}{list(p.shape)}" for p in model.outputs)
+    there = ", ".join(map(str, model.outputs))
     return StepFailed(Reason.SIGNATURE_MISMATCH, f"no output with {wanted}; the model has {there}")

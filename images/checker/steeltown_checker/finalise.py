@@ -25,7 +25,7 @@ from . import evaluate, fetch, goldenrows, interface, metrics, plans, publish, s
 from .binding import Binding, bind, is_matrix
 from .environment import Environment
 from .evaluate import Rows
-from .model import Model, open_model
+from .model import Model, alone, open_model
 from .reasons import Reason, StepFailed
 from .runreport import write_report
 
@@ -55,7 +55,8 @@ def run(environment: Environment) -> StepReport:
     artifacts = store.ArtifactStore(plan.store)
     findings = Findings()
     try:
-        report = _finalise(environment, plan, artifacts, findings)
+        with tempfile.TemporaryDirectory() as folder:
+            report = _finalise(environment, plan, artifacts, findings, Path(folder))
     except StepFailed as failure:
         known = failure.knowing(
             checks=tuple(findings.checks),
@@ -71,10 +72,11 @@ def run(environment: Environment) -> StepReport:
 
 
 def _finalise(
-    environment: Environment, plan: FinalisePlan, artifacts: store.ArtifactStore, findings: Findings
+    environment: Environment, plan: FinalisePlan, artifacts: store.ArtifactStore, findings: Findings, folder: Path
 ) -> StepReport:
-    path = environment.model_file
+    """folder: empty, and nobody else's: from here on the model is the copy in it."""
     _require_result(environment, plan, findings)
+    path = _guarded(findings, "ModelFile", lambda: alone(environment.model_file, folder))
     findings.digest, findings.size_bytes = store.digest_of(path), path.stat().st_size
     model = _guarded(findings, "ModelFile", lambda: open_model(path))
     findings.add("ModelFile", Verdict.PASS, f"model loads ({findings.size_bytes} bytes)", value=findings.size_bytes)
@@ -84,7 +86,7 @@ def _finalise(
     _check_fidelity(environment.fidelity_file, model, findings)
     frame = None if rows is None else rows.frame
     golden = _guarded(findings, "GoldenRows", lambda: goldenrows.make(model, binding, frame))
-    if frame is not None:
+    if frame is not None and binding.fixed_rows is None:
         _check_batches(model, binding, frame, golden, findings)
     uri = publish.publish(
         artifacts,
@@ -140,13 +142,14 @@ def _bound(
     features = () if task is None else task.features
     if path is None or task is None:
         binding = _guarded(findings, "Signature", lambda: bind(model, features, None))
-        findings.add("Signature", Verdict.PASS, f"{len(model.inputs)} inputs, {len(model.outputs)} outputs")
+        findings.add("Signature", Verdict.PASS, _stated(model))
         return None, binding
     text = tuple(p.name for p in model.inputs if p.is_text)
     frame = table.scan(path, "evaluation data", text_columns=text)
     columns = [c for c in frame.collect_schema().names() if c != task.target]
     binding = _guarded(findings, "Signature", lambda: bind(model, features, columns))
-    findings.add("Signature", Verdict.PASS, f"inputs are {len(binding.columns)} columns of the evaluation data")
+    fixed = "" if binding.fixed_rows is None else f"; exactly {binding.fixed_rows} rows, so requests run one at a time"
+    findings.add("Signature", Verdict.PASS, f"inputs are {len(binding.columns)} columns of the evaluation data{fixed}")
     return frame, binding
 
 
@@ -167,6 +170,17 @@ def _compare_interface(plan: FinalisePlan, artifacts: store.ArtifactStore, model
         findings.add("Interface", Verdict.WARN, message, n=len(found.breaking))
     else:
         findings.add("Interface", Verdict.PASS, f"{found.told()} since the live version")
+
+
+def _stated(model: Model) -> str:
+    """The signature in words, and what it means for batches."""
+    ports = (*model.inputs, *model.outputs)
+    fixed = [] if model.inputs else ["the model has no inputs"]
+    fixed += [f"{p.name!r} has no free first dimension" for p in ports if not p.has_free_rows]
+    alone = f"; requests run one at a time, since {fixed[0]}" if fixed else ""
+    inputs, outputs = (", ".join(map(str, side[:4])) or "none" for side in (model.inputs, model.outputs))
+    counts = f"{len(model.inputs)} inputs, {len(model.outputs)} outputs"
+    return f"{counts}{alone}; inputs: {inputs[:160]}; outputs: {outputs[:160]}"
 
 
 def _evaluate(
@@ -249,7 +263,8 @@ def _check_fidelity(path: Path, model: Model, findings: Findings) -> None:
     try:
         golden = Golden.from_json(json.loads(path.read_bytes()))
         size, where = goldenrows.violation(model, golden)
-        rows = int(golden.inputs[0]["shape"][0])
+        shape = golden.inputs[0]["shape"] if golden.inputs else ()
+        rows = int(shape[0]) if shape else 1
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         message = f"cannot compare fidelity.json with the model: {' '.join(str(error).split())}"
         raise _failed(findings, "ExportFidelity", StepFailed(Reason.EXPORT_UNFAITHFUL, message)) from error

@@ -16,23 +16,28 @@ from steeltown.contract.golden import Golden
 from steeltown_tensors import BY_NAME, Array, Tolerance, from_json, to_json, worst
 
 from .binding import Binding
-from .evaluate import require_finite
+from .evaluate import filled, require_finite
 from .model import Model, Port
+from .reasons import StepFailed
 
 GOLDEN_ROWS: Final = 16
 INVARIANCE_ROWS: Final = 32
 
 
 def make(model: Model, binding: Binding, rows: pl.DataFrame | None) -> Golden:
-    """The model's answers to GOLDEN_ROWS rows; to rows of zeros and empty text where there are no rows.
+    """The model's answers to GOLDEN_ROWS rows, or as many as it is fixed to; to invented ones where there are no rows.
 
     A golden file is also a request, and JSON has no NaN: complete rows are preferred, and gaps are filled. Among
     them are rows that differ, in as many columns as the data let them: the server batches requests only if golden rows
     show that a row's answer does not depend on the rows beside it, which equal rows cannot show.
     """
-    feed = _zeros(model, binding) if rows is None or not len(rows) else binding.feed(_complete(rows, binding))
-    outputs = model.run(feed)
-    require_finite(model.outputs, outputs)
+    if rows is None or not len(rows):
+        feed, outputs = _invented(model, binding)
+    else:
+        chosen = _complete(rows, binding)
+        feed = binding.feed(filled(chosen, binding.fixed_rows) if binding.fixed_rows else chosen)
+        outputs = model.run(feed)
+        require_finite(model.outputs, outputs)
     return Golden(
         inputs=[to_json(p.name, p.datatype, feed[p.name]) for p in model.inputs],
         outputs=[to_json(p.name, p.datatype, outputs[p.name]) for p in model.outputs],
@@ -147,10 +152,34 @@ def _without_gaps(column: pl.Series) -> pl.Series:
     return column.fill_null(known.sort()[len(known) // 2])
 
 
-def _zeros(model: Model, binding: Binding) -> dict[str, Array]:
+def _invented(model: Model, binding: Binding) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Inputs that the model answers with finite numbers, and its answers: rows of zeros and empty text, else one row of
+    them, else one row of ones, since nothing says what the model takes. StepFailed: what it says to the first."""
+    refusal: StepFailed | None = None
+    for rows, number in ((GOLDEN_ROWS, 0), (1, 0), (1, 1)):
+        feed = _uniform(model, binding, rows, number)
+        try:
+            outputs = model.run(feed)
+            require_finite(model.outputs, outputs)
+        except StepFailed as failure:
+            refusal = refusal or failure
+        else:
+            return feed, outputs
+    assert refusal is not None
+    raise StepFailed(
+        refusal.reason, f"on invented inputs, since the run has no evaluation data: {refusal.message}"
+    ) from refusal
+
+
+def _uniform(model: Model, binding: Binding, rows: int, number: int) -> dict[str, Array]:
+    """One number in all inputs. Free dimensions are 1, but the first, and those of its name, are `rows`."""
+    width = len(binding.columns) if binding.matrix and len(binding.columns) > 1 else 1
+    of_rows = {p.names[0] for p in model.inputs if p.has_free_rows} - {None}
     feed: dict[str, Array] = {}
     for port in model.inputs:
-        width = len(binding.columns) if binding.matrix and len(binding.columns) > 1 else 1
-        shape = [GOLDEN_ROWS, *(width if d is None else d for d in port.shape[1:])]
-        feed[port.name] = np.full(shape, "" if port.is_text else 0, dtype=port.dtype)
+        shape = [
+            size if size is not None else rows if axis == 0 or name in of_rows else width
+            for axis, (size, name) in enumerate(zip(port.shape, port.names, strict=True))
+        ]
+        feed[port.name] = np.full(shape, "" if port.is_text else number, dtype=port.dtype)
     return feed

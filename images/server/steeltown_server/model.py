@@ -20,6 +20,9 @@ from steeltown_tensors import Array
 
 from .signature import Signature, TensorSpec, UnservableModel
 
+os.environ.setdefault("ALLOW_RELEASED_ONNX_OPSET_ONLY", "0")
+"""Read by onnxruntime: a domain that is imported in a version newer than it knows is no error, an operator of it is."""
+
 CGROUP: Final = Path("/sys/fs/cgroup")
 
 

@@ -2,18 +2,21 @@
 
 Nothing here knows a socket or a header's spelling. The envelope is decoded by msgspec into typed structs; the
 `data` of a tensor stays raw JSON until its input is known, and is then decoded straight into the element type
-that the input has, so 1.5 for an INT64 is refused rather than cut, and no list is built twice. Binary tensors are
-views into the body, copied only where the machine needs alignment.
+that the input has, so 1.5 for an INT64 is refused rather than cut, and no list is built twice. null is a missing
+value: NaN where the datatype has one, else refused. Binary tensors are views into the body, copied only where the
+machine needs alignment.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import chain
 from math import prod
+from types import UnionType
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +27,13 @@ from steeltown_tensors import Array, Datatype
 from .signature import VARIABLE, BadRequest, Signature, TensorSpec, TooLarge
 
 NULL: Final = b"null"
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+LONE_SURROGATE: Final = re.compile(
+    rb"(?<!\\)(?:\\\\)*(?:(\\u[dD][89abAB][0-9a-fA-F]{2})(?!\\u[dD][c-fC-F])"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})(\\u[dD][c-fC-F][0-9a-fA-F]{2}))"
+)
+"""Half of a UTF-16 pair in a JSON string: the escape of no character."""
 PACKED: Final = {
     "BOOL": "?",
     **dict(zip(("INT8", "INT16", "INT32", "INT64"), "bhiq", strict=True)),
@@ -38,6 +48,7 @@ VECTORISED_KINDS: Final = {"f": ("d", np.float64), "i": ("i", np.int64), "u": ("
 STRICT_BYTES: Final = 1 << 20
 """Above, what is wrong with an array is not told in detail: finding out takes an object per number."""
 
+NAN: Final = float("nan")
 KEPT_PARSER_BYTES: Final = 1 << 20
 """A parser keeps the memory of its largest document; for a larger one than this it is made anew."""
 LENGTH: Final = struct.Struct("<I")
@@ -85,6 +96,17 @@ _parser = simdjson.Parser()
 _decode_request = msgspec.json.Decoder(_Request).decode
 
 
+def _read_again(text: bytes | memoryview, error: Exception) -> _Request:
+    """What could not be read, without a byte order mark, which may be ignored: RFC 8259, 8.1."""
+    if text[: len(BYTE_ORDER_MARK)] == BYTE_ORDER_MARK:
+        text = text[len(BYTE_ORDER_MARK) :]
+        try:
+            return _decode_request(text)
+        except UNREADABLE as without_mark:
+            error = without_mark
+    raise BadRequest(f"invalid request: {_reason(error, text)}") from None
+
+
 class RequestDecoder:
     """Decodes infer requests for one model. batching: whether calls may get `rows` and so run together.
 
@@ -122,8 +144,8 @@ class RequestDecoder:
             )
         try:
             request = _decode_request(json_part)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise BadRequest(f"invalid request: {_reason(error, json_length)}") from None
+        except UNREADABLE as error:
+            request = _read_again(json_part, error)
         feed = self._feed(request.inputs, tail)
         outputs, binary = self._wanted(request)
         return self._call(feed, outputs, binary, request.id)
@@ -231,7 +253,7 @@ def _raw_shape(spec: TensorSpec, size: int) -> list[int]:
 
 
 @cache
-def _element_decoder(element: type, depth: int) -> Callable[[Any], Any]:
+def _element_decoder(element: type | UnionType, depth: int) -> Callable[[Any], Any]:
     kind: Any = element
     for _ in range(depth):
         kind = list[kind]
@@ -251,17 +273,61 @@ def _from_json(spec: TensorSpec, shape: list[int], raw: msgspec.Raw) -> Array:
     if len(text) > VECTORISED_BYTES:
         if (array := _vectorised(spec, shape, text, nested)) is not None:
             return array
+        if spec.datatype.is_float and NULL in text and (array := _with_nulls(spec, shape, text, nested)) is not None:
+            return array
         if len(text) > STRICT_BYTES and spec.datatype.dtype.kind in VECTORISED_KINDS:
-            raise BadRequest(f"input {spec.name!r}: data is not {prod(shape)} {spec.datatype.name} in shape {shape}")
+            raise BadRequest(
+                f"input {spec.name!r}: data is not {prod(shape)} {spec.datatype.name} in shape {shape}"
+                + (f", and element {_null_indices(text)[0]} is null" if NULL in text else "")
+            )
+    depth = len(shape) if nested else 1
     try:
-        values = _element_decoder(spec.datatype.element, len(shape) if nested else 1)(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise BadRequest(f"input {spec.name!r}: data is not {spec.datatype.name}: {error}") from None
+        values = _element_decoder(spec.datatype.element, depth)(text)
+    except UNREADABLE as error:
+        if not (spec.datatype.is_float and NULL in text):
+            raise _not_the_datatype(spec, error, text) from None
+        values = _numbers_or_nulls(spec, depth, text)
     if nested:
         values = _flatten(spec, shape, values)
     elif len(values) != prod(shape):
         raise BadRequest(f"input {spec.name!r}: expected {prod(shape)} elements for shape {shape}, got {len(values)}")
     return _to_array(spec, values, shape)
+
+
+def _not_the_datatype(spec: TensorSpec, error: Exception, text: bytes) -> BadRequest:
+    reason = _reason(error, text)
+    hint = f"; {spec.datatype.name} has no missing value, as FP32 and FP64 have" if "got `null`" in reason else ""
+    return BadRequest(f"input {spec.name!r}: data is not {spec.datatype.name}: {reason}{hint}")
+
+
+def _numbers_or_nulls(spec: TensorSpec, depth: int, text: bytes) -> list[Any]:
+    """Lists nested `depth` deep, null as NaN."""
+    try:
+        return _nan_for_none(_element_decoder(float | None, depth)(text), depth)
+    except UNREADABLE as error:
+        raise _not_the_datatype(spec, error, text) from None
+
+
+def _nan_for_none(values: list[Any], depth: int) -> list[Any]:
+    if depth > 1:
+        return [_nan_for_none(part, depth - 1) for part in values]
+    return [NAN if value is None else value for value in values]
+
+
+def _with_nulls(spec: TensorSpec, shape: list[int], data: bytes, nested: bool) -> Array | None:
+    """`_vectorised` of data with nulls: read as 0, which stands apart from a digit beside it, then made NaN."""
+    array = _vectorised(spec, shape, data.replace(NULL, b" 0 "), nested)
+    if array is None:
+        return None
+    array = array.copy()  # what was parsed may be read-only
+    array.reshape(-1)[_null_indices(data)] = NAN
+    return array
+
+
+def _null_indices(numbers: bytes) -> Array:
+    """Where null stands among numbers, in row-major order: lists have one comma before every element but the first."""
+    text = np.frombuffer(numbers, np.uint8)
+    return np.searchsorted(np.flatnonzero(text == ord(",")), np.flatnonzero(text == ord("n")))
 
 
 def _vectorised(spec: TensorSpec, shape: list[int], data: bytes, nested: bool) -> Array | None:
@@ -427,5 +493,13 @@ def _names(names: Any) -> str:
     return ", ".join(repr(n) for n in names) or "none"
 
 
-def _reason(error: Exception, length: int) -> str:
-    return "the JSON is empty" if length == 0 else str(error)
+def _reason(error: Exception, text: bytes | memoryview) -> str:
+    if not len(text):
+        return "the JSON is empty"
+    if found := LONE_SURROGATE.search(text):
+        group = 1 if found[1] else 2
+        return (
+            f"{found[group].decode()} at byte {found.start(group)} is half of a surrogate pair, which is no character: "
+            "write both halves, or the character"
+        )
+    return str(error)

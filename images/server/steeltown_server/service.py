@@ -190,7 +190,6 @@ class Service:
         metadata = self._model_metadata()
         table: dict[str, Endpoint] = {
             "/v2": _get(self._server_metadata),
-            "/v2/": _get(self._server_metadata),
             "/v2/health/live": _get(lambda: _json({"live": True})),
             "/v2/health/ready": _get(lambda: self._readiness({"ready": True})),
             EVIDENCE_PATH: self._counted(lambda counters, done, pending: _json(counters.evidence().to_json())),
@@ -213,21 +212,25 @@ class Service:
         return {path.encode(): endpoint for path, endpoint in table.items()}
 
     def _resolve(self, target: bytes) -> Endpoint:
-        path = _path(target)
-        endpoint = self._endpoints.get(path)
-        if endpoint is not None:
-            return endpoint
-        message = self._unknown(path.decode("utf-8", "replace"))
+        segments = _segments(target)
+        if not any(b"/" in segment for segment in segments):
+            path = b"/".join(segments)
+            if path.startswith(b"/v2/"):
+                path = path.removesuffix(b"/")
+            endpoint = self._endpoints.get(path)
+            if endpoint is not None:
+                # As it is written here, for a canary of another version of the server too.
+                return lambda exchange, request: endpoint(exchange, request._replace(target=path))
+        message = self._unknown([_show(segment) for segment in segments], _show(target))
         return lambda exchange, request: exchange.answer(error_answer(404, message))
 
-    def _unknown(self, path: str) -> str:
-        parts = path.split("/")
-        if parts[1:3] == ["v2", "models"] and len(parts) > 3:
+    def _unknown(self, parts: Sequence[str], target: str) -> str:
+        if list(parts[1:3]) == ["v2", "models"] and len(parts) > 3:
             if parts[3] != self._name:
                 return f"model {parts[3]!r} not found: this server serves {self._name!r}"
             if len(parts) > 5 and parts[4] == "versions" and parts[5] != self._version:
                 return f"version {parts[5]!r} of model {self._name!r} not found: this server serves {self._version!r}"
-        return f"path not found: {path}"
+        return f"path not found: {target.partition('?')[0]}"
 
     # -- what was counted, here and by siblings
 
@@ -351,13 +354,12 @@ def _refusal(error: BadRequest | UnsupportedEncoding | TooLarge) -> Answer:
             return error_answer(415, str(error), b"accept-encoding: %b\r\n" % SUPPORTED.encode())
 
 
-def _path(target: bytes) -> bytes:
-    """Decoded segment by segment: an encoded slash is part of a name, and must not lead past a proxy's rules."""
+def _segments(target: bytes) -> list[bytes]:
+    """Of a path, each decoded by itself: an encoded slash is part of a name, and must not lead past a proxy's rules."""
     raw = target.partition(b"?")[0]
     if raw.startswith((b"http://", b"https://")):  # the absolute form, RFC 9112, 3.2.2
         raw = b"/" + raw.split(b"/", 3)[3] if raw.count(b"/") > 2 else b"/"
-    segments = [unquote_to_bytes(segment) for segment in raw.split(b"/")]
-    return raw if any(b"/" in segment for segment in segments) else b"/".join(segments)
+    return [unquote_to_bytes(segment) for segment in raw.split(b"/")]
 
 
 class _IndexRequest(msgspec.Struct):

@@ -7,11 +7,11 @@ wait beside others, so that a run can fail only for what the model does, never f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
-from steeltown_tensors import BY_ONNX, DATATYPES, Array, Datatype
+from steeltown_tensors import BY_ONNX, DATATYPES, Array, Datatype, dimension_name
 
 VARIABLE: Final = -1
 LARGEST_DIM: Final = 2**31 - 1
@@ -45,18 +45,22 @@ class TensorSpec:
         if datatype is None:
             raise UnservableModel(
                 f"{name!r} is a {onnx_type}; the Open Inference Protocol carries tensors of "
-                f"{', '.join(d.name for d in DATATYPES)} (for a scikit-learn classifier export with zipmap=False)"
+                f"{', '.join(d.name for d in DATATYPES)} (cast it at the edge of the graph; a scikit-learn classifier: "
+                "export with zipmap=False)"
             )
         return cls(
             name=name,
             datatype=datatype,
             dims=tuple(d if isinstance(d, int) and d >= 0 else VARIABLE for d in shape),
-            symbols=tuple(d if isinstance(d, str) else None for d in shape),
+            symbols=tuple(dimension_name(d) for d in shape),
         )
 
     @cached_property
     def has_variable_first_axis(self) -> bool:
         return bool(self.dims) and self.dims[0] == VARIABLE
+
+    def of_rank(self, rank: int) -> TensorSpec:
+        return replace(self, dims=(VARIABLE,) * rank, symbols=(None,) * rank)
 
     def metadata(self) -> dict[str, Any]:
         return {"name": self.name, "datatype": self.datatype.name, "shape": list(self.dims)}
@@ -83,10 +87,17 @@ class Signature:
     def output_names(self) -> tuple[str, ...]:
         return tuple(self.outputs)
 
+    def with_answers(self, answers: Mapping[str, Array]) -> Signature:
+        """An output without a shape looks like a scalar: its answer says how many dimensions it has."""
+        outputs = {n: s if s.dims else s.of_rank(answers[n].ndim) for n, s in self.outputs.items()}
+        return replace(self, outputs=outputs)
+
     @cached_property
     def may_batch(self) -> bool:
         """Every input and output has a variable first axis: necessary for running requests together, not sufficient."""
-        return all(s.has_variable_first_axis for s in (*self.inputs.values(), *self.outputs.values()))
+        return bool(self.inputs) and all(
+            s.has_variable_first_axis for s in (*self.inputs.values(), *self.outputs.values())
+        )
 
     @cached_property
     def has_fixed_rows(self) -> bool:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import polars as pl
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from steeltown.contract.checks import Verdict
 from steeltown.contract.plans import FinalisePlan, Source, Task, TaskType
 from steeltown_checker import evaluate
+from steeltown_checker.model import open_model
+from steeltown_server.model import load
+from steeltown_server.warmup import warm_up
 
 Y = Task(type=TaskType.REGRESSION, target="y", features=("a", "b"))
 ROWS = pl.DataFrame({"a": np.arange(1, 41) / 10, "b": np.arange(40) % 7 + 0.5}).with_columns(
@@ -63,6 +70,46 @@ def test_missing_result_is_named(gone: str, workspace: Any, models: Any, finalis
     code, report = finalise()
     assert (code, report.reason) == (65, "ResultMissing")
     assert gone in report.message
+
+
+def test_file_that_is_too_large_is_refused_before_it_is_copied_to_its_end(
+    workspace: Any, models: Any, finalise: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.trained(models.per_column(("a", "b")), evaluation=ROWS)
+    monkeypatch.setattr("steeltown_checker.model.MAX_MODEL_BYTES", 100)
+    code, report = finalise()
+    assert (code, report.reason) == (65, "ModelTooLarge")
+    assert "more than the 100 bytes that are supported" in report.message
+
+
+def test_link_is_no_model(workspace: Any, models: Any, finalise: Any) -> None:
+    path = workspace.trained(models.per_column(("a", "b")), evaluation=ROWS)
+    path.rename(path.with_name("other.onnx"))
+    path.symlink_to("other.onnx")
+    code, report = finalise()
+    assert (code, report.reason) == (65, "ResultMissing")
+    assert "it is a symbolic link): write the file itself" in report.message
+    assert verdicts(report) == {"ModelFile": Verdict.FAIL}
+
+
+def test_file_that_changes_after_the_check_is_not_what_is_loaded_and_published(
+    workspace: Any, models: Any, finalise: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = workspace.trained(models.per_column(("a", "b")), evaluation=ROWS)
+    good = path.read_bytes()
+    opened: list[Path] = []
+
+    def swapped(given: Path) -> Any:
+        opened.append(given)
+        path.write_bytes(models.per_column(("a", "b"), factor=7).SerializeToString())
+        return open_model(given)
+
+    monkeypatch.setattr("steeltown_checker.finalise.open_model", swapped)
+    _, report = finalise()
+    assert report.digest == f"sha256:{hashlib.sha256(good).hexdigest()}"
+    assert (workspace.root / "store/models" / report.digest[7:] / "model.onnx").read_bytes() == good
+    assert next(m.candidate for m in report.metrics if m.name == "rmse") == pytest.approx(0, abs=1e-6)
+    assert not opened[0].is_relative_to(workspace.root), "it would lie beside what the trainer wrote"
 
 
 def test_import_needs_no_result(workspace: Any, models: Any, finalise: Any) -> None:
@@ -254,3 +301,121 @@ def test_unknown_metric_is_refused_with_the_choice(workspace: Any, models: Any, 
     code, report = finalise(metrics=("auc",))
     assert (code, report.reason) == (64, "UnknownMetric")
     assert "rmse, mae, r2" in report.message
+
+
+@pytest.mark.parametrize("batch", [1, 4, 64])
+def test_fixed_batch_is_measured_as_a_free_one_and_served(
+    batch: int, workspace: Any, models: Any, finalise: Any
+) -> None:
+    workspace.trained(models.matrix([1.0, 1.5], batch=batch), evaluation=ROWS)
+    code, report = finalise()
+    assert (code, report.reason) == (0, "ModelReady")
+    workspace.trained(models.matrix([1.0, 1.5]), evaluation=ROWS)
+    free = finalise()[1]
+    assert [(m.name, pytest.approx(m.candidate), m.n) for m in free.metrics] == [
+        (m.name, m.candidate, m.n) for m in report.metrics
+    ]
+    check = next(c for c in report.checks if c.name == "Signature")
+    assert check.message.endswith(f"; exactly {batch} rows, so requests run one at a time")
+    assert "BatchInvariance" not in verdicts(report)
+    warm = answered_by_a_server(workspace, report)
+    assert (warm.rows, warm.batches) == (0, False)
+
+
+def answered_by_a_server(workspace: Any, report: Any) -> Any:
+    """What a server finds out about the published model before it listens."""
+    folder = workspace.root / "store/models" / report.digest[7:]
+    return warm_up(load(folder, 1), folder)
+
+
+def free_model(
+    nodes: list[Any], inputs: dict[str, tuple[int, Any]], outputs: dict[str, tuple[int, Any]], **weights: Any
+) -> onnx.ModelProto:
+    taken, given = ([helper.make_tensor_value_info(n, *of) for n, of in ports.items()] for ports in (inputs, outputs))
+    constants = [numpy_helper.from_array(np.asarray(v), n) for n, v in weights.items()]
+    graph = helper.make_graph(nodes, "g", taken, given, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
+FREE_MODELS = {
+    "state and scalar": (
+        free_model(
+            [
+                helper.make_node("Cast", ["rate"], ["r"], to=FLOAT),
+                helper.make_node("ReduceSum", ["x", "axis"], ["total"], keepdims=1),
+                helper.make_node("Div", ["total", "r"], ["y"]),
+                helper.make_node("Add", ["state", "y"], ["next"]),
+            ],
+            {"x": (FLOAT, ["N", "T"]), "state": (FLOAT, [2, "N", 4]), "rate": (INT64, [])},
+            {"y": (FLOAT, ["N", 1]), "next": (FLOAT, [2, "N", 4])},
+            axis=np.array([1]),
+        ),
+        "3 inputs, 2 outputs; requests run one at a time, since 'state' has no free first dimension; inputs: "
+        "x FP32[-1, -1], state FP32[2, -1, 4], rate INT64[]; outputs: y FP32[-1, 1], next FP32[2, -1, 4]",
+    ),
+    "scalar": (
+        free_model([helper.make_node("Exp", ["x"], ["y"])], {"x": (FLOAT, [])}, {"y": (FLOAT, [])}),
+        "1 inputs, 1 outputs; requests run one at a time, since 'x' has no free first dimension; inputs: x FP32[]; "
+        "outputs: y FP32[]",
+    ),
+    "no inputs": (
+        free_model([helper.make_node("Identity", ["w"], ["y"])], {}, {"y": (FLOAT, [2])}, w=np.ones(2, np.float32)),
+        "0 inputs, 1 outputs; requests run one at a time, since the model has no inputs; inputs: none; "
+        "outputs: y FP32[2]",
+    ),
+    "fixed": (
+        free_model([helper.make_node("Exp", ["x"], ["y"])], {"x": (FLOAT, [1, 3, 8, 8])}, {"y": (FLOAT, [1, 3, 8, 8])}),
+        "1 inputs, 1 outputs; requests run one at a time, since 'x' has no free first dimension; "
+        "inputs: x FP32[1, 3, 8, 8]; outputs: y FP32[1, 3, 8, 8]",
+    ),
+    "first dimension that is no batch": (
+        free_model(
+            [helper.make_node("Reshape", ["x", "to"], ["y"])],
+            {"x": (FLOAT, ["N", "M"])},
+            {"y": (FLOAT, [1, 1])},
+            to=np.array([1, 1]),
+        ),
+        "1 inputs, 1 outputs; requests run one at a time, since 'y' has no free first dimension; "
+        "inputs: x FP32[-1, -1]; outputs: y FP32[1, 1]",
+    ),
+    "nothing finite for zeros": (
+        free_model([helper.make_node("Log", ["x"], ["y"])], {"x": (FLOAT, ["N"])}, {"y": (FLOAT, ["N"])}),
+        "1 inputs, 1 outputs; inputs: x FP32[-1]; outputs: y FP32[-1]",
+    ),
+}
+
+
+@pytest.mark.parametrize(("proto", "stated"), FREE_MODELS.values(), ids=FREE_MODELS.keys())
+def test_import_without_a_table_may_have_any_signature(
+    proto: onnx.ModelProto, stated: str, workspace: Any, finalise: Any
+) -> None:
+    workspace.trained(proto)
+    code, report = finalise(task=None, imported=True)
+    assert (code, report.reason) == (0, "ModelReady"), report.message
+    assert next(c for c in report.checks if c.name == "Signature").message == stated
+    assert not answered_by_a_server(workspace, report).batches
+
+
+def test_model_that_answers_no_invented_input_says_what_was_invented(workspace: Any, finalise: Any) -> None:
+    nodes = [helper.make_node("Neg", ["x"], ["n"]), helper.make_node("Exp", ["x"], ["e"])]
+    nodes += [helper.make_node("Log", ["n"], ["l"]), helper.make_node("Mul", ["l", "e"], ["y"])]
+    workspace.trained(free_model(nodes, {"x": (FLOAT, ["N"])}, {"y": (FLOAT, ["N"])}))
+    code, report = finalise(task=None, imported=True)
+    assert (code, report.reason) == (65, "NumericallyUnstable")
+    assert report.message.startswith("on invented inputs, since the run has no evaluation data: output 'y' is NaN")
+
+
+def test_several_targets_are_refused_by_the_name_of_the_output(workspace: Any, finalise: Any) -> None:
+    proto = free_model(
+        [helper.make_node("MatMul", ["x", "w"], ["values"])],
+        {"x": (FLOAT, ["N", 2])},
+        {"values": (FLOAT, ["N", 3])},
+        w=np.ones((2, 3), np.float32),
+    )
+    workspace.trained(proto, evaluation=ROWS)
+    code, report = finalise()
+    assert (code, report.reason) == (65, "SignatureMismatch")
+    assert report.message.startswith("output 'values' has 3 numbers per row, Regression has one target: export a model")
+    workspace.root.joinpath("evaluation/data.parquet").unlink()
+    assert finalise(task=None, imported=True)[1].reason == "ModelReady"

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from steeltown.contract.faults import Fault
@@ -20,6 +21,9 @@ from steeltown.contract.reports import LIMIT_BYTES, InterfaceReport, LoadReport,
 from steeltown_checker import __main__ as checker
 from steeltown_checker.load import generator, step
 from steeltown_checker.load.exchange import bodies, target
+from steeltown_checker.load.http1 import Response
+from steeltown_server.request import RequestDecoder
+from steeltown_server.signature import Signature, TensorSpec
 
 GOOD = b'{"outputs":[{"name":"y","shape":[1],"datatype":"FP32","data":[1.5]}]}'
 Answer = Callable[[str, bytes], tuple[int, dict[str, str], bytes]]
@@ -102,6 +106,25 @@ def test_golden_rows_are_sent_in_turn_to_the_model(serve: Any, loadcheck: Any, d
     sent = Counter(json.dumps(inputs) for _, inputs in asked)
     row = '[{"name": "a", "shape": [1, 1], "datatype": "FP32", "data": [%.1f]}]'
     assert sent == {row % 1: 9, row % 2: 8, row % 3: 8}  # 5 to warm up and 20
+
+
+def test_model_that_takes_no_single_rows_is_asked_for_all_golden_rows_at_once(
+    serve: Any, loadcheck: Any, workspace: Any, models: Any
+) -> None:
+    rows = pl.DataFrame({"a": [1.0, 2.0, 3.0], "b": [4.0, 5.0, 6.0], "y": [1.0, 2.0, 3.0]})
+    workspace.trained(models.matrix([1.0, 2.0], batch=4), evaluation=rows)
+    task = Task(type=TaskType.REGRESSION, target="y", features=("a", "b"))
+    fixed = workspace.step("finalise", FinalisePlan(run="r", store=workspace.store, task=task))[1].digest
+    asked: set[str] = set()
+
+    def infer(path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        asked.add(json.dumps([(t["shape"], t["data"]) for t in json.loads(body)["inputs"]]))
+        return 200, {"Steeltown-Digest": fixed}, GOOD
+
+    golden = FetchPlan(store=workspace.store, digest=fixed)
+    _, report = loadcheck(serve(server(fixed, infer)), candidate_digest=fixed, golden=golden)
+    assert (report.problem, report.candidate.errors) == ("", 0)
+    assert asked == {"[[[4, 2], [1.0, 4.0, 2.0, 5.0, 3.0, 6.0, 1.0, 4.0]]]"}
 
 
 def test_sides_take_turns_and_get_the_same_rate(serve: Any, loadcheck: Any, digest: str) -> None:
@@ -430,7 +453,7 @@ def test_narrow_histogram_is_reported_as_it_is() -> None:
 def test_rows_of_wide_tensors_are_cut_at_row_borders() -> None:
     x = {"name": "x", "shape": [2, 3], "datatype": "FP32", "data": [1, 2, 3, 4, 5, 6]}
     s = {"name": "s", "shape": [2, 1], "datatype": "BYTES", "data": ["a", "b"]}
-    second = json.loads(bodies(Golden(inputs=[x, s], outputs=[]))[1])["inputs"]
+    second = bodies(Golden(inputs=[x, s], outputs=[]))[1]
     assert [(t["shape"], t["data"]) for t in second] == [([1, 3], [4, 5, 6]), ([1, 1], ["b"])]
 
 
@@ -438,3 +461,39 @@ def test_model_name_is_escaped_in_the_path() -> None:
     golden = Golden(inputs=[{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [1]}], outputs=[])
     request = target("http://h:1/base/", "a b/c", golden).requests[0]
     assert request.startswith(b"POST /base/v2/models/a%20b%2Fc/infer HTTP/1.1\r\nHost: h:1\r\n")
+
+
+def test_what_json_has_no_form_for_is_sent_and_judged_in_binary() -> None:
+    x = {"name": "x", "shape": [2, 2], "datatype": "FP16", "data": [1, 2, 3, None]}
+    s = {"name": "s", "shape": [2], "datatype": "BYTES", "data": ["a", "\u00e9"]}
+    second = target("http://h:1", "m", Golden(inputs=[x, s], outputs=[])).requests[1]
+    head, _, body = second.partition(b"\r\n\r\n")
+    headers = dict(line.split(": ", 1) for line in head.decode().lower().split("\r\n")[1:])
+    assert int(headers["content-length"]) == len(body)
+    specs = {"x": TensorSpec.of("x", "tensor(float16)", ["N", 2]), "s": TensorSpec.of("s", "tensor(string)", ["N"])}
+    decoder = RequestDecoder(Signature(specs, {"x": specs["x"]}), batching=True)
+    call = decoder.decode(body, int(headers["inference-header-content-length"]))
+    np.testing.assert_array_equal(call.feed["x"], np.array([[3, np.nan]], np.float16))
+    assert (call.feed["s"].tolist(), call.binary) == (["\u00e9"], (True,))
+
+
+BINARY_HEAD = b'{"outputs":[{"name":"y","datatype":"FP16","shape":[1],"parameters":{"binary_data_size":2}}]}'
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "complaint"),
+    [
+        (BINARY_HEAD + b"\0\x3c", {}, ""),
+        (BINARY_HEAD + b"\0\x3c", {"steeltown-non-finite": '["y"]'}, 'outputs ["y"] contain NaN or infinity'),
+        (BINARY_HEAD, {}, "outputs have 0 bytes, expected 2"),
+        (BINARY_HEAD.replace(b":2}", b":0}"), {}, "outputs are empty"),
+        (b"x" * len(BINARY_HEAD), {}, "no outputs in xxx"),
+    ],
+)
+def test_binary_answer_is_judged_by_its_sizes_and_what_the_server_says(
+    body: bytes, headers: dict[str, str], complaint: str
+) -> None:
+    side = target("http://h:1", "m", Golden(inputs=[], outputs=[]), whole=True)
+    length = {"inference-header-content-length": str(len(BINARY_HEAD))}
+    assert side.complaint(Response(200, length | headers, body, True)).startswith(complaint)
+    assert bool(side.complaint(Response(200, length | headers, body, True))) == bool(complaint)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from steeltown_checker.model import LOCALES
 
 REPOSITORY = Path(__file__).parents[3]
 ROLES = sorted(path.parent.name for path in (REPOSITORY / "images").glob("*/inputs"))
@@ -49,6 +51,13 @@ def test_every_input_is_copied_to_where_it_is_imported_from(role: str) -> None:
     containerfile = (REPOSITORY / "images" / role / "Containerfile").read_text()
     for place in inputs(role):
         assert f"COPY {place} /opt/app/{module_of(place).replace('.', '/')}\n" in containerfile
+
+
+def test_every_locale_that_the_checker_names_is_in_the_image_that_all_stand_on() -> None:
+    containerfile = (REPOSITORY / "images/python/Containerfile").read_text()
+    assert re.search(r"apt-get install [^&]*\blocales\b", containerfile)
+    made = re.findall(r"localedef --no-archive -i \w+ -f UTF-8 (\S+)", containerfile)
+    assert {"C.UTF-8", *made} == set(LOCALES)  # Debian itself has C.UTF-8
 
 
 @pytest.fixture

@@ -109,6 +109,16 @@ def live(serve: Any, make_folder: Any, models: Any, tmp_path_factory: pytest.Tem
     return Live(serve(folder, route_file=path, canary_in_flight=4), path)
 
 
+@pytest.mark.parametrize("path", ["/v2/models/m/infer", "/v2/models/m/infer/", "/v2/models/%6D/infer?trace=1"])
+def test_canary_is_asked_by_the_plain_path_however_the_client_wrote_it(
+    path: str, live: Live, canary: Any, row: Any
+) -> None:
+    canary.behaviour = lambda handler: handler.reply(200, steeltown_digest=DIGEST)
+    live.route(weight=100, url=canary.url)
+    assert httpx.post(live.server.url + path, json=row).content == ANSWER
+    assert [target for target, _, _ in canary.seen] == ["/v2/models/m/infer"]
+
+
 @pytest.fixture(scope="module")
 def tripling(serve: Any, make_folder: Any, models: Any) -> Any:
     """A real canary: y = 3 x."""

@@ -182,8 +182,14 @@ def test_every_call_beside_inference_says_what_rest_says(server: Any, client: Cl
     [
         ("other", "", "model 'other' not found: this server serves 'm'"),
         ("", "", "model '' not found: this server serves 'm'"),
-        ("a/b?c %", "", "model 'a%2Fb?c %' not found: this server serves 'm'"),
-        ("m/versions/m-v1", "", "model 'm%2Fversions%2Fm-v1' not found: this server serves 'm'"),
+        ("a/b?c %", "", "model 'a/b?c %' not found: this server serves 'm'"),
+        ("m/versions/m-v1", "", "model 'm/versions/m-v1' not found: this server serves 'm'"),
+        ("%6d", "", "model '%6d' not found: this server serves 'm'"),
+        ("m%2Fversions", "", "model 'm%2Fversions' not found: this server serves 'm'"),
+        ("m/", "", "model 'm/' not found: this server serves 'm'"),
+        ("stats", "", "model 'stats' not found: this server serves 'm'"),
+        ("m", "m-v1/", "version 'm-v1/' of model 'm' not found: this server serves 'm-v1'"),
+        ("m", "%6d-v1", "version '%6d-v1' of model 'm' not found: this server serves 'm-v1'"),
         ("m", "m-v9", "version 'm-v9' of model 'm' not found: this server serves 'm-v1'"),
     ],
 )

@@ -68,6 +68,13 @@ def test_every_error_is_json_with_its_status(serve: Any, scaled: Any, row: Any) 
         (httpx.get(url + "/v2/models/other"), 404, "model 'other' not found: this server serves 'm'"),
         (httpx.post(url + "/v2/models/other/infer", json=row), 404, "model 'other' not found"),
         (httpx.post(url + "/v2/models/m/versions/9/infer", json=row), 404, "version '9' of model 'm' not found"),
+        (httpx.get(url + "/v2/models/%252Fm"), 404, "model '%2Fm' not found: this server serves 'm'"),
+        (httpx.get(url + "/v2/models/a%2Fb"), 404, "model 'a/b' not found: this server serves 'm'"),
+        (httpx.get(url + "/v2/models/m%2Fready"), 404, "model 'm/ready' not found: this server serves 'm'"),
+        (httpx.get(url + "/v2/models/%ff"), 404, "model '\ufffd' not found: this server serves 'm'"),
+        (httpx.get(url + "/v2%2Fhealth"), 404, "path not found: /v2%2Fhealth"),
+        (httpx.get(url + "/metrics/"), 404, "path not found: /metrics/"),
+        (httpx.get(url + "/v2/models/m//"), 404, "path not found: /v2/models/m//"),
         (httpx.get(url + INFER), 405, "expected method POST, got GET"),
         (httpx.post(url + "/v2/health/live"), 405, "expected method GET, HEAD, got POST"),
         (httpx.post(url + INFER, content=b"{"), 400, "invalid request: "),
@@ -89,6 +96,20 @@ def test_every_error_is_json_with_its_status(serve: Any, scaled: Any, row: Any) 
     assert server.infer(row).status_code == 200
     evidence = server.evidence()
     assert (evidence.live.requests, evidence.live.errors) == (1, 0), "a client's mistake counts for nobody"
+
+
+@pytest.mark.parametrize(
+    "path", ["/v2/", "/v2/health/ready/", "/v2/models/m/", "/v2/models/m/ready/?x=1", "/v2/models/%6d/versions/m%2Dv1/"]
+)
+def test_slash_at_the_end_of_a_path_and_percent_encoding_change_nothing(server: Any, path: str) -> None:
+    plain = httpx.URL(server.url + path).path.rstrip("/").replace("%6d", "m").replace("%2D", "-")
+    answer = httpx.get(server.url + path)
+    assert answer.status_code == 200
+    assert answer.json() == httpx.get(server.url + plain).json()
+
+
+def test_slash_at_the_end_of_an_infer_path_changes_nothing(server: Any, row: Any) -> None:
+    assert httpx.post(server.url + INFER + "/", json=row).json() == server.infer(row).json()
 
 
 def test_answer_names_model_version_digest_and_echoes_the_id(server: Any, row: Any) -> None:

@@ -95,6 +95,53 @@ def test_json_and_binary_inputs_mix_in_one_request() -> None:
     assert call.feed["i"].tolist() == [7]
 
 
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(("onnx", "datatype"), [("float", "FP32"), ("double", "FP64")])
+@pytest.mark.parametrize("rows", [1, 2, 300, 70_000])
+def test_null_in_a_float_tensor_is_nan(onnx: str, datatype: str, rows: int, nested: bool) -> None:
+    given = np.arange(3 * rows, dtype=np.float64).reshape(rows, 3)
+    given[::2, 1] = given[-1, 2] = np.nan
+    data: Any = [[None if np.isnan(v) else v for v in row] for row in given.tolist()]
+    sent = x([rows, 3], datatype, data if nested else [v for row in data for v in row])
+    np.testing.assert_array_equal(one(onnx, ["N", 3]).decode(*encode(sent)).feed["x"], given)
+
+
+@pytest.mark.parametrize("separator", [b", ", b" ,\n ", b","])
+def test_null_is_found_whatever_white_space_is_beside_it(separator: bytes) -> None:
+    data = separator.join([b"[" + separator.join([b"1", b" null ", b"-0.5"]) + b"]"] * 40)
+    text = b'{"inputs":[{"name":"x","shape":[40,3],"datatype":"FP32","data":[' + data + b"]}]}"
+    np.testing.assert_array_equal(
+        one("float", ["N", 3]).decode(text, None).feed["x"], np.tile(np.array([1, np.nan, -0.5], np.float32), (40, 1))
+    )
+
+
+@pytest.mark.parametrize("beside", [b"1null", b"null1", b"nullnull", b"nul", b"NULL"])
+def test_null_that_is_no_token_of_its_own_is_refused(beside: bytes) -> None:
+    text = (
+        b'{"inputs":[{"name":"x","shape":[300],"datatype":"FP32","data":[null'
+        + b",0.25" * 298
+        + b","
+        + beside
+        + b"]}]}"
+    )
+    with pytest.raises(BadRequest, match="malformed"):
+        one("float", ["N"]).decode(text, None)
+
+
+@pytest.mark.parametrize("length_given", [False, True])
+def test_byte_order_mark_before_the_json_is_ignored(length_given: bool) -> None:
+    text, _ = encode(x([1, 2], "FP32", binary_data_size=8) if length_given else x([1, 2], "FP32", [1, 2]))
+    tail = struct.pack("<2f", 1, 2) if length_given else b""
+    marked = b"\xef\xbb\xbf" + text
+    call = one("float", ["N", 2]).decode(marked + tail, len(marked) if length_given else None)
+    assert call.feed["x"].tolist() == [[1, 2]]
+
+
+def test_both_halves_of_a_pair_are_one_character_and_an_escaped_backslash_begins_none() -> None:
+    text, _ = encode(x([1, 2], "BYTES", ["\U0001f600", "\\ud800"]))
+    assert one("string", ["N", 2]).decode(text, None).feed["x"].tolist() == [["\U0001f600", "\\ud800"]]
+
+
 REFUSED = [
     ("float", x([1, 2], "FP64", [1, 2]), None, "input 'x': expected datatype FP32, got 'FP64'"),
     ("float", x([2], "FP32", [1, 2]), None, "input 'x': expected shape [-1, 2] (2 dimensions), got [2]"),
@@ -105,7 +152,38 @@ REFUSED = [
     ("float", x([2, 2], "FP32", [[1, 2], [3]]), None, "expected 2 elements on axis 1 of nested data, got 1"),
     ("float", x([1, 2], "FP32", [[1, 2], [3, 4]]), None, "expected 1 elements on axis 0 of nested data, got 2"),
     ("float", x([1, 2], "FP32", [1, "2"]), None, "data is not FP32: Expected `float`, got `str`"),
-    ("float", x([1, 2], "FP32", [1, None]), None, "Expected `float`, got `null`"),
+    (
+        "int64",
+        x([1, 2], "INT64", [1, None]),
+        None,
+        "input 'x': data is not INT64: Expected `int`, got `null` - at `$[1]`;",
+    ),
+    ("int64", x([1, 2], "INT64", [[1, None]]), None, "got `null` - at `$[0][1]`; INT64 has no missing value, as FP32"),
+    ("int64", x([200, 2], "INT64", [1] * 399 + [None]), None, "got `null` - at `$[399]`; INT64 has no missing value"),
+    (
+        "int64",
+        x([300_000, 2], "INT64", [1] * 599_999 + [None]),
+        None,
+        "in shape [300000, 2], and element 599999 is null",
+    ),
+    ("uint8", x([1, 2], "UINT8", [None, 1]), None, "got `null` - at `$[0]`; UINT8 has no missing value"),
+    (
+        "bool",
+        x([1, 2], "BOOL", [None, True]),
+        None,
+        "Expected `bool`, got `null` - at `$[0]`; BOOL has no missing value",
+    ),
+    ("string", x([1, 2], "BYTES", ["a", None]), None, "got `null` - at `$[1]`; BYTES has no missing value"),
+    ("float", x([1, 2], "FP32", [None, "2"]), None, "data is not FP32: Expected `float | null`, got `str` - at `$[1]`"),
+    ("float", x([1, 2], "FP32", [None, 1e39]), None, "a number in data is out of range for FP32"),
+    ("float", x([1, 2], "FP32", [None]), None, "input 'x': expected 2 elements for shape [1, 2], got 1"),
+    ("float", x([200, 2], "FP32", [1.5] * 398 + [None, "2"]), None, "got `str` - at `$[399]`"),
+    (
+        "string",
+        x([1, 2], "BYTES", ["a", "\ud800"]),
+        None,
+        "invalid request: \\ud800 at byte 79 is half of a surrogate pair",
+    ),
     ("float", x([1, 2], "FP32", [1, 1e39]), None, "a number in data is out of range for FP32"),
     ("float", x([1, 2], "FP32"), None, "input 'x' has neither data nor the parameter binary_data_size"),
     ("float", {"name": "z", "shape": [1], "datatype": "FP32", "data": [1]}, None, "unknown input 'z'"),
@@ -147,6 +225,15 @@ def test_wrong_tensor_is_refused_with_what_was_expected_and_got(
         (b'{"inputs":[]}', None, "missing input 'x'"),
         (b'{"inputs":[],"id":5}', None, "Expected `str | null`, got `int` - at `$.id`"),
         (b'{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[NaN,1]}]}', None, "JSON is malformed"),
+        (
+            b'{"inputs":[],"id":"\\\\\\ud83d"}',
+            None,
+            "invalid request: \\ud83d at byte 21 is half of a surrogate pair, which is no char",
+        ),
+        (b'{"inputs":[{"name":"a\\uDE00"}]}', None, "\\uDE00 at byte 21 is half of a surrogate pair"),
+        (b'{"inputs":[],"id":"\\ud83d\\ud83d\\ude00"}', None, "\\ud83d at byte 19 is half of a surrogate pair"),
+        (b"\xef\xbb\xbf", None, "the JSON is empty"),
+        (b"\xef\xbb\xbf" * 2 + b'{"inputs":[]}', None, "JSON is malformed: invalid character (byte 0)"),
         (b"{}", 3, "invalid Inference-Header-Content-Length 3: exceeds the body of 2 bytes"),
         (b"\xff\xfe", None, "invalid request: "),
         (b'{"inputs":[{"name":"\xff"}]}', None, "invalid request: "),
@@ -170,6 +257,17 @@ def test_dimensions_of_one_name_must_have_one_size() -> None:
     i = {"name": "i", "shape": [2], "datatype": "INT64", "data": [7, 8]}
     with pytest.raises(BadRequest, match="dimension 'N' must have the same size in all inputs, got 'f' axis 0 is 1"):
         decoder.decode(*encode(f, i))
+
+
+@pytest.mark.parametrize("placeholder", ["?", "", " ", "*", "-1", "None", "unk", "Unknown", None])
+def test_dimensions_that_exporters_know_nothing_of_are_independent(placeholder: str | None) -> None:
+    specs = {n: TensorSpec.of(n, "tensor(float)", [placeholder, placeholder]) for n in ("a", "b")}
+    decoder = RequestDecoder(Signature(specs, {"y": OUT["y"]}), batching=True)
+    a = {"name": "a", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}
+    b = {"name": "b", "shape": [3, 1], "datatype": "FP32", "data": [7, 8, 9]}
+    call = decoder.decode(*encode(a, b))
+    assert [call.feed[n].shape for n in "ab"] == [(1, 2), (3, 1)]
+    assert call.rows == 0
 
 
 @pytest.mark.parametrize(
@@ -298,7 +396,7 @@ def test_both_ways_through_an_array_agree_to_the_bit(onnx: str, data: st.DataObj
     ("onnx", "datatype", "values", "message"),
     [
         ("float", "FP32", [1] * 399 + [1e39], "a number in data is out of range for FP32"),
-        ("float", "FP32", [1] * 399 + [None], "Expected `float`, got `null`"),
+        ("float", "FP32", [1] * 399 + ["1"], "Expected `float`, got `str`"),
         ("float", "FP32", [1] * 399, "expected 400 elements for shape [200, 2], got 399"),
         ("float", "FP32", [[1, 2]] * 199 + [[1]], "expected 2 elements on axis 1 of nested data, got 1"),
         ("float", "FP32", [[1, 2]] * 198 + [[1, 2, 3], [1]], "expected 2 elements on axis 1 of nested data, got 3"),
@@ -317,7 +415,7 @@ def test_long_array_is_refused_in_the_same_words(onnx: str, datatype: str, value
 
 def test_very_long_array_is_refused_without_an_object_per_number() -> None:
     rows = 300_000
-    values = [1.5] * (2 * rows - 1) + [None]
+    values = [1.5] * (2 * rows - 1) + ["1"]
     with pytest.raises(BadRequest, match=r"data is not 600000 FP32 in shape \[300000, 2\]"):
         one("float", ["N", 2]).decode(*encode(x([rows, 2], "FP32", values)))
 

@@ -169,7 +169,7 @@ def change(key: str, **fields: Any) -> Any:
         (change("outputs", datatype="FP64"), "'y': the golden rows have FP64, the model FP32"),
         (change("inputs", name="z"), "the model has no input 'z'"),
         (change("inputs", shape=[6, 1]), "the model fails on its golden rows"),
-        (lambda golden: golden.update(outputs=[]), "has no rows"),
+        (lambda golden: golden.update(outputs=[]), "has no answers"),
     ],
 )
 def test_golden_rows_that_differ_are_named(refused: Any, scaled: Any, edit: Any, words: str) -> None:

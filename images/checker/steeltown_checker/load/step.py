@@ -13,7 +13,7 @@ import math
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -81,10 +81,10 @@ def checked(plan: LoadCheckPlan, live: str, limit_bytes: int) -> LoadReport:
     if found is not None and found.problem:
         plan = replace(plan, baseline_url="")
     try:
-        golden = golden_rows(plan.golden, limit_bytes)
+        rows = golden_rows(plan.golden, limit_bytes)
         own = FetchPlan(store=plan.golden.store, digest=live)
-        beside = golden if same_inputs or not plan.baseline_url else golden_rows(own, limit_bytes)
-        return replace(measure(plan, golden, beside), interface=found)
+        beside = rows if same_inputs or not plan.baseline_url else golden_rows(own, limit_bytes)
+        return replace(measure(plan, rows, beside), interface=found)
     except StepFailed as failure:
         return LoadReport(problem=f"{failure.reason}: {failure.message}", interface=found)
 
@@ -102,8 +102,16 @@ def compared(plan: LoadCheckPlan, live: str) -> tuple[InterfaceReport, bool]:
     return InterfaceReport.of(live, found.breaking, found.notes), before.inputs == now.inputs
 
 
-def golden_rows(plan: FetchPlan, limit_bytes: int) -> Golden:
-    """The rows to send, by the manifest of the candidate's digest."""
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a side is sent. whole: the model takes no single rows, so all of the golden file is one request."""
+
+    golden: Golden
+    whole: bool = False
+
+
+def golden_rows(plan: FetchPlan, limit_bytes: int) -> Rows:
+    """The rows to send, by the manifest of the digest."""
     artifacts = store.ArtifactStore(plan.store)
     manifest = fetch.read_manifest(artifacts, plan.digest)
     with tempfile.TemporaryDirectory() as folder:
@@ -111,19 +119,22 @@ def golden_rows(plan: FetchPlan, limit_bytes: int) -> Golden:
         prefix = files.model_prefix(plan.digest)
         fetch.fetch_file(artifacts, manifest, prefix, files.GOLDEN_OBJECT, path, limit_bytes)
         try:
-            return Golden.from_json(json.loads(path.read_bytes()))
-        except (ValueError, KeyError, TypeError) as error:
+            golden = Golden.from_json(json.loads(path.read_bytes()))
+            shapes = [port["shape"] for port in manifest.get("signature", {}).get("inputs", ())]
+            whole = not golden.inputs or any(not shape or shape[0] != -1 for shape in shapes)
+            return Rows(golden, whole)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StepFailed(
                 Reason.MANIFEST_INVALID, f"cannot read the golden rows of {plan.digest}: {error}"
             ) from error
 
 
-def measure(plan: LoadCheckPlan, golden: Golden, beside: Golden) -> LoadReport:
-    """beside: the rows for the baseline."""
+def measure(plan: LoadCheckPlan, rows: Rows, beside: Rows) -> LoadReport:
+    """beside: what the baseline is sent."""
     try:
-        targets = [target(plan.candidate_url, plan.model, golden, plan.candidate_digest)]
+        targets = [target(plan.candidate_url, plan.model, rows.golden, plan.candidate_digest, whole=rows.whole)]
         if plan.baseline_url:
-            targets.append(target(plan.baseline_url, plan.model, beside))
+            targets.append(target(plan.baseline_url, plan.model, beside.golden, whole=beside.whole))
     except (ValueError, KeyError, TypeError) as error:
         return LoadReport(problem=str(error))
     deadline = time.monotonic() + READY_SECONDS

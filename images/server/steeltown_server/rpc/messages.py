@@ -67,7 +67,7 @@ _decode_head = msgspec.json.Decoder(_Head).decode
 
 
 def model_path(name: str, version: str) -> bytes:
-    """Path of a model, or of one version of it. What is no segment of a path is none that the server has."""
+    """Path of a model, or of one version of it. Names are meant as they stand: what looks encoded is encoded again."""
     # Names are the client's: what is remembered of them must be small.
     make = _model_path if len(name) + len(version) <= REMEMBERED_CHARACTERS else _model_path.__wrapped__
     return make(name, version)
@@ -75,12 +75,8 @@ def model_path(name: str, version: str) -> bytes:
 
 @lru_cache(256)
 def _model_path(name: str, version: str) -> bytes:
-    path = f"/v2/models/{_segment(name)}"
-    return (f"{path}/versions/{_segment(version)}" if version else path).encode()
-
-
-def _segment(name: str) -> str:
-    return quote(name.replace("/", "%2F"), safe="")
+    path = f"/v2/models/{quote(name, safe='')}"
+    return (f"{path}/versions/{quote(version, safe='')}" if version else path).encode()
 
 
 # -- requests

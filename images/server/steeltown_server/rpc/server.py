@@ -262,8 +262,10 @@ class GrpcServer:
         call.succeed(messages.server_metadata(self._get(b"/v2")).SerializeToString())
 
     def _model_metadata(self, call: Call, request: Any) -> None:
-        answer = self._get(messages.model_path(request.name, request.version))
-        if answer.status != 200:
+        path = messages.model_path(request.name, request.version)
+        if (ready := self._get(path + b"/ready")).status == 404:  # "stats" is no model, and a path that is there
+            _fail(call, ready)
+        elif (answer := self._get(path)).status != 200:
             _fail(call, answer)
         else:
             call.succeed(messages.model_metadata(answer, self._service.counters.digest).SerializeToString())

@@ -95,7 +95,18 @@ def edges() -> bytes:
     return _identity([("scalar", F32, []), ("matrix", F32, ["N", "M"])])
 
 
-MAKERS = {f.__name__: f for f in (single, pair, types, half, words, edges)}
+def fixed() -> bytes:
+    """y = 2 x, of two rows and no other number."""
+    return _model([helper.make_node("Mul", ["x", "two"], ["y"])], [("x", F32, [2, 3])], [("y", F32, [2, 3])],
+                  two=np.float32(2))  # fmt: skip
+
+
+def constant() -> bytes:
+    """y, of nothing."""
+    return _model([helper.make_node("Identity", ["c"], ["y"])], [], [("y", F32, [2])], c=np.array([1, 2.5], np.float32))
+
+
+MAKERS = {f.__name__: f for f in (single, pair, types, half, words, edges, fixed, constant)}
 
 GOLDEN: dict[str, dict[str, Array]] = {
     "single": {"x": np.array([[1, 2, 3]], np.float32)},
@@ -117,6 +128,8 @@ GOLDEN: dict[str, dict[str, Array]] = {
     "half": {"fp16": np.array([[1.5, -65504]], np.float16)},
     "words": {"text": np.array(["a", "日本"], object)},
     "edges": {"scalar": np.array(7, np.float32), "matrix": np.array([[1, 2], [3, 4]], np.float32)},
+    "fixed": {"x": np.array([[1, 2, 3], [4, 5, 6]], np.float32)},
+    "constant": {},
 }
 
 

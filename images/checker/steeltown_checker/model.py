@@ -6,7 +6,6 @@ operators that the released runtime knows, and tensors at both ends.
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import onnx
 import onnxruntime
 from steeltown_tensors import BY_NAME, BY_ONNX, Array
 
+from .exporter import Said, said
 from .reasons import Reason, StepFailed
 
 MAX_MODEL_BYTES: Final = (1 << 31) - 1  # of a protobuf message
@@ -45,11 +45,11 @@ class Port:
 
 
 class Model:
-    """A loaded model. classes: names of the classes where the file says them, in the order of its probabilities."""
+    """A loaded model. said: what its file says about classes."""
 
-    def __init__(self, session: Any, classes: tuple[str, ...]) -> None:
+    def __init__(self, session: Any, said: Said) -> None:
         self._session = session
-        self.classes = classes
+        self.said = said
         self.inputs = tuple(_port(x, "input") for x in session.get_inputs())
         self.outputs = tuple(_port(x, "output") for x in session.get_outputs())
 
@@ -72,7 +72,7 @@ def open_model(path: Path) -> Model:
             f"{path.name} has {size} bytes, at most {MAX_MODEL_BYTES} are supported: reduce its size",
         )
     proto = _checked(path)
-    classes = _classes(proto)
+    words = said(proto)
     del proto  # the runtime reads the file itself: hold one copy, not two
     try:
         session = onnxruntime.InferenceSession(str(path), _options(), providers=["CPUExecutionProvider"])
@@ -81,7 +81,7 @@ def open_model(path: Path) -> Model:
         raise StepFailed(
             Reason.MODEL_DOES_NOT_LOAD, f"ONNX Runtime {onnxruntime.__version__} cannot load the model: {text[:400]}"
         ) from error
-    return Model(session, classes)
+    return Model(session, words)
 
 
 def _checked(path: Path) -> onnx.ModelProto:
@@ -122,23 +122,6 @@ def _tensors(graph: onnx.GraphProto) -> Any:
             yield from attribute.tensors
             for inner in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
                 yield from _tensors(inner)
-
-
-def _classes(proto: onnx.ModelProto) -> tuple[str, ...]:
-    """From the metadata `classes` (a JSON list), else from the class labels of a classifier node."""
-    for entry in proto.metadata_props:
-        if entry.key == "classes":
-            try:
-                return tuple(str(name) for name in json.loads(entry.value))
-            except (ValueError, TypeError):
-                break
-    found: tuple[str, ...] = ()
-    for node in proto.graph.node:
-        for attribute in node.attribute:
-            if attribute.name in ("classlabels_strings", "classlabels_ints", "classlabels_int64s"):
-                labels = attribute.strings or attribute.ints
-                found = tuple(v.decode() if isinstance(v, bytes) else str(v) for v in labels) or found
-    return found
 
 
 def _port(raw: Any, what: str) -> Port:

@@ -133,7 +133,8 @@ def class_names(values: pl.Series) -> npt.NDArray[Any]:
     if values.dtype == pl.Boolean:
         values = values.cast(pl.Int8)
     elif values.dtype.is_float():
-        values = values.cast(pl.Int64, strict=False)
+        whole = values.cast(pl.Int64, strict=False).cast(pl.String)
+        values = whole.zip_with(whole.is_not_null(), values.cast(pl.String))  # infinity is a class like any other
     return np.array(values.cast(pl.String).to_list(), dtype=object)
 
 

@@ -57,7 +57,7 @@ class Said:
     @property
     def classes(self) -> tuple[str, ...]:
         """Those of the model; empty where the file does not say."""
-        found = (origin.classes for origins in (self.scores, self.labels) for origin in origins.values())
+        found = (origin.classes for origins in (self.labels, self.scores) for origin in origins.values())
         return self.metadata or next((classes for classes in found if classes), ())
 
 
@@ -177,7 +177,7 @@ class _Graph:
         return int(values.reshape(-1)[0])
 
     def _constant(self, name: str) -> Any:
-        """The values of a small constant, None if there is none of that name."""
+        """The values of a small constant, None if there is none of that name that can be read."""
         tensor = self._constants.get(name)
         node = self._producer.get(name)
         if tensor is None and node is not None and node.op_type == "Constant":
@@ -188,7 +188,10 @@ class _Graph:
                     return np.array(onnx.helper.get_attribute_value(attribute)).reshape(-1)
         if tensor is None or np.prod(tensor.dims, dtype=np.float64) > MOST_CLASSES:
             return None
-        return numpy_helper.to_array(tensor)
+        try:
+            return numpy_helper.to_array(tensor)
+        except (ValueError, TypeError):  # text that is no UTF-8, fewer values than the shape says
+            return None
 
 
 def _words(values: Any) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -164,7 +164,10 @@ def _evaluate(
     task, names = plan.task, evaluate.wanted_metrics(plan.task, plan.metrics)
     rows = _rows(task, evaluation, binding, plan.seed)
     if not len(rows):
-        findings.add("Evaluation", Verdict.INSUFFICIENT_DATA, "no evaluation row is usable with this model", n=0)
+        why = "no evaluation row is usable with this model"
+        findings.add("Evaluation", Verdict.INSUFFICIENT_DATA, why, n=0)
+        remedy = f"{why}: fill the target {task.target!r} and the columns of whole numbers, which cannot be missing"
+        _not_measured(dict.fromkeys(names, remedy), names, 0, findings)
         return None
     outputs = _guarded(findings, "RunsOnData", lambda: evaluate.run(model, binding, rows.frame))
     findings.add("RunsOnData", Verdict.PASS, f"{len(rows)} rows, all outputs finite", n=len(rows))
@@ -176,14 +179,19 @@ def _evaluate(
     if mine.told:
         assumed = ": nothing in the file or in spec.task.outputs says so" if mine.assumed else ""
         findings.add("Outputs", Verdict.WARN if mine.assumed else Verdict.PASS, mine.told + assumed)
-    for name in names:
-        if name in mine.unmeasured:
-            why = f"{name} not measured: {mine.unmeasured[name]}"
-            findings.add(metric_check(name), Verdict.INSUFFICIENT_DATA, why, n=len(rows))
+    _not_measured(mine.unmeasured, names, len(rows), findings)
     findings.metrics = metrics.compare(chosen, theirs, len(rows), seed=plan.seed, confidence=plan.confidence)
     shown = f"{len(rows)} of {rows.total} rows" if rows.total > len(rows) else f"{len(rows)} rows"
     findings.add("Evaluation", Verdict.PASS, f"measured on {shown}", n=len(rows))
     return rows
+
+
+def _not_measured(unmeasured: Mapping[str, str], names: Sequence[str], rows: int, findings: Findings) -> None:
+    """One check for each metric of `names`, so that a gate on it can say why."""
+    for name in names:
+        if name in unmeasured:
+            message = f"{name} not measured: {unmeasured[name]}"
+            findings.add(metric_check(name), Verdict.INSUFFICIENT_DATA, message, n=rows)
 
 
 def _rows(task: Task, evaluation: pl.LazyFrame, binding: Binding, seed: int) -> Rows:

@@ -76,7 +76,7 @@ def manifest_of(new: Publication, golden: bytes, *, referenced: bool) -> dict[st
         "createdBy": CREATED_BY,
         "referenced": referenced,
         "task": None if task is None else {"type": task.type, "target": task.target, "features": list(task.features)},
-        "classes": list(new.model.said.classes),
+        "classes": list((task.outputs.classes if task and task.outputs else ()) or new.model.said.classes),
         "signature": {
             "inputs": [p.to_json() for p in new.model.inputs],
             "outputs": [p.to_json() for p in new.model.outputs],

@@ -22,8 +22,12 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.svm import SVC, LinearSVC
+from steeltown.api.conditions import ConditionType, Reason
+from steeltown.api.objectives import QualityObjective
 from steeltown.contract.checks import Verdict, metric_check
 from steeltown.contract.plans import FinalisePlan, Outputs, Task, TaskType
+from steeltown.core.gates import RunFacts, gates
+from steeltown_checker.exporter import said
 
 EVERY = ("accuracy", "auc", "logloss", "f1", "brier")
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -554,6 +558,57 @@ def test_number_that_may_be_a_name_or_a_place_is_what_agrees_with_the_probabilit
     found = measure(alone, x, y)
     assert found.metrics == {}
     assert "export the label with the names of the classes" in found.unmeasured["accuracy"]
+
+
+GATED = {
+    "the reversed model": ({"zipmap": "columns"}, -1, "False", Reason.QUALITY_BELOW_MINIMUM, "below the minimum 0.7"),
+    "the model": ({"zipmap": "columns"}, 1, "True", Reason.OBJECTIVES_MET, "auc 0."),
+    "labels of numbers for words": ({"zipmap": False, "nocl": True}, 1, "Unknown", Reason.NO_EVALUATION, WRITE),
+}
+
+
+@pytest.mark.parametrize(("options", "sign", "status", "reason", "words"), GATED.values(), ids=GATED)
+def test_gate_on_auc_passes_only_what_was_measured_and_good(
+    options: dict[str, Any], sign: int, status: str, reason: Reason, words: str, measure: Measure, workspace: Any
+) -> None:
+    x, y, other, truth = problem()
+    fitted = LogisticRegression().fit(x, TARGETS["2 words"](y))
+    fitted.coef_, fitted.intercept_ = sign * fitted.coef_, sign * fitted.intercept_
+    measure(export(fitted, x, **options), other, TARGETS["2 words"](truth).tolist())
+    objective = QualityObjective.model_validate({"metric": "auc", "min": "0.7"})
+    finding = gates(RunFacts(over=True, report=workspace.report(), quality=(objective,)))[
+        ConditionType.QUALITY_ACCEPTED
+    ]
+    assert (finding.status, finding.reason) == (status, reason)
+    assert words in finding.message
+
+
+def test_rows_that_cannot_be_used_say_so_for_each_metric(measure: Measure) -> None:
+    found = measure(network(2, "Softmax", names=["a", "b"]), np.zeros((2, 1), np.float32), [None, None])
+    assert set(found.unmeasured) == {"accuracy", "auc", "logloss", "f1", "brier"}
+    assert "fill the target 'y'" in found.unmeasured["auc"]
+
+
+def test_target_that_is_no_finite_number_is_a_class_that_no_model_knows(measure: Measure) -> None:
+    x, _ = places([0, 1])
+    found = measure(network(2, "Softmax", names=[0, 1]), x, [float("inf")] * 6)
+    assert "those of the rows are 'inf'" in found.unmeasured["accuracy"]
+
+
+def test_manifest_has_the_classes_that_were_said(measure: Measure, workspace: Any) -> None:
+    x, y = places(["b", "a"])
+    measure(network(2, "Softmax"), x, y, outputs=Outputs(classes=("b", "a")))
+    (manifest,) = (workspace.root / "store/models").glob("*/manifest.json")
+    assert json.loads(manifest.read_text())["classes"] == ["b", "a"]
+
+
+def test_table_that_is_no_text_says_nothing() -> None:
+    proto = changed(network(2, "Softmax", label="number"), "Gather", ["names", "at"], shape=[None])
+    assert said(proto).labels["z"].classes == ("b", "a")
+    table = next(t for t in proto.graph.initializer if t.name == "names")
+    table.string_data[0] = b"\xff"
+    onnx.checker.check_model(proto)
+    assert said(proto).labels["z"].classes == ()
 
 
 def test_zipmap_of_maps_is_refused_with_the_remedy(workspace: Any) -> None:

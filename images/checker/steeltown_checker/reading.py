@@ -248,10 +248,11 @@ def _columns(model: Model, outputs: Mapping[str, Array], declared: Outputs) -> _
         several = _named(port for g in groups for port in g)
         raise Unclear(f"each of {several} may hold the probabilities: name it in spec.task.outputs.probabilities")
     columns = _joined(model, outputs, group)
-    if columns.width == 1 and columns.origin.column == 0 and len(columns.origin.classes) != 2:
+    at = columns.origin.column
+    if columns.width == 1 and at not in (None, 1) and len(columns.origin.classes) != 2:
         raise Unclear(
-            f"{columns.shown} is the first column of {columns.origin.tensor!r}, which may be that of either class: "
-            "export all columns, or name the output in spec.task.outputs.probabilities if it is that of the second"
+            f"{columns.shown} is column {at} (from 0) of {columns.origin.tensor!r}, which may be that of any class: "
+            "export all columns, or name it in spec.task.outputs.probabilities if it is that of the second class"
         )
     return columns
 

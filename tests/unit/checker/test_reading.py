@@ -435,7 +435,13 @@ UNKNOWN: dict[str, tuple[onnx.ModelProto, Sequence[Any], Outputs | None, str]] =
         changed(network(2, "Softmax", names=["a", "b"]), "Gather", ["y", "first"], axis=1, shape=[None, 1]),
         ["a", "b"],
         None,
-        "output 'z' is the first column of 'y', which may be that of either class: export all columns, or name",
+        "output 'z' is column 0 (from 0) of 'y', which may be that of any class: export all columns, or name it",
+    ),
+    "last of three columns": (
+        changed(network(3, "Softmax"), "Gather", ["y", "two"], axis=1, shape=[None, 1]),
+        ["0", "1"],
+        None,
+        "output 'z' is column 2 (from 0) of 'y', which may be that of any class: export all columns, or name it",
     ),
     "tensor of three axes": (
         changed(network(2, "Softmax", names=["a", "b"]), "Unsqueeze", ["y", "two"], shape=[None, 2, 1]),

@@ -115,11 +115,16 @@ def _prepare_plan(run: ObservedRun, model: MLModelSpec, objectives: RunObjective
 
 
 def _task(spec: TrainingRunSpec, model: MLModelSpec) -> Task | None:
-    """The model's where it names one: what is measured for promotion is not the run's to choose."""
-    task = (model.evaluation.task if model.evaluation else None) or spec.task
+    """The model's where it names one: what is measured for promotion is not the run's to choose.
+
+    What the outputs mean is, where the model does not say: the file of the run could say the same.
+    """
+    own = model.evaluation.task if model.evaluation else None
+    task = own or spec.task
     if task is None:
         return None
-    return Task(type=task.type, target=task.target, features=tuple(task.features), outputs=_outputs(task))
+    outputs = _outputs(task) or _outputs(spec.task)
+    return Task(type=task.type, target=task.target, features=tuple(task.features), outputs=outputs)
 
 
 def _outputs(task: spec_of.Task | None) -> Outputs | None:

@@ -61,6 +61,18 @@ MEANINGS: dict[str, tuple[Obj, Obj, Outputs | None, Outputs | None]] = {
     "nobody says": (model(), run(), None, None),
     "the run says": (model(), run(task=TASK), SAID, None),
     "the model says": (model(evaluation={"data": FROZEN, "task": TASK}), run(), SAID, SAID),
+    "the model says, and the run otherwise": (
+        model(evaluation={"data": FROZEN, "task": TASK}),
+        run(task={**TASK, "outputs": {"classes": ["a", "b"]}}),
+        SAID,
+        SAID,
+    ),
+    "the run says, of the task of the model": (
+        model(evaluation={"data": FROZEN, "task": {"type": "Classification", "target": "y"}}),
+        run(task=TASK),
+        SAID,
+        None,
+    ),
 }
 
 

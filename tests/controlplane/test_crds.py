@@ -74,6 +74,14 @@ ACCEPTED = {
     "a run that trains": run(**TRAIN),
     "a run with its own trainer needs no task": run(train={"data": SOURCE, "image": "registry.example/trainer:1"}),
     "evaluation rows whose task each run tells": mlmodel(evaluation={"data": SOURCE}),
+    "a task that says what its outputs are": run(
+        task={**TASK, "outputs": {"label": "l", "probabilities": "p", "classes": ["on time", "late"]}},
+        **{"import": SOURCE},
+    ),
+    "a regression that says which output it is": run(
+        task={"type": "Regression", "target": "delay", "outputs": {"label": "mean", "classes": []}},
+        **{"import": SOURCE},
+    ),
     "a limit for failed runs alone": mlmodel(training={"historyLimit": {"failed": 1}}),
     "a run that imports": run(**{"import": SOURCE}),
 }
@@ -146,6 +154,22 @@ REFUSED = {
     "evaluation of no known task": (
         mlmodel(evaluation={"data": SOURCE, "task": {**TASK, "type": "Ranking"}}),
         "spec.evaluation.task.type",
+    ),
+    "one output as label and probabilities": (
+        run(task={**TASK, "outputs": {"label": "y", "probabilities": "y"}}, **{"import": SOURCE}),
+        "label and probabilities must be different outputs",
+    ),
+    "probabilities of a regression": (
+        run(task={"type": "Regression", "target": "y", "outputs": {"probabilities": "p"}}, **{"import": SOURCE}),
+        "outputs.probabilities and outputs.classes require type Classification",
+    ),
+    "an output without a name": (
+        run(task={**TASK, "outputs": {"label": ""}}, **{"import": SOURCE}),
+        "spec.task.outputs.label",
+    ),
+    "outputs of no such kind": (
+        run(task={**TASK, "outputs": {"scores": "p"}}, **{"import": SOURCE}),
+        'unknown field "spec.task.outputs.scores"',
     ),
     "a digest that is none": (run(**{"import": {**SOURCE, "digest": "sha256:123"}}), "spec.import.digest"),
     "a template that is no run": (

@@ -15,6 +15,8 @@ from typing import Any
 import onnx
 import pytest
 import yaml
+from onnx import TensorProto, helper
+from steeltown_checker.exporter import said
 from steeltown_testing.environment import REPOSITORY, kubeconfig
 from steeltown_testing.kubectl import Kubectl, eventually, namespace
 
@@ -119,10 +121,19 @@ def made_by(command: list[str], env: dict[str, str]) -> tuple[Path, dict[str, An
 
 
 def test_example_trainer_in_python_makes_a_model(training: dict[str, str]) -> None:
-    (script,) = blocks(REPOSITORY / "docs/training.md", "python")
+    script, _ = blocks(REPOSITORY / "docs/training.md", "python")
     model, result = made_by([sys.executable, "-c", script], training)
     onnx.checker.check_model(onnx.load(str(model)))
     assert result["rows"] == 10
+
+
+def test_example_that_names_classes_writes_what_finalise_reads(tmp_path: Path) -> None:
+    _, script = blocks(REPOSITORY / "docs/training.md", "python")
+    node = helper.make_node("Softmax", ["x"], ["p"])
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 2]) for name in ("x", "p")]
+    onnx.save(helper.make_model(helper.make_graph([node], "g", ports[:1], ports[1:])), tmp_path / "model.onnx")
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+    assert said(onnx.load(str(tmp_path / "model.onnx"))).classes == ("on time", "late")
 
 
 def test_example_trainer_in_shell_makes_a_model(training: dict[str, str], tmp_path: Path) -> None:

@@ -7,20 +7,21 @@ never saw, and compared row by row. What the numbers mean for promotion is the o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 from steeltown.contract.files import ExitCode
-from steeltown.contract.plans import Task, TaskType
+from steeltown.contract.plans import Outputs, Task, TaskType
 from steeltown_tensors import Array
 
-from . import metrics, table
+from . import metrics, reading, table
 from .binding import Binding
 from .metrics import Metric
 from .model import Model, Port
+from .reading import Reading, Unclear
 from .reasons import Reason, StepFailed
 
 MAX_ROWS: Final = 50_000
@@ -44,8 +45,25 @@ class Rows:
         return len(self.frame)
 
 
+@dataclass(slots=True, kw_only=True)
+class Measured:
+    """unmeasured: by metric, why it was not measured and what to write.
+
+    told: which output was read as what. assumed: nobody said so, see `reading`.
+    """
+
+    metrics: list[Metric] = field(default_factory=list)
+    unmeasured: dict[str, str] = field(default_factory=dict)
+    told: str = ""
+    assumed: bool = False
+
+
+def every_metric(task: Task) -> tuple[str, ...]:
+    return (*DEFAULT_METRICS[task.type], *MORE_METRICS[task.type])
+
+
 def wanted_metrics(task: Task, more: Sequence[str]) -> tuple[str, ...]:
-    possible = (*DEFAULT_METRICS[task.type], *MORE_METRICS[task.type])
+    possible = every_metric(task)
     for name in more:
         if name not in possible:
             raise StepFailed(
@@ -114,25 +132,16 @@ def require_finite(ports: Sequence[Port], outputs: dict[str, Array]) -> None:
             )
 
 
-def measure(task: Task, model: Model, outputs: dict[str, Array], truth: npt.NDArray[Any]) -> list[Metric]:
-    """Every metric of the task that these outputs allow. StepFailed(SignatureMismatch) if they allow none."""
+def measure(
+    task: Task, model: Model, outputs: dict[str, Array], truth: npt.NDArray[Any], declared: Outputs | None
+) -> Measured:
+    """Every metric of the task that these outputs allow. declared: what is said of the outputs of this very model."""
     if task.type is TaskType.REGRESSION:
-        return metrics.regression(_regression_values(model, outputs), truth)
-    labels, probabilities = _labels(model, outputs), _probabilities(model, outputs)
-    if labels is None and probabilities is None:
-        raise _no_output("a label [N] or probabilities [N, classes] for Classification", model)
-    found: list[Metric] = []
-    names: tuple[str, ...] = ()
-    if probabilities is not None:
-        names = _names(model, probabilities.shape[1], truth)
-    if labels is None and probabilities is not None:
-        labels = np.array(names, dtype=object)[probabilities.argmax(axis=1)]
-    if labels is not None:
-        predicted = _same_words(labels, truth)
-        found += [metrics.accuracy(predicted, truth), metrics.f1(predicted, truth)]
-    if probabilities is not None:
-        found += _scored(probabilities, _same_words(np.array(names, dtype=object), truth), truth)
-    return found
+        try:
+            return Measured(metrics=metrics.regression(_regression_values(model, outputs, declared), truth))
+        except Unclear as why:
+            return Measured(unmeasured=dict.fromkeys(every_metric(task), str(why)))
+    return _classification(reading.read(model, outputs, truth, declared), truth)
 
 
 def class_names(values: pl.Series) -> npt.NDArray[Any]:
@@ -140,77 +149,58 @@ def class_names(values: pl.Series) -> npt.NDArray[Any]:
     if values.dtype == pl.Boolean:
         values = values.cast(pl.Int8)
     elif values.dtype.is_float():
-        values = values.cast(pl.Int64, strict=False)
+        whole = values.cast(pl.Int64, strict=False).cast(pl.String)
+        values = whole.zip_with(whole.is_not_null(), values.cast(pl.String))  # infinity is a class like any other
     return np.array(values.cast(pl.String).to_list(), dtype=object)
 
 
-def _labels(model: Model, outputs: dict[str, Array]) -> npt.NDArray[Any] | None:
-    for port in model.outputs:
-        value = outputs[port.name]
-        if not port.is_float and value.size == len(value):
-            flat = value.reshape(-1)
-            if port.is_text:
-                return np.array([str(v) for v in flat], dtype=object)
-            return class_names(pl.Series(flat))
-    return None
+def _classification(found: Reading, truth: npt.NDArray[Any]) -> Measured:
+    out = Measured(told=found.told, assumed=found.assumed)
+    if found.label is None:
+        out.unmeasured |= dict.fromkeys(("accuracy", "f1"), found.no_label)
+    else:
+        out.metrics += [metrics.accuracy(found.label, truth), metrics.f1(found.label, truth)]
+    scores = found.scores
+    if scores is None:
+        out.unmeasured |= dict.fromkeys(("auc", "logloss", "brier"), found.no_scores)
+        return out
+    place = {name: i for i, name in enumerate(scores.names)}
+    columns = np.array([place.get(t, -1) for t in truth], dtype=np.int64)
+    positive = columns == 1
+    if len(place) != 2 or not 0 < positive.sum() < len(positive):
+        out.unmeasured["auc"] = "two classes are required" + (f", the model has {len(place)}" if len(place) > 2 else "")
+    else:
+        out.metrics.append(metrics.auc(scores.matrix[:, 1] if scores.probabilities else scores.margin, positive))
+    if not scores.probabilities:
+        why = f"{scores.because}: export probabilities, as predict_proba, softmax or sigmoid give them"
+        out.unmeasured |= dict.fromkeys(("logloss", "brier"), why)
+        return out
+    probabilities = scores.matrix
+    at = np.where(columns >= 0, probabilities[np.arange(len(columns)), columns], 0.0)
+    out.metrics += [metrics.logloss(at), metrics.brier(probabilities, columns)]
+    return out
 
 
-def _probabilities(model: Model, outputs: dict[str, Array]) -> npt.NDArray[np.float64] | None:
-    """(rows, classes); one column p is read as the probability of the second of two classes."""
-    for port in model.outputs:
-        if port.is_float and outputs[port.name].ndim <= 2:
-            value = outputs[port.name].astype(np.float64).reshape(len(outputs[port.name]), -1)
-            return np.column_stack([1 - value[:, 0], value[:, 0]]) if value.shape[1] == 1 else value
-    return None
-
-
-def _names(model: Model, count: int, truth: npt.NDArray[Any]) -> tuple[str, ...]:
-    """Class of each probability: as the file says, else the rows' classes if they are as many, else 0, 1, ..."""
-    if len(model.classes) == count:
-        return model.classes
-    seen = sorted(set(truth))
-    numbers = tuple(str(i) for i in range(count))
-    return tuple(seen) if len(seen) == count and not set(seen) <= set(numbers) else numbers
-
-
-def _same_words(labels: npt.NDArray[Any], truth: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A model may answer True or "true" where the rows say 1 (class_names); only then are they the same."""
-    if set(truth) <= {"0", "1"}:
-        words = {"true": "1", "false": "0"}
-        return np.array([words.get(str(v).lower(), v) for v in labels], dtype=object)
-    return labels
-
-
-def _scored(probabilities: npt.NDArray[np.float64], names: npt.NDArray[Any], truth: npt.NDArray[Any]) -> list[Metric]:
-    found: list[Metric] = []
-    column_of = {name: i for i, name in enumerate(names)}
-    columns = np.array([column_of.get(t, -1) for t in truth], dtype=np.int64)
-    if len(names) == 2:
-        positive = columns == column_of[max(names)]
-        if 0 < positive.sum() < len(positive):
-            found.append(metrics.auc(probabilities[:, column_of[max(names)]], positive))
-    sums = probabilities.sum(axis=1)
-    if (probabilities >= -1e-3).all() and np.abs(sums - 1).max() < 1e-2:  # else scores, not probabilities
-        at = np.where(columns >= 0, probabilities[np.arange(len(columns)), columns], 0.0)
-        found += [metrics.logloss(at), metrics.brier(probabilities, columns)]
-    return found
-
-
-def _regression_values(model: Model, outputs: dict[str, Array]) -> npt.NDArray[np.float64]:
-    for port in model.outputs:
-        value = outputs[port.name]
-        if not port.is_text and value.size == len(value):
-            return value.reshape(-1).astype(np.float64)
-    several = next((p for p in model.outputs if not p.is_text and outputs[p.name].ndim == 2), None)
-    if several is not None:
-        raise StepFailed(
-            Reason.SIGNATURE_MISMATCH,
-            f"output {several.name!r} has {outputs[several.name].shape[1]} numbers per row, Regression has one target: "
-            "export a model for each target, or import this one without a task and without evaluation data",
+def _regression_values(model: Model, outputs: dict[str, Array], declared: Outputs | None) -> npt.NDArray[np.float64]:
+    ports = [p for p in model.outputs if not p.is_text]
+    if declared is not None and declared.label:
+        ports = [p for p in model.outputs if p.name == declared.label and not p.is_text]
+        if not ports:
+            raise Unclear(
+                f"spec.task.outputs.label is {declared.label[:80]!r}, which is no output with numbers; "
+                f"{reading.there(model)}"
+            )
+    single = [p for p in ports if outputs[p.name].size == len(outputs[p.name])]
+    floats = [p for p in single if p.is_float]
+    chosen = floats if len(floats) == 1 else single
+    if len(chosen) == 1:
+        return outputs[chosen[0].name].reshape(-1).astype(np.float64)
+    if chosen:
+        raise Unclear(
+            f"each of {reading.listed(p.name for p in chosen)} may be the prediction: name it in "
+            "spec.task.outputs.label"
         )
-    raise _no_output("one number per row ([N] or [N, 1]) for Regression", model)
-
-
-def _no_output(wanted: str, model: Model) -> StepFailed:
-    there = ", ".join(map(str, model.outputs))
-    return StepFailed(Reason.SIGNATURE_MISMATCH, f"no output with {wanted}; the model has {there}")
+    raise Unclear(
+        "no output with one number per row ([N] or [N, 1]), as Regression of one target requires: export one model per "
+        f"target; {reading.there(model)}"
+    )

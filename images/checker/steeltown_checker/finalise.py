@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import polars as pl
-from steeltown.contract.checks import Check, Verdict
+from steeltown.contract.checks import LIVE_NOT_COMPARABLE, Check, Verdict, metric_check
 from steeltown.contract.golden import Golden
 from steeltown.contract.plans import FinalisePlan, Source, Task
 from steeltown.contract.reports import MetricComparison, StepReport
@@ -198,21 +198,34 @@ def _evaluate(
     task, names = plan.task, evaluate.wanted_metrics(plan.task, plan.metrics)
     rows = _rows(task, evaluation, binding, plan.seed)
     if not len(rows):
-        findings.add("Evaluation", Verdict.INSUFFICIENT_DATA, "no evaluation row is usable with this model", n=0)
+        why = "no evaluation row is usable with this model"
+        findings.add("Evaluation", Verdict.INSUFFICIENT_DATA, why, n=0)
+        remedy = f"{why}: fill the target {task.target!r} and the columns of whole numbers, which cannot be missing"
+        _not_measured(dict.fromkeys(names, remedy), names, 0, findings)
         return None
     outputs = _guarded(findings, "RunsOnData", lambda: evaluate.run(model, binding, rows.frame))
     findings.add("RunsOnData", Verdict.PASS, f"{len(rows)} rows, all outputs finite", n=len(rows))
-    mine = _guarded(findings, "Signature", lambda: evaluate.measure(task, model, outputs, rows.truth))
+    mine = evaluate.measure(task, model, outputs, rows.truth, task.outputs)
     with tempfile.TemporaryDirectory() as folder:
-        theirs = _live_metrics(environment, plan, evaluation, rows, Path(folder), findings) if plan.live else None
-    chosen = [m for name in names for m in mine if m.name == name]
-    if absent := [name for name in names if name not in {m.name for m in chosen}]:
-        why = "two classes are required" if absent == ["auc"] else "not possible with these outputs or rows"
-        findings.add("Metrics", Verdict.INSUFFICIENT_DATA, f"{', '.join(absent)} not measured: {why}", n=len(rows))
+        measured = [m.name for m in mine.metrics if m.name in names]
+        theirs = _live_metrics(environment, plan, evaluation, rows, measured, Path(folder), findings)
+    chosen = [m for name in names for m in mine.metrics if m.name == name]
+    if mine.told:
+        assumed = ": nothing in the file or in spec.task.outputs says so" if mine.assumed else ""
+        findings.add("Outputs", Verdict.WARN if mine.assumed else Verdict.PASS, mine.told + assumed)
+    _not_measured(mine.unmeasured, names, len(rows), findings)
     findings.metrics = metrics.compare(chosen, theirs, len(rows), seed=plan.seed, confidence=plan.confidence)
     shown = f"{len(rows)} of {rows.total} rows" if rows.total > len(rows) else f"{len(rows)} rows"
     findings.add("Evaluation", Verdict.PASS, f"measured on {shown}", n=len(rows))
     return rows
+
+
+def _not_measured(unmeasured: Mapping[str, str], names: Sequence[str], rows: int, findings: Findings) -> None:
+    """One check for each metric of `names`, so that a gate on it can say why."""
+    for name in names:
+        if name in unmeasured:
+            message = f"{name} not measured: {unmeasured[name]}"
+            findings.add(metric_check(name), Verdict.INSUFFICIENT_DATA, message, n=rows)
 
 
 def _rows(task: Task, evaluation: pl.LazyFrame, binding: Binding, seed: int) -> Rows:
@@ -228,10 +241,14 @@ def _live_metrics(
     plan: FinalisePlan,
     evaluation: pl.LazyFrame,
     rows: Rows,
+    names: Sequence[str],
     folder: Path,
     findings: Findings,
 ) -> list[metrics.Metric] | None:
-    """The live model on the same rows. One that fails there says nothing about the candidate: warned, not fatal."""
+    """The live model on the same rows. One that fails there says nothing about the candidate: warned, not fatal.
+
+    names: the metrics that the candidate has.
+    """
     if plan.live is None or plan.task is None:
         return None
     try:
@@ -240,13 +257,18 @@ def _live_metrics(
         features = plan.task.features if is_matrix(live.inputs) else ()
         binding = bind(live, features, columns)
         outputs = evaluate.run(live, binding, rows.frame)
-        return evaluate.measure(plan.task, live, outputs, rows.truth)
+        theirs = evaluate.measure(plan.task, live, outputs, rows.truth, plan.live_outputs)
     except StepFailed as failure:
         if failure.reason is Reason.STORE_UNAVAILABLE:
             raise
         message = f"{plan.live.digest}: {failure.reason}: {failure.message}"
-        findings.add("LiveModelNotComparable", Verdict.WARN, message, n=len(rows))
+        findings.add(LIVE_NOT_COMPARABLE, Verdict.WARN, message, n=len(rows))
         return None
+    for name, why in theirs.unmeasured.items():
+        if name in names:
+            findings.add(LIVE_NOT_COMPARABLE, Verdict.WARN, f"{name} of {plan.live.digest} not measured: {why}")
+            break  # the others for the same cause, as a rule, and the termination message is short
+    return theirs.metrics
 
 
 def _fetched(live: Source, folder: Path, limit_bytes: int) -> Model:

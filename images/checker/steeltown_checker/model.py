@@ -9,7 +9,6 @@ of its own.
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ import onnx
 import onnxruntime
 from steeltown_tensors import BY_NAME, BY_ONNX, Array, dimension_name
 
+from .exporter import Said, said
 from .reasons import Reason, StepFailed
 
 COPY_BYTES: Final = 1 << 20
@@ -73,15 +73,15 @@ class Port:
 
 
 class Model:
-    """A loaded model. classes: names of the classes where the file says them, in the order of its probabilities.
+    """A loaded model. said: what its file says about classes.
 
     without_shape: names of outputs of which nothing says how many dimensions they have, but their answers.
     """
 
-    def __init__(self, session: Any, classes: tuple[str, ...], without_shape: frozenset[str] = frozenset()) -> None:
+    def __init__(self, session: Any, said: Said, without_shape: frozenset[str] = frozenset()) -> None:
         self._session = session
         self._without_shape = without_shape
-        self.classes = classes
+        self.said = said
         self.inputs = tuple(_port(x, "input") for x in session.get_inputs())
         self.outputs = tuple(_port(x, "output") for x in session.get_outputs())
 
@@ -130,7 +130,7 @@ def open_model(path: Path) -> Model:
     """Check and load a file that nobody else writes to. StepFailed names what is wrong with it."""
     _require_size(path, path.stat().st_size)
     proto, without_shape = _checked(path)
-    classes = _classes(proto)
+    words = said(proto)
     del proto  # the runtime reads the file itself: hold one copy, not two
     try:
         session = onnxruntime.InferenceSession(str(path), _options(), providers=["CPUExecutionProvider"])
@@ -143,7 +143,7 @@ def open_model(path: Path) -> Model:
         ) from error
     # The runtime may know of a shape that the file does not state.
     vague = frozenset(x.name for x in session.get_outputs() if x.name in without_shape and not x.shape)
-    return Model(session, classes, vague)
+    return Model(session, words, vague)
 
 
 def _checked(path: Path) -> tuple[onnx.ModelProto, frozenset[str]]:
@@ -222,23 +222,6 @@ def _nodes(nodes: Any) -> Iterator[onnx.NodeProto]:
 
 def _is_without_shape(value: onnx.ValueInfoProto) -> bool:
     return bool(value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"))
-
-
-def _classes(proto: onnx.ModelProto) -> tuple[str, ...]:
-    """From the metadata `classes` (a JSON list), else from the class labels of a classifier node."""
-    for entry in proto.metadata_props:
-        if entry.key == "classes":
-            try:
-                return tuple(str(name) for name in json.loads(entry.value))
-            except (ValueError, TypeError):
-                break
-    found: tuple[str, ...] = ()
-    for node in proto.graph.node:
-        for attribute in node.attribute:
-            if attribute.name in ("classlabels_strings", "classlabels_ints", "classlabels_int64s"):
-                labels = attribute.strings or attribute.ints
-                found = tuple(v.decode() if isinstance(v, bytes) else str(v) for v in labels) or found
-    return found
 
 
 def _port(raw: Any, what: str) -> Port:

@@ -89,7 +89,7 @@ def promised(model: Model, task: Task | None) -> dict[str, Any]:
     """The part of a manifest that users of the model rely on; see `interface`."""
     return {
         "task": None if task is None else {"type": task.type, "target": task.target, "features": list(task.features)},
-        "classes": list(model.classes),
+        "classes": list((task.outputs.classes if task and task.outputs else ()) or model.said.classes),
         "signature": {
             "inputs": [p.to_json() for p in model.inputs],
             "outputs": [p.to_json() for p in model.outputs],

@@ -16,8 +16,49 @@ class ModelRef(Model):
     name: Name = Field(description="Name of the MLModel.")
 
 
+class Outputs(Model):
+    """Meaning of the outputs of the model. Only needed where the ONNX file does not say it."""
+
+    model_config = rules(
+        rule(
+            "!(has(self.label) && has(self.probabilities)) || self.label != self.probabilities",
+            "label and probabilities must be different outputs: remove the one that the model does not have",
+        )
+    )
+
+    label: str | None = Field(
+        None,
+        min_length=1,
+        max_length=253,
+        description="Name of the output with the predicted class of each row, or with the predicted number of a "
+        "Regression.",
+    )
+    probabilities: str | None = Field(
+        None,
+        min_length=1,
+        max_length=253,
+        description="Name of the output with one probability or score for each class. A single column is that of the "
+        "second of two classes.",
+    )
+    classes: list[str] = Field(
+        default_factory=list,
+        max_length=1000,
+        json_schema_extra={"x-kubernetes-list-type": "atomic", "items": {"type": "string", "maxLength": 253}},
+        description="Classes in the order of the columns of the probabilities, as the target column has them. Defaults "
+        "to those of the ONNX file.",
+    )
+
+
 class Task(Model):
-    """Prediction task: the target and the features."""
+    """Prediction task: the target, the features and the outputs."""
+
+    model_config = rules(
+        rule(
+            "self.type == 'Classification' || !has(self.outputs) || !(has(self.outputs.probabilities) || "
+            "(has(self.outputs.classes) && size(self.outputs.classes) > 0))",
+            "outputs.probabilities and outputs.classes require type Classification: for Regression set outputs.label",
+        )
+    )
 
     type: TaskType = Field(description="Type of the task: Classification or Regression.")
     target: str = Field(min_length=1, max_length=253, description="Name of the column to predict.")
@@ -27,6 +68,9 @@ class Task(Model):
         json_schema_extra={"x-kubernetes-list-type": "set", "items": {"type": "string", "maxLength": 253}},
         description="Names of the input columns, in the order of the model's inputs. Defaults to all columns except "
         "the target.",
+    )
+    outputs: Outputs | None = Field(
+        None, description="Meaning of the outputs of the model. Defaults to what the ONNX file says."
     )
 
 

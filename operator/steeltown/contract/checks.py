@@ -19,6 +19,10 @@ _NAME: Final = 512
 _NON_FINITE: Final = ("nan", "inf", "-inf")
 
 
+LIVE_NOT_COMPARABLE: Final = "LiveModelNotComparable"
+"""Name of the check that says why the live model was not measured on the evaluation rows."""
+
+
 class Verdict(StrEnum):
     PASS = "Pass"
     WARN = "Warn"
@@ -76,6 +80,11 @@ class Check:
             n=fields.maybe_whole("n"),
             m=fields.maybe_whole("m"),
         )
+
+
+def metric_check(metric: str) -> str:
+    """Name of the check that says why a metric was not measured, and what to write so that it is."""
+    return f"Metric:{metric}"
 
 
 def worst(checks: tuple[Check, ...]) -> Verdict:

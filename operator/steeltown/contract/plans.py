@@ -73,16 +73,31 @@ class Column(_Json):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Outputs(_Json):
+    """Which output of the model means what, where its file does not say.
+
+    label: output with the class of each row, of a regression with its number. probabilities: output with a probability
+    or score for each class. classes: of its columns, in their order, as the target column has them.
+    """
+
+    label: str | None = None
+    probabilities: str | None = None
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Task(_Json):
     """What the model predicts.
 
     type, target: the kind of prediction and its column.
     features: input columns in model order; empty = every column but the target.
+    outputs: of the model; None = as its file says.
     """
 
     type: TaskType
     target: str
     features: tuple[str, ...] = ()
+    outputs: Outputs | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +194,7 @@ class FinalisePlan(_Json):
     run: <namespace>/<name> of the TrainingRun, since one store serves many namespaces. imported: the model was brought,
     not trained. task: what the evaluation needs.
     store: root URI of the artifact store. live: the model in service, None if there is none.
+    live_outputs: what its outputs mean; None = as its file says, since those of the task are the candidate's.
     metrics: names to report beside the default ones of the task.
     seed, confidence: of the bootstrap, and of its two-sided intervals.
     """
@@ -188,6 +204,7 @@ class FinalisePlan(_Json):
     imported: bool = False
     task: Task | None = None
     live: Source | None = None
+    live_outputs: Outputs | None = None
     metrics: tuple[str, ...] = ()
     seed: int = 0
     confidence: float = 0.95

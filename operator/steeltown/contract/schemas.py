@@ -247,7 +247,7 @@ def _manifest() -> Schema:
             "classes": {
                 "type": "array",
                 "items": {"type": "string"},
-                "description": "Of a classifier, in the order of its probabilities; empty where the file does not say.",
+                "description": "Of a classifier, in the order of its probabilities; empty where nothing says.",
             },
             "signature": {
                 "type": "object",

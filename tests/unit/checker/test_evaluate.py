@@ -55,10 +55,10 @@ def test_single_score_is_the_probability_of_the_second_class(models: Any, measur
     assert {k: got[k] for k in RIGHT_ANSWERS} == pytest.approx(RIGHT_ANSWERS)
 
 
-def test_classes_without_names_are_those_of_the_rows(models: Any, measured: Any) -> None:
+def test_words_that_no_column_is_named_for_are_not_measured(models: Any, measured: Any) -> None:
     model = models.scores("x", labels=("n", "y"))
     del model.metadata_props[:]
-    assert measured(model, ["n", "n", "y", "y", "n"])["accuracy"] == pytest.approx(0.8)
+    assert measured(model, ["n", "n", "y", "y", "n"]) == {}
 
 
 def test_class_that_the_model_never_saw_is_wrong_and_costs_logloss(models: Any, measured: Any) -> None:
@@ -70,7 +70,7 @@ def test_class_that_the_model_never_saw_is_wrong_and_costs_logloss(models: Any, 
 def test_auc_needs_both_classes(models: Any, measured: Any, workspace: Any) -> None:
     got = measured(models.scores("x", labels=("0", "1")), [1, 1, 1, 1, 1])
     assert sorted(got) == ["accuracy", "logloss"]
-    messages = [c.message for c in workspace.report().checks if c.name == "Metrics"]
+    messages = [c.message for c in workspace.report().checks if c.name == "Metric:auc"]
     assert messages == ["auc not measured: two classes are required"]
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import helper
 from steeltown.contract.golden import Golden
+from steeltown_checker.exporter import Said
 from steeltown_checker.goldenrows import violation
 from steeltown_checker.model import Model as CheckerModel
 from steeltown_server.comparison import first_difference
@@ -83,7 +84,7 @@ class Answering(CheckerModel):
         self._answer = answer
         port = type("P", (), {"name": "y", "type": "tensor(double)", "shape": [None]})()
         session = type("S", (), {"get_inputs": lambda s: [port], "get_outputs": lambda s: [port]})()
-        super().__init__(session, ())
+        super().__init__(session, Said())
 
     def run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {"y": self._answer}

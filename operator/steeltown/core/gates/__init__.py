@@ -74,8 +74,8 @@ def _within_limits(facts: RunFacts) -> Finding:
 
 
 def _quality(facts: RunFacts) -> Finding:
-    metrics = facts.report.metrics if facts.report else ()
-    return quality_accepted(list(facts.quality), metrics, had_live=facts.had_live)
+    metrics, checks = (facts.report.metrics, facts.report.checks) if facts.report else ((), ())
+    return quality_accepted(list(facts.quality), metrics, had_live=facts.had_live, checks=checks)
 
 
 GATES: Final[tuple[tuple[ConditionType, tuple[Check, ...]], ...]] = (

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from ...api.conditions import Finding, Reason, false, true, unknown
 from ...api.objectives import Mode, QualityObjective
+from ...contract.checks import LIVE_NOT_COMPARABLE, Check, metric_check
 from ...contract.reports import MetricComparison
 
 
@@ -20,6 +21,7 @@ class _Case:
     objective: QualityObjective
     metric: MetricComparison
     had_live: bool
+    checks: tuple[Check, ...]
 
     @property
     def told(self) -> str:
@@ -33,9 +35,16 @@ class _Case:
 
 
 def quality_accepted(
-    objectives: list[QualityObjective], metrics: tuple[MetricComparison, ...], *, had_live: bool
+    objectives: list[QualityObjective],
+    metrics: tuple[MetricComparison, ...],
+    *,
+    had_live: bool,
+    checks: tuple[Check, ...] = (),
 ) -> Finding:
-    """QualityAccepted for one version. had_live: there was a live version to compare with."""
+    """QualityAccepted for one version. had_live: there was a live version to compare with.
+
+    checks: of the checker, which say why a metric was not measured.
+    """
     if not any(o.mode is Mode.ENFORCE for o in objectives):
         return unknown(
             Reason.NO_QUALITY_OBJECTIVE,
@@ -43,7 +52,7 @@ def quality_accepted(
             "eligible for promotion",
         )
     by_name = {m.name: m for m in metrics}
-    findings = [(o, judge_metric(o, by_name, had_live=had_live)) for o in objectives]
+    findings = [(o, judge_metric(o, by_name, had_live=had_live, checks=checks)) for o in objectives]
     enforced = [f for o, f in findings if o.mode is Mode.ENFORCE]
     for status in ("False", "Unknown"):
         for finding in enforced:
@@ -55,14 +64,20 @@ def quality_accepted(
     return true(Reason.OBJECTIVES_MET, "; ".join(f.message for _, f in findings))
 
 
-def judge_metric(objective: QualityObjective, metrics: Mapping[str, MetricComparison], *, had_live: bool) -> Finding:
-    metric = metrics.get(objective.metric.value)
+def judge_metric(
+    objective: QualityObjective,
+    metrics: Mapping[str, MetricComparison],
+    *,
+    had_live: bool,
+    checks: tuple[Check, ...] = (),
+) -> Finding:
+    name = objective.metric.value
+    metric = metrics.get(name)
     if metric is None:
-        return unknown(
-            Reason.NO_EVALUATION,
-            f"{objective.metric.value} was not measured: set evaluation.data and a task that supports this metric",
-        )
-    case = _Case(objective, metric, had_live)
+        said = _said(checks, metric_check(name))
+        remedy = f"{name} was not measured: set evaluation.data and a task that supports this metric"
+        return unknown(Reason.NO_EVALUATION, said or remedy)
+    case = _Case(objective, metric, had_live, checks)
     for rule in (_below_minimum, _above_maximum, _worse_than_live):
         if finding := rule(case):
             return finding
@@ -90,7 +105,8 @@ def _worse_than_live(case: _Case) -> Finding | None:
     if metric.live is None or metric.lower is None or metric.upper is None:
         return unknown(
             Reason.LIVE_NOT_COMPARABLE,
-            f"{case.told}: the live version could not be evaluated on these rows, so they cannot be compared",
+            f"{case.told}: the live version could not be evaluated on these rows, so they cannot be compared"
+            + (f": {said}" if (said := _said(case.checks, LIVE_NOT_COMPARABLE)) else ""),
         )
     margin = float(bound)
     if metric.lower > -margin:
@@ -101,3 +117,8 @@ def _worse_than_live(case: _Case) -> Finding | None:
         Reason.QUALITY_INCONCLUSIVE,
         f"{case.told}: inconclusive for a margin of {bound}: use more evaluation rows",
     )
+
+
+def _said(checks: tuple[Check, ...], name: str) -> str:
+    """What the checker said under this name, "" if nothing."""
+    return next((c.message for c in checks if c.name == name), "")

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
+from ...api import trainingrun as spec_of
 from ...api.conditions import Reason, rfc3339
 from ...api.mlmodel import MLModelSpec
 from ...api.objectives import RunObjectives
 from ...api.trainingrun import TrainingRunSpec
 from ...contract.files import MODEL_OBJECT, model_prefix
-from ...contract.plans import FinalisePlan, PreparePlan, Source, Task
+from ...contract.plans import FinalisePlan, Outputs, PreparePlan, Source, Task
 from ..children.jobs import training_job
 from ..gates import Failure
 from ..gates.objectives import basis, effective
@@ -89,6 +90,7 @@ def _job(run: ObservedRun, model: MLModelSpec, policy: Policy) -> Obj:
             imported=run.spec.import_ is not None,
             task=_task(run.spec, model),
             live=_live_source(store, live),
+            live_outputs=_outputs(model.evaluation.task) if live and model.evaluation else None,
             seed=run.spec.train.seed if run.spec.train else 0,
         ),
         secret=(model.storage.secret_name if model.storage else None) or policy.storage_secret,
@@ -113,9 +115,22 @@ def _prepare_plan(run: ObservedRun, model: MLModelSpec, objectives: RunObjective
 
 
 def _task(spec: TrainingRunSpec, model: MLModelSpec) -> Task | None:
-    """The model's where it names one: what is measured for promotion is not the run's to choose."""
-    task = (model.evaluation.task if model.evaluation else None) or spec.task
-    return Task(type=task.type, target=task.target, features=tuple(task.features)) if task else None
+    """The model's where it names one: what is measured for promotion is not the run's to choose.
+
+    What the outputs mean is, where the model does not say: the file of the run could say the same.
+    """
+    own = model.evaluation.task if model.evaluation else None
+    task = own or spec.task
+    if task is None:
+        return None
+    outputs = _outputs(task) or _outputs(spec.task)
+    return Task(type=task.type, target=task.target, features=tuple(task.features), outputs=outputs)
+
+
+def _outputs(task: spec_of.Task | None) -> Outputs | None:
+    """Of the model's task they hold for every version, of a run's for its own alone."""
+    said = task.outputs if task else None
+    return Outputs(label=said.label, probabilities=said.probabilities, classes=tuple(said.classes)) if said else None
 
 
 def _live_source(store: str, digest: str | None) -> Source | None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from steeltown.api.conditions import Reason
 from steeltown.api.objectives import QualityObjective
+from steeltown.contract.checks import LIVE_NOT_COMPARABLE, Check, Verdict, metric_check
 from steeltown.contract.reports import MetricComparison
 from steeltown.core.gates.quality import quality_accepted
 
@@ -118,3 +119,27 @@ def test_message_has_the_figures() -> None:
     missed = MetricComparison(name="auc", candidate=0.5, n=1000)
     finding = quality_accepted([objective(min="0.8"), AUC], (metric(0.9), missed), had_live=False)
     assert finding.message == "observed only, not enforced: auc 0.5000 on 1000 rows: below the minimum 0.9"
+
+
+WHY = "auc not measured: write the classes in the order of the columns"
+UNMEASURED = Check(name=metric_check("auc"), verdict=Verdict.INSUFFICIENT_DATA, message=WHY)
+
+
+@pytest.mark.parametrize("bounds", [{"min": "0"}, {"max": "1"}, {"nonInferiorityMargin": "1"}])
+def test_metric_that_was_not_measured_never_passes_and_says_what_to_write(bounds: dict[str, str]) -> None:
+    wanted = QualityObjective.model_validate({"metric": "auc", **bounds})
+    for had_live in (False, True):
+        finding = quality_accepted([wanted], (metric(0.9),), had_live=had_live, checks=(UNMEASURED,))
+        assert (finding.status, finding.reason, finding.message) == ("Unknown", Reason.NO_EVALUATION, WHY)
+
+
+def test_why_another_metric_was_not_measured_is_not_the_answer() -> None:
+    finding = quality_accepted([LOGLOSS], (metric(0.9),), had_live=False, checks=(UNMEASURED,))
+    assert finding.message == ("logloss was not measured: set evaluation.data and a task that supports this metric")
+
+
+def test_live_version_that_could_not_be_measured_is_told_with_the_cause() -> None:
+    why = Check(name=LIVE_NOT_COMPARABLE, verdict=Verdict.WARN, message="accuracy of sha256:a not measured: write it")
+    finding = quality_accepted([MARGIN], (metric(0.9),), had_live=True, checks=(why,))
+    assert (finding.status, finding.reason) == ("Unknown", Reason.LIVE_NOT_COMPARABLE)
+    assert finding.message.endswith(f"so they cannot be compared: {why.message}")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from steeltown.api.trainingrun import TrainingRunSpec
-from steeltown.contract.plans import TaskType
+from steeltown.contract.plans import FinalisePlan, Outputs, TaskType
 from steeltown.core.plan import Create, Obj, Refusal, Target
 from steeltown.core.record import LiveRecord, Version
 from steeltown_testing.explore.scenarios import GOOD_A, GOOD_B, template
@@ -52,6 +52,44 @@ def test_rows_and_task_of_the_model_win_over_those_of_the_run(
     if target == "minutes":
         assert finalise.task is not None
         assert (finalise.task.type, finalise.task.features) == (TaskType.REGRESSION, ("distance",))
+
+
+OUTPUTS = {"label": "l", "probabilities": "p", "classes": ["b", "a"]}
+SAID = Outputs(label="l", probabilities="p", classes=("b", "a"))
+TASK = {"type": "Classification", "target": "y", "outputs": OUTPUTS}
+MEANINGS: dict[str, tuple[Obj, Obj, Outputs | None, Outputs | None]] = {
+    "nobody says": (model(), run(), None, None),
+    "the run says": (model(), run(task=TASK), SAID, None),
+    "the model says": (model(evaluation={"data": FROZEN, "task": TASK}), run(), SAID, SAID),
+    "the model says, and the run otherwise": (
+        model(evaluation={"data": FROZEN, "task": TASK}),
+        run(task={**TASK, "outputs": {"classes": ["a", "b"]}}),
+        SAID,
+        SAID,
+    ),
+    "the run says, of the task of the model": (
+        model(evaluation={"data": FROZEN, "task": {"type": "Classification", "target": "y"}}),
+        run(task=TASK),
+        SAID,
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize(("owner", "root", "candidate", "live"), MEANINGS.values(), ids=MEANINGS)
+def test_outputs_of_a_run_are_its_own_and_those_of_the_model_are_of_every_version(
+    owner: Obj, root: Obj, candidate: Outputs | None, live: Outputs | None
+) -> None:
+    prepare, finalise = plans(created(root, owner, service(LIVE)))
+    assert prepare.task == finalise.task
+    assert (finalise.task.outputs if finalise.task else None, finalise.live_outputs) == (candidate, live)
+    assert FinalisePlan.from_json(finalise.to_json()) == finalise
+    assert ("utputs" in finalise.to_json()) == (candidate is not None)
+
+
+def test_outputs_of_no_live_version_are_not_told() -> None:
+    _, finalise = plans(created(run(), model(evaluation={"data": FROZEN, "task": TASK})))
+    assert finalise.live_outputs is None
 
 
 OTHER = "sha256:" + "d" * 64

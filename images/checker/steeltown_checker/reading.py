@@ -29,10 +29,8 @@ RANGE_SLACK: Final = 1e-3
 SUM_SLACK: Final = 1e-2
 SMALLEST_TIE: Final = 1e-5
 """Of the largest score: a label is taken before rounding to float32, so scores as close as this are a tie."""
-WRITE_CLASSES: Final = (
-    "write the classes in the order of the columns, in spec.task.outputs.classes or as metadata 'classes' of the file "
-    "(a JSON list)"
-)
+WHERE: Final = "in spec.task.outputs.classes or as metadata 'classes' of the file (a JSON list)"
+WRITE_CLASSES: Final = f"write the classes in the order of the columns, {WHERE}"
 
 
 class Unclear(Exception):
@@ -159,6 +157,8 @@ def _read(
         no_scores = no_scores or "the model has no output with probabilities: export them beside the label"
     elif names := _names(classes, columns, truth):
         scores = _scores(columns, as_in(truth, names))
+    elif columns.width == 1:
+        no_scores = f"nothing says of which class {columns.shown} is: write both, that one last, {WHERE}"
     else:
         no_scores = f"nothing says which classes the {columns.width} columns of {columns.shown} are: {WRITE_CLASSES}"
     answered, sure = None, True

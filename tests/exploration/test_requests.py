@@ -75,6 +75,20 @@ def test_version_with_another_interface_is_promoted_once_that_is_accepted_and_no
     assert x.condition("InterfaceCompatible")[:2] == ("True", "ObservedOnly")
 
 
+def test_interface_that_cannot_be_compared_is_no_pass_until_any_is_accepted() -> None:
+    """The live version's manifest is lost; nobody is stuck, and nothing is rejected."""
+    x = begun(create(Behaviour("uncharted", "a")), retrain(GOOD_B)).until(live_is("m-v1"))
+    x.until(lambda x: x.condition("Stalled")[1] == "InterfaceUnknown")
+    x.go(30)
+    assert (x.live, ends(x, "m-v2"), x.nature.carried.get(GOOD_B.model_digest)) == ("m-v1", [], None)
+    assert x.condition("InterfaceCompatible")[:2] == ("Unknown", "InterfaceUnknown")
+    assert "ManifestMissing" in x.condition("Stalled")[2]
+    assert x.model is not None
+    x.cluster.set_spec(x.model, lambda spec: {**spec, "objectives": {**spec["objectives"], "interface": "Any"}})
+    x.until(live_is("m-v2"))
+    assert ends(x, "m-v2") == ["Promoted"]
+
+
 def words(x: Explorer) -> str:
     return " ".join(c.message for c in x.status.conditions)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import pytest
 from steeltown.api.base import API_VERSION
 from steeltown.core.plan import Action, Apply, Obj
+from steeltown.core.record import RETRY_ANNOTATION
 from steeltown_testing.explore.nature import Behaviour
 from steeltown_testing.explore.scenarios import (
     GOOD_A,
@@ -43,6 +44,40 @@ def by_hand(x: Explorer, name: str, behaviour: Behaviour) -> Obj:
 def ends(x: Explorer, run: str) -> list[str]:
     """How the rollouts of a run ended, newest first."""
     return [h.outcome for h in x.status.history if h.run == run]
+
+
+def test_version_with_another_interface_is_promoted_once_that_is_accepted_and_not_before() -> None:
+    renamed = Behaviour("renamed", "b")
+    x = begun(create(GOOD_A), retrain(renamed)).until(live_is("m-v1"))
+    x.until(lambda x: bool(ends(x, "m-v2"))).settle()
+    assert (x.live, ends(x, "m-v2")) == ("m-v1", ["RolledBack"])
+    assert x.condition("InterfaceCompatible")[:2] == ("False", "InterfaceChanged")
+    assert "output 'y' (FP32 [-1,1]) is gone" in x.condition("InterfaceCompatible")[2]
+    assert x.model is not None
+    x.cluster.set_spec(x.model, lambda spec: {**spec, "objectives": {**spec["objectives"], "interface": "Any"}})
+    x.go(30)
+    assert ends(x, "m-v2") == ["RolledBack"], "a rejection is taken back by a person alone"
+    assert not x.nature.carried.get(renamed.model_digest)
+    run = x.cluster.get("TrainingRun", "m-v2")
+    assert run is not None
+    x.cluster.set_metadata(run, annotations={**run["metadata"]["annotations"], RETRY_ANNOTATION: "1"})
+    x.until(live_is("m-v2"))
+    assert ends(x, "m-v2") == ["Promoted", "RolledBack"]
+    assert x.condition("InterfaceCompatible")[:2] == ("True", "ObservedOnly")
+
+
+def test_interface_that_cannot_be_compared_is_no_pass_until_any_is_accepted() -> None:
+    """The live version's manifest is lost; nobody is stuck, and nothing is rejected."""
+    x = begun(create(Behaviour("uncharted", "a")), retrain(GOOD_B)).until(live_is("m-v1"))
+    x.until(lambda x: x.condition("Stalled")[1] == "InterfaceUnknown")
+    x.go(30)
+    assert (x.live, ends(x, "m-v2"), x.nature.carried.get(GOOD_B.model_digest)) == ("m-v1", [], None)
+    assert x.condition("InterfaceCompatible")[:2] == ("Unknown", "InterfaceUnknown")
+    assert "ManifestMissing" in x.condition("Stalled")[2]
+    assert x.model is not None
+    x.cluster.set_spec(x.model, lambda spec: {**spec, "objectives": {**spec["objectives"], "interface": "Any"}})
+    x.until(live_is("m-v2"))
+    assert ends(x, "m-v2") == ["Promoted"]
 
 
 def words(x: Explorer) -> str:

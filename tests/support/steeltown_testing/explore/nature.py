@@ -39,7 +39,7 @@ READY_SECONDS = 30
 class Behaviour:
     """good, unloadable, slow (load check), unmeasurable (load check too slow to tell), failing (fails live requests
     only), latefailing (only once it gets all of them), latecrashing (its Pods die once they get all), worse (quality),
-    renamed (its outputs; it is good in all else), baddata."""
+    renamed (its outputs; it is good in all else), uncharted (its manifest is lost; it is good in all else), baddata."""
 
     kind: str
     name: str
@@ -665,6 +665,8 @@ def _compared(plan: dict[str, Any], live: str) -> InterfaceReport | None:
     """Versions that are renamed have an interface of their own."""
     if not live:
         return None
+    if Behaviour.of(live).kind == "uncharted":
+        return InterfaceReport(live=live, problem="ManifestMissing: not found")
     kinds = {Behaviour.of(digest).kind == "renamed" for digest in (live, plan["candidateDigest"])}
     return InterfaceReport(live=live, breaking=("output 'y' (FP32 [-1,1]) is gone",) if len(kinds) > 1 else ())
 

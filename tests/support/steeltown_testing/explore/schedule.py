@@ -529,7 +529,13 @@ class Explorer:
         rollout = self.status.rollout
         assert rollout is not None and rollout.digest == digest, f"I4: {digest} promoted, rollout is {rollout}"
         assert rollout.phase is Phase.PROMOTING, f"I4: promoted in {rollout.phase}"
-        kinds = ("good", "latefailing", "latecrashing", *(("renamed",) if self._accepts_any_interface() else ()))
+        kinds = (
+            "good",
+            "uncharted",
+            "latefailing",
+            "latecrashing",
+            *(("renamed",) if self._accepts_any_interface() else ()),
+        )
         assert Behaviour.of(digest).kind in kinds, f"I4: {Behaviour.of(digest)} was promoted"
         told = rollout.step < 0 or self.nature.carried.get(digest, 0) > 0
         assert told, f"I13: {digest} was promoted although nobody has asked it anything"

@@ -9,7 +9,6 @@ retry from a lost cause.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import urllib.error
 import urllib.request
@@ -24,6 +23,7 @@ from typing import Any, Final
 import obstore
 from obstore import exceptions
 from obstore import store as stores
+from steeltown.contract import strict
 from steeltown.contract.files import ExitCode
 from steeltown.contract.plans import Source
 
@@ -145,10 +145,7 @@ class ArtifactStore:
         body = self.read(key)
         if body is None:
             return None
-        raw = json.loads(body)
-        if not isinstance(raw, dict):
-            raise ValueError(f"{self.uri(key)} is not a JSON object")
-        return raw
+        return dict(strict.parse_object(body, self.uri(key), max_bytes=MAX_DOCUMENT_BYTES).raw)
 
     def put_file(self, key: str, path: Path) -> None:
         """Upload in parts, replacing what is there: right for content-addressed keys and for large files."""

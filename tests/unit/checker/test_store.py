@@ -153,6 +153,15 @@ def test_what_is_not_there_is_none(tmp_path: Path) -> None:
     assert (artifacts.read("x"), artifacts.read_json("x"), artifacts.size("x")) == (None, None, None)
 
 
+@pytest.mark.parametrize("body", [b"[" * 200_000, b'{"a":' * 17 + b"1" + b"}" * 17, b"[1]", b"{", b"\xff"])
+def test_document_of_the_store_that_nobody_can_read_is_a_value_error(body: bytes, tmp_path: Path) -> None:
+    """Whoever writes to the bucket ends no step with an error of ours."""
+    artifacts = store.ArtifactStore(f"file://{tmp_path}/store")
+    artifacts.put("x.json", body)
+    with pytest.raises(ValueError, match=r"/store/x.json"):
+        artifacts.read_json("x.json")
+
+
 def test_http_is_no_store_to_write_to() -> None:
     with pytest.raises(StepFailed, match=r"InvalidURI.*not writable"):
         store.ArtifactStore("https://example.org/store")

@@ -7,7 +7,6 @@ candidate is good enough is the operator's decision, and no number is no evidenc
 from __future__ import annotations
 
 import http.client
-import json
 import logging
 import math
 import tempfile
@@ -16,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from steeltown.contract import files
+from steeltown.contract import files, strict
 from steeltown.contract.files import ExitCode
 from steeltown.contract.golden import Golden
 from steeltown.contract.histogram import SUB, Histogram
@@ -78,7 +77,7 @@ def golden_rows(plan: FetchPlan, limit_bytes: int) -> Golden:
         prefix = files.model_prefix(plan.digest)
         fetch.fetch_file(artifacts, manifest, prefix, files.GOLDEN_OBJECT, path, limit_bytes)
         try:
-            return Golden.from_json(json.loads(path.read_bytes()))
+            return Golden.from_json(strict.parse(path.read_bytes(), "golden.json", max_bytes=limit_bytes))
         except (ValueError, KeyError, TypeError) as error:
             raise StepFailed(
                 Reason.MANIFEST_INVALID, f"cannot read the golden rows of {plan.digest}: {error}"

@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 def run(environment: Environment) -> StepReport:
     plan = plans.read(PreparePlan, environment.plan)
+    for source in (plan.data, plan.evaluation, plan.imported):
+        if source is not None:
+            store.check_allowed(source.uri, environment.allowed_sources)
     write_params(plan, environment.params_file)
     rows: int | None = None
     checks: tuple[Check, ...] = ()

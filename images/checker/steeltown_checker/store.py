@@ -1,7 +1,8 @@
 """The one door to objects: s3://, gs://, az://, file:// through obstore, and http(s):// for reading.
 
 Credentials and endpoints come from the environment alone (`AWS_*`, `GOOGLE_*`, `AZURE_*`: the keys of a
-Secret), so no plan ever carries one. Bytes stream to disk while they are hashed; a file gets its name only
+Secret), so no plan ever carries one. What a run names must be among the places that the platform allows, and no
+redirect leads away from there. Bytes stream to disk while they are hashed; a file gets its name only
 after its digest was found right. What goes wrong is translated once, here, into the reasons that tell a
 retry from a lost cause.
 """
@@ -12,7 +13,7 @@ import hashlib
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,9 +24,10 @@ from typing import Any, Final
 import obstore
 from obstore import exceptions
 from obstore import store as stores
-from steeltown.contract import strict
+from steeltown.contract import sources, strict
 from steeltown.contract.files import ExitCode
 from steeltown.contract.plans import Source
+from steeltown.contract.sources import Place
 
 from .reasons import Reason, StepFailed
 
@@ -61,6 +63,18 @@ def parse(uri: str) -> Location:
     return Location(scheme, bucket, key)
 
 
+def check_allowed(uri: str, allowed: Iterable[Place]) -> None:
+    """StepFailed(InvalidURI) unless the platform allows to read from there. A link out of an allowed folder is out."""
+    place, among = parse(uri), tuple(allowed)
+    inside = sources.allows(among, uri)
+    if inside and place.scheme == "file":
+        real = Path("/", place.key).resolve()
+        inside = any(real.is_relative_to(Path("/", *p.folders).resolve()) for p in among if p.scheme == "file")
+    if not inside:
+        named = ", ".join(f"{p.scheme}://{p.authority}{''.join(f'/{f}' for f in p.folders)}" for p in among)
+        raise _invalid(uri, f"the platform allows data and imports from {named} only (--allowed-sources)")
+
+
 def fetch(source: Source, target: Path, *, limit_bytes: int) -> int:
     """Stream an object to `target`, hashing it on the way; its size in bytes. Nothing stays behind on failure."""
     expected = checked_digest(source.digest)
@@ -79,12 +93,11 @@ def fetch(source: Source, target: Path, *, limit_bytes: int) -> int:
                     )
                 sha.update(chunk)
                 out.write(chunk)
-        got = f"sha256:{sha.hexdigest()}"
-        if got != expected:
+        if f"sha256:{sha.hexdigest()}" != expected:  # not shown: it would prove what bytes are that nobody gave away
             raise StepFailed(
                 Reason.DIGEST_MISMATCH,
-                f"{_shown(source.uri)} has digest {got}, expected {expected}: "
-                "the object was changed, or the digest is wrong",
+                f"the {size} bytes of {_shown(source.uri)} have another digest than {expected}: the object was "
+                "changed, or the digest is wrong; compare it with that of your copy (sha256sum)",
             )
         part.replace(target)
     finally:
@@ -177,12 +190,22 @@ class ArtifactStore:
             obstore.delete(self._store, self._prefix + key)
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer like any other: whoever answers does not choose where to ask next."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_OPENER: Final = urllib.request.build_opener(_NoRedirects)
+
+
 def _stream(uri: str) -> Iterator[bytes]:
     place = parse(uri)
     with _translated(uri):
         if place.scheme in ("http", "https"):
             # The scheme was checked above; the standard library keeps the query of a presigned URL as it is.
-            with urllib.request.urlopen(uri, timeout=HTTP_TIMEOUT_SECONDS) as response:  # noqa: S310
+            with _OPENER.open(uri, timeout=HTTP_TIMEOUT_SECONDS) as response:
                 while chunk := response.read(CHUNK_BYTES):
                     yield chunk
         else:
@@ -224,6 +247,8 @@ def _translated(uri: str) -> Iterator[None]:
 
 
 def _http_failure(shown: str, status: int) -> StepFailed:
+    if status in (301, 302, 303, 307, 308):
+        return _invalid(shown, f"it redirects (HTTP {status}), which is not followed: name the address of the object")
     if status in (404, 410):
         return _failure(Reason.ARTIFACT_NOT_FOUND, f"{shown} not found (HTTP {status}): check the URI")
     if status in (401, 403, 407):

@@ -319,6 +319,34 @@ def test_wrong_digest_stops_before_the_data_is_looked_at(workspace: Any) -> None
     assert list((workspace.root / "input").glob("data.*")) == []
 
 
+@pytest.mark.parametrize("field", ["data", "evaluation", "imported"])
+@pytest.mark.parametrize(
+    ("uri", "allowed"),
+    [
+        ("file:///proc/self/environ", ""),  # as it is where the platform says nothing
+        ("file:///proc/self/environ", "file:///data,s3://"),
+        ("http://169.254.169.254/latest/meta-data", "https://,s3://"),
+        ("s3://payroll/2026.csv", "s3://data"),
+    ],
+)
+def test_source_that_the_platform_does_not_allow_is_refused_before_anything_is_asked(
+    field: str, uri: str, allowed: str, workspace: Any
+) -> None:
+    source = Source(uri=uri, digest="sha256:" + "0" * 64)
+    given: dict[str, Any] = {"run": "r1", field: source}
+    plan = PreparePlan(**given)
+    code, report = workspace.step("prepare", plan, STEELTOWN_ALLOWED_SOURCES=allowed)
+    assert (code, report.reason) == (64, "InvalidURI")
+    assert f"invalid URI {uri!r}: the platform allows data and imports from " in report.message
+    assert not (workspace.root / "input").exists()
+
+
+def test_list_of_sources_that_is_none_is_named(workspace: Any) -> None:
+    code, report = workspace.step("prepare", PreparePlan(run="r1"), STEELTOWN_ALLOWED_SOURCES="ftp://x")
+    assert (code, report.reason) == (64, "InvalidPlan")
+    assert "source 'ftp://x' is none: must begin with s3://" in report.message
+
+
 @pytest.mark.parametrize("plan", ["", "no json", '{"run":"r1","task":{"type":"Novel","target":"y"}}', "{}"])
 def test_plan_that_cannot_be_read_is_a_usage_error(plan: str, workspace: Any) -> None:
     code, report = workspace.step("prepare", plan)

@@ -12,8 +12,9 @@ import pytest
 from pydantic import ValidationError
 from steeltown.api.base import Resources, Storage
 from steeltown.api.trainingrun import TrainingRunSpec
-from steeltown.contract.files import STORE_PREFIX
+from steeltown.contract.files import STORE_PREFIX, Env
 from steeltown.contract.plans import CollectItem, CollectPlan, FetchPlan, FinalisePlan, LoadCheckPlan, PreparePlan
+from steeltown.contract.sources import DEFAULT_SOURCES
 from steeltown.contract.version import CONTRACT_VERSION
 from steeltown.core.children import serving
 from steeltown.core.children.changes import apply_if_changed, contains, with_hash
@@ -162,6 +163,13 @@ def test_only_finalise_is_told_the_reference_that_keeps_the_model() -> None:
         c["name"]: e["value"] for c in containers(run_job()) for e in c["env"] if e["name"] == "STEELTOWN_REFERENCE"
     }
     assert told == {"finalise": "n.m.u"}
+
+
+def test_prepare_is_told_where_data_may_come_from() -> None:
+    """By the platform alone: a variable of the trainer does not reach it, nor does a key of the storage Secret."""
+    job = run_job(env=[{"name": "STEELTOWN_ALLOWED_SOURCES", "value": "file:///"}])
+    told = {c["name"]: e["value"] for c in containers(job) for e in c["env"] if e["name"] == Env.ALLOWED_SOURCES}
+    assert told["prepare"] == DEFAULT_SOURCES == POLICY.allowed_sources
 
 
 def test_collect_is_tried_once_and_ends_by_itself() -> None:

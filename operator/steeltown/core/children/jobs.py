@@ -62,7 +62,11 @@ def training_job(
             policy.checker_image,
             prepare.to_json(),
             secret=secret,
-            env={**common, Env.EVALUATION_DIR: files.EVALUATION_DIR},
+            env={
+                **common,
+                Env.EVALUATION_DIR: files.EVALUATION_DIR,
+                Env.ALLOWED_SOURCES: policy.allowed_sources,
+            },
             mounts={**_VOLUMES, **evaluation},
             resources=_step_resources(spec.train),
         )

@@ -75,7 +75,7 @@ def bring(source: Source, what: str, folder: Path, plan: PreparePlan, limit_byte
     """Fetch a table to folder/data.<csv|parquet>. Columns that the training data declares as text are read as text."""
     fetched = folder / "fetched"
     size = store.fetch(source, fetched, limit_bytes=limit_bytes)
-    path = tables.settle_format(fetched, source.uri, what)
+    path = tables.settle_format(fetched, store.without_credentials(source.uri), what)
     log.info("%s: %s, %d bytes", what, path, size)
     text: list[str] = []
     if what == TRAINING and path.suffix == ".csv":

@@ -58,6 +58,8 @@ def parse(uri: str) -> Location:
             raise _invalid(uri, "must be an absolute path, such as file:///data/rows.csv")
     elif not bucket:
         raise _invalid(uri, "bucket is missing" if scheme in BUCKET_SCHEMES else "host is missing")
+    elif "@" in bucket:
+        raise _invalid(uri, "names a user: use a presigned URL, or a bucket and the credentials Secret")
     if "" in key.rstrip("/").split("/") and scheme in BUCKET_SCHEMES and key:
         raise _invalid(uri, "empty path segment (//)")
     return Location(scheme, bucket, key)
@@ -88,7 +90,7 @@ def fetch(source: Source, target: Path, *, limit_bytes: int) -> int:
                 if size > limit_bytes:
                     raise StepFailed(
                         Reason.ARTIFACT_TOO_LARGE,
-                        f"{_shown(source.uri)} exceeds the limit of {limit_bytes} bytes: "
+                        f"{without_credentials(source.uri)} exceeds the limit of {limit_bytes} bytes: "
                         "reduce its size or raise STEELTOWN_MAX_ARTIFACT_BYTES",
                     )
                 sha.update(chunk)
@@ -96,8 +98,8 @@ def fetch(source: Source, target: Path, *, limit_bytes: int) -> int:
         if f"sha256:{sha.hexdigest()}" != expected:  # not shown: it would prove what bytes are that nobody gave away
             raise StepFailed(
                 Reason.DIGEST_MISMATCH,
-                f"the {size} bytes of {_shown(source.uri)} have another digest than {expected}: the object was "
-                "changed, or the digest is wrong; compare it with that of your copy (sha256sum)",
+                f"the {size} bytes of {without_credentials(source.uri)} have another digest than {expected}: "
+                "the object was changed, or the digest is wrong; compare it with that of your copy (sha256sum)",
             )
         part.replace(target)
     finally:
@@ -225,7 +227,7 @@ def _open(uri: str, place: Location, *, create: bool = False) -> Any:
     except (exceptions.BaseError, OSError, ValueError) as error:
         raise StepFailed(
             Reason.STORE_NOT_CONFIGURED,
-            f"cannot use the store of {_shown(uri)}: {_first_line(error)}: "
+            f"cannot use the store of {without_credentials(uri)}: {_first_line(error)}: "
             "check the keys of the credentials Secret (AWS_*, GOOGLE_*, AZURE_*)",
             ExitCode.USAGE,
         ) from error
@@ -233,7 +235,7 @@ def _open(uri: str, place: Location, *, create: bool = False) -> Any:
 
 @contextmanager
 def _translated(uri: str) -> Iterator[None]:
-    shown = _shown(uri)
+    shown = without_credentials(uri)
     try:
         yield
     except urllib.error.HTTPError as error:
@@ -247,7 +249,7 @@ def _translated(uri: str) -> Iterator[None]:
 
 
 def _http_failure(shown: str, status: int) -> StepFailed:
-    if status in (301, 302, 303, 307, 308):
+    if 300 <= status < 400:
         return _invalid(shown, f"it redirects (HTTP {status}), which is not followed: name the address of the object")
     if status in (404, 410):
         return _failure(Reason.ARTIFACT_NOT_FOUND, f"{shown} not found (HTTP {status}): check the URI")
@@ -272,11 +274,11 @@ def _failure(reason: Reason, message: str) -> StepFailed:
 
 
 def _invalid(uri: str, why: str) -> StepFailed:
-    return StepFailed(Reason.INVALID_URI, f"invalid URI {_shown(uri)!r}: {why}", ExitCode.USAGE)
+    return StepFailed(Reason.INVALID_URI, f"invalid URI {without_credentials(uri)!r}: {why}", ExitCode.USAGE)
 
 
-def _shown(uri: str) -> str:
-    """Without its query and password: a presigned URL is a credential."""
+def without_credentials(uri: str) -> str:
+    """As it may be shown: without its query and password, since a presigned URL is a credential."""
     return re.sub(r"//[^/@]*@", "//", uri.partition("?")[0])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -302,6 +303,17 @@ def test_file_that_is_no_table_is_unreadable(case: tuple[bytes, str], workspace:
     code, report = workspace.step("prepare", PreparePlan(run="r1", data=workspace.source(path)))
     assert (code, report.reason) == (65, "DataUnreadable")
     assert case[1] in report.message
+
+
+def test_signature_of_a_presigned_url_is_not_shown_with_a_table_that_is_none(workspace: Any, serve: Any) -> None:
+    body = gzip.compress(b"a,b\n1,2\n")
+    url = serve(lambda path, _: (200, {}, body))
+    source = Source(uri=f"{url}/d.csv?X-Signature=secret", digest=f"sha256:{hashlib.sha256(body).hexdigest()}")
+    plan = PreparePlan(run="r1", data=source)
+    report = workspace.step("prepare", plan, STEELTOWN_ALLOWED_SOURCES="http://")[1]
+    assert report.reason == "DataUnreadable"
+    assert f"{url}/d.csv is a gzip file" in report.message
+    assert "secret" not in report.message
 
 
 def test_import_brings_the_model_and_needs_no_training_data(workspace: Any, models: Any) -> None:

@@ -130,6 +130,14 @@ def test_http_keeps_the_query_and_never_shows_it(tmp_path: Path, serve: Any) -> 
     assert "secret" not in failure.message
 
 
+def test_password_in_a_uri_is_refused_and_never_shown(tmp_path: Path) -> None:
+    """It was taken for a port, and stood in the message that says so."""
+    failure = failure_of("https://me:hunter2@data.invalid/d.csv", tmp_path / "target")
+    assert (failure.reason, failure.exit_code) == (Reason.INVALID_URI, ExitCode.USAGE)
+    assert "invalid URI 'https://data.invalid/d.csv': names a user" in failure.message
+    assert "hunter2" not in failure.message
+
+
 @pytest.mark.parametrize(
     ("status", "reason", "exit_code"),
     [

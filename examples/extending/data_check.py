@@ -32,6 +32,7 @@ def prepare(table: str, mode: str) -> tuple[int, StepReport]:
             Env.INPUT_DIR: str(folder / "input"),
             Env.EVALUATION_DIR: str(folder / "evaluation"),
             Env.PARAMS_FILE: str(folder / "params.json"),
+            Env.ALLOWED_SOURCES: folder.as_uri(),
         }
         report, code = run_step("prepare", env)
     return code, report

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from steeltown.contract import files, reports
+from steeltown.contract import files, reports, sources
 from steeltown.contract.files import STORE_PREFIX, Env, ExitCode
+from steeltown.contract.sources import Place
 from steeltown.contract.version import check_version
 
 from .reasons import Reason, StepFailed
@@ -24,7 +25,8 @@ _OF_A_STORE: Final = re.compile(r"(AWS|AZURE|GOOGLE)_[A-Z0-9_]+")
 class Environment:
     """reference: what this run is called among those who need the model that it makes. live_digest: of the model whose
     interface a load check compares, "" for none.
-    max_artifact_bytes: nothing larger is fetched, so that a wrong URI cannot fill the node's disk."""
+    max_artifact_bytes: nothing larger is fetched, so that a wrong URI cannot fill the node's disk.
+    allowed_sources: where data and imports may come from."""
 
     plan: str
     reference: str
@@ -37,6 +39,7 @@ class Environment:
     model_dir: Path
     termination_log: Path
     max_artifact_bytes: int
+    allowed_sources: tuple[Place, ...]
 
     @classmethod
     def of(cls, env: Mapping[str, str]) -> Environment:
@@ -45,6 +48,7 @@ class Environment:
 
         try:
             check_version(env)
+            allowed = sources.places(env.get(Env.ALLOWED_SOURCES) or sources.DEFAULT_SOURCES)
         except ValueError as error:
             raise StepFailed(Reason.INVALID_PLAN, str(error), ExitCode.USAGE) from None
         return cls(
@@ -59,6 +63,7 @@ class Environment:
             model_dir=path(Env.MODEL_DIR, files.MODEL_DIR),
             termination_log=termination_log(env),
             max_artifact_bytes=_positive(env, MAX_ARTIFACT_BYTES, DEFAULT_MAX_ARTIFACT_BYTES),
+            allowed_sources=allowed,
         )
 
     @property

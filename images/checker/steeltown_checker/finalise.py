@@ -7,13 +7,12 @@ Nothing is uploaded under `models/` before all of it passed.
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import polars as pl
 from steeltown.contract.checks import LIVE_NOT_COMPARABLE, Check, Verdict, metric_check
@@ -21,7 +20,7 @@ from steeltown.contract.golden import Golden
 from steeltown.contract.plans import FinalisePlan, Source, Task
 from steeltown.contract.reports import MetricComparison, StepReport
 
-from . import evaluate, fetch, goldenrows, interface, metrics, plans, publish, store, table
+from . import evaluate, fetch, goldenrows, interface, metrics, plans, publish, store, table, trained
 from .binding import Binding, bind, is_matrix
 from .environment import Environment
 from .evaluate import Rows
@@ -32,8 +31,6 @@ from .runreport import write_report
 log = logging.getLogger(__name__)
 
 Known = TypeVar("Known")
-
-MAX_RESULT_BYTES: Final = 1 << 20
 
 
 @dataclass(kw_only=True)
@@ -83,7 +80,7 @@ def _finalise(
     evaluation, binding = _bound(environment, plan.task, model, findings)
     _compare_interface(plan, artifacts, model, findings)
     rows = _evaluate(environment, plan, model, binding, evaluation, findings)
-    _check_fidelity(environment.fidelity_file, model, findings)
+    _check_fidelity(environment, model, findings)
     frame = None if rows is None else rows.frame
     golden = _guarded(findings, "GoldenRows", lambda: goldenrows.make(model, binding, frame))
     if frame is not None and binding.fixed_rows is None:
@@ -113,20 +110,18 @@ def _finalise(
 
 
 def _require_result(environment: Environment, plan: FinalisePlan, findings: Findings) -> None:
-    path = environment.result_file
-    wanted = [environment.model_file] if plan.imported else [environment.model_file, path]
-    if gone := [str(p) for p in wanted if not p.is_file()]:
+    wanted = [environment.model_file] if plan.imported else [environment.model_file, environment.result_file]
+    if gone := [str(p) for p in wanted if trained.find(p, environment.output_dir) is None]:
         raise StepFailed(
             Reason.RESULT_MISSING,
             f"the trainer exited with code 0 without writing {' and '.join(gone)}: "
             "write model/model.onnx and result.json, or exit with an error code",
         )
-    if not path.is_file():
+    path = trained.find(environment.result_file, environment.output_dir)
+    if path is None:
         return
     try:
-        if path.stat().st_size > MAX_RESULT_BYTES:
-            raise ValueError(f"{path.stat().st_size} bytes exceed the limit of {MAX_RESULT_BYTES}")
-        raw = json.loads(path.read_bytes())
+        raw = trained.read_json(path, max_bytes=trained.MAX_RESULT_BYTES)
         if not isinstance(raw, dict):
             raise ValueError(f"expected an object, got {type(raw).__name__}")
     except ValueError as error:
@@ -277,17 +272,21 @@ def _fetched(live: Source, folder: Path, limit_bytes: int) -> Model:
     return open_model(path)
 
 
-def _check_fidelity(path: Path, model: Model, findings: Findings) -> None:
+def _check_fidelity(environment: Environment, model: Model, findings: Findings) -> None:
     """Does the exported model answer what the trainer's own library answered? Absent rows are no evidence."""
-    if not path.is_file():
+    path = _guarded(findings, "ExportFidelity", lambda: trained.find(environment.fidelity_file, environment.output_dir))
+    if path is None:
         findings.add("ExportFidelity", Verdict.INSUFFICIENT_DATA, "the trainer wrote no model/fidelity.json", n=0)
         return
     try:
-        golden = Golden.from_json(json.loads(path.read_bytes()))
+        document = _guarded(
+            findings, "ExportFidelity", lambda: trained.read_json(path, max_bytes=trained.MAX_FIDELITY_BYTES)
+        )
+        golden = Golden.from_json(document)
         size, where = goldenrows.violation(model, golden)
         shape = golden.inputs[0]["shape"] if golden.inputs else ()
         rows = int(shape[0]) if shape else 1
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
         message = f"cannot compare fidelity.json with the model: {' '.join(str(error).split())}"
         raise _failed(findings, "ExportFidelity", StepFailed(Reason.EXPORT_UNFAITHFUL, message)) from error
     if size > 1:

@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 def run(environment: Environment) -> StepReport:
     plan = plans.read(PreparePlan, environment.plan)
+    for source in (plan.data, plan.evaluation, plan.imported):
+        if source is not None:
+            store.check_allowed(source.uri, environment.allowed_sources)
     write_params(plan, environment.params_file)
     rows: int | None = None
     checks: tuple[Check, ...] = ()
@@ -72,7 +75,7 @@ def bring(source: Source, what: str, folder: Path, plan: PreparePlan, limit_byte
     """Fetch a table to folder/data.<csv|parquet>. Columns that the training data declares as text are read as text."""
     fetched = folder / "fetched"
     size = store.fetch(source, fetched, limit_bytes=limit_bytes)
-    path = tables.settle_format(fetched, source.uri, what)
+    path = tables.settle_format(fetched, store.without_credentials(source.uri), what)
     log.info("%s: %s, %d bytes", what, path, size)
     text: list[str] = []
     if what == TRAINING and path.suffix == ".csv":

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from steeltown.contract import files
+from steeltown.contract import files, strict
 from steeltown.contract.golden import Golden
 from steeltown.contract.plans import Task
 
 from . import goldenrows, references
 from .model import Model
 from .reasons import Reason, StepFailed
-from .store import ArtifactStore
+from .store import MAX_DOCUMENT_BYTES, ArtifactStore
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,9 @@ def _settle_golden(artifacts: ArtifactStore, key: str, new: Publication) -> byte
 
 def _answers(model: Model, body: bytes) -> bool:
     try:
-        size, _ = goldenrows.violation(model, Golden.from_json(json.loads(body)))
+        size, _ = goldenrows.violation(
+            model, Golden.from_json(strict.parse(body, "golden.json", max_bytes=MAX_DOCUMENT_BYTES))
+        )
     except (ValueError, KeyError, TypeError, AttributeError, StepFailed):
         return False
     return size <= 1

@@ -43,7 +43,7 @@ class Reason(StrEnum):
 
     # The model: exit 65.
     RESULT_MISSING = "ResultMissing"  # the trainer ended with 0 and left no model.onnx or no result.json
-    RESULT_INVALID = "ResultInvalid"  # result.json is not a JSON object
+    RESULT_INVALID = "ResultInvalid"  # what the trainer left is no regular file, or no document with limits
     MODEL_TOO_LARGE = "ModelTooLarge"
     MODEL_INVALID = "ModelInvalid"  # not ONNX, or refused by onnx.checker
     EXTERNAL_DATA = "ExternalDataNotAllowed"  # weights beside model.onnx are not part of its digest

@@ -36,7 +36,7 @@ def write_report(
     try:
         body = json.dumps(_jsonable(document), indent=1, ensure_ascii=False, allow_nan=False).encode()
         artifacts.put(f"runs/{run}/report.json", body)
-    except StepFailed as failure:
+    except (StepFailed, ValueError, RecursionError) as failure:
         log.warning("failed to store the report of run %s: %s", run, failure)
 
 

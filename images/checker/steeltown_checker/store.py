@@ -1,7 +1,8 @@
 """The one door to objects: s3://, gs://, az://, file:// through obstore, and http(s):// for reading.
 
 Credentials and endpoints come from the environment alone (`AWS_*`, `GOOGLE_*`, `AZURE_*`: the keys of a
-Secret), so no plan ever carries one. Bytes stream to disk while they are hashed; a file gets its name only
+Secret), so no plan ever carries one. What a run names must be among the places that the platform allows, and no
+redirect leads away from there. Bytes stream to disk while they are hashed; a file gets its name only
 after its digest was found right. What goes wrong is translated once, here, into the reasons that tell a
 retry from a lost cause.
 """
@@ -9,11 +10,10 @@ retry from a lost cause.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,8 +24,10 @@ from typing import Any, Final
 import obstore
 from obstore import exceptions
 from obstore import store as stores
+from steeltown.contract import sources, strict
 from steeltown.contract.files import ExitCode
 from steeltown.contract.plans import Source
+from steeltown.contract.sources import Place
 
 from .reasons import Reason, StepFailed
 
@@ -56,9 +58,23 @@ def parse(uri: str) -> Location:
             raise _invalid(uri, "must be an absolute path, such as file:///data/rows.csv")
     elif not bucket:
         raise _invalid(uri, "bucket is missing" if scheme in BUCKET_SCHEMES else "host is missing")
+    elif "@" in bucket:
+        raise _invalid(uri, "names a user: use a presigned URL, or a bucket and the credentials Secret")
     if "" in key.rstrip("/").split("/") and scheme in BUCKET_SCHEMES and key:
         raise _invalid(uri, "empty path segment (//)")
     return Location(scheme, bucket, key)
+
+
+def check_allowed(uri: str, allowed: Iterable[Place]) -> None:
+    """StepFailed(InvalidURI) unless the platform allows to read from there. A link out of an allowed folder is out."""
+    place, among = parse(uri), tuple(allowed)
+    inside = sources.allows(among, uri)
+    if inside and place.scheme == "file":
+        real = Path("/", place.key).resolve()
+        inside = any(real.is_relative_to(Path("/", *p.folders).resolve()) for p in among if p.scheme == "file")
+    if not inside:
+        named = ", ".join(f"{p.scheme}://{p.authority}{''.join(f'/{f}' for f in p.folders)}" for p in among)
+        raise _invalid(uri, f"the platform allows data and imports from {named} only (--allowed-sources)")
 
 
 def fetch(source: Source, target: Path, *, limit_bytes: int) -> int:
@@ -74,17 +90,16 @@ def fetch(source: Source, target: Path, *, limit_bytes: int) -> int:
                 if size > limit_bytes:
                     raise StepFailed(
                         Reason.ARTIFACT_TOO_LARGE,
-                        f"{_shown(source.uri)} exceeds the limit of {limit_bytes} bytes: "
+                        f"{without_credentials(source.uri)} exceeds the limit of {limit_bytes} bytes: "
                         "reduce its size or raise STEELTOWN_MAX_ARTIFACT_BYTES",
                     )
                 sha.update(chunk)
                 out.write(chunk)
-        got = f"sha256:{sha.hexdigest()}"
-        if got != expected:
+        if f"sha256:{sha.hexdigest()}" != expected:  # not shown: it would prove what bytes are that nobody gave away
             raise StepFailed(
                 Reason.DIGEST_MISMATCH,
-                f"{_shown(source.uri)} has digest {got}, expected {expected}: "
-                "the object was changed, or the digest is wrong",
+                f"the {size} bytes of {without_credentials(source.uri)} have another digest than {expected}: "
+                "the object was changed, or the digest is wrong; compare it with that of your copy (sha256sum)",
             )
         part.replace(target)
     finally:
@@ -145,10 +160,7 @@ class ArtifactStore:
         body = self.read(key)
         if body is None:
             return None
-        raw = json.loads(body)
-        if not isinstance(raw, dict):
-            raise ValueError(f"{self.uri(key)} is not a JSON object")
-        return raw
+        return dict(strict.parse_object(body, self.uri(key), max_bytes=MAX_DOCUMENT_BYTES).raw)
 
     def put_file(self, key: str, path: Path) -> None:
         """Upload in parts, replacing what is there: right for content-addressed keys and for large files."""
@@ -180,12 +192,22 @@ class ArtifactStore:
             obstore.delete(self._store, self._prefix + key)
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer like any other: whoever answers does not choose where to ask next."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_OPENER: Final = urllib.request.build_opener(_NoRedirects)
+
+
 def _stream(uri: str) -> Iterator[bytes]:
     place = parse(uri)
     with _translated(uri):
         if place.scheme in ("http", "https"):
             # The scheme was checked above; the standard library keeps the query of a presigned URL as it is.
-            with urllib.request.urlopen(uri, timeout=HTTP_TIMEOUT_SECONDS) as response:  # noqa: S310
+            with _OPENER.open(uri, timeout=HTTP_TIMEOUT_SECONDS) as response:
                 while chunk := response.read(CHUNK_BYTES):
                     yield chunk
         else:
@@ -205,7 +227,7 @@ def _open(uri: str, place: Location, *, create: bool = False) -> Any:
     except (exceptions.BaseError, OSError, ValueError) as error:
         raise StepFailed(
             Reason.STORE_NOT_CONFIGURED,
-            f"cannot use the store of {_shown(uri)}: {_first_line(error)}: "
+            f"cannot use the store of {without_credentials(uri)}: {_first_line(error)}: "
             "check the keys of the credentials Secret (AWS_*, GOOGLE_*, AZURE_*)",
             ExitCode.USAGE,
         ) from error
@@ -213,7 +235,7 @@ def _open(uri: str, place: Location, *, create: bool = False) -> Any:
 
 @contextmanager
 def _translated(uri: str) -> Iterator[None]:
-    shown = _shown(uri)
+    shown = without_credentials(uri)
     try:
         yield
     except urllib.error.HTTPError as error:
@@ -227,6 +249,8 @@ def _translated(uri: str) -> Iterator[None]:
 
 
 def _http_failure(shown: str, status: int) -> StepFailed:
+    if 300 <= status < 400:
+        return _invalid(shown, f"it redirects (HTTP {status}), which is not followed: name the address of the object")
     if status in (404, 410):
         return _failure(Reason.ARTIFACT_NOT_FOUND, f"{shown} not found (HTTP {status}): check the URI")
     if status in (401, 403, 407):
@@ -250,11 +274,11 @@ def _failure(reason: Reason, message: str) -> StepFailed:
 
 
 def _invalid(uri: str, why: str) -> StepFailed:
-    return StepFailed(Reason.INVALID_URI, f"invalid URI {_shown(uri)!r}: {why}", ExitCode.USAGE)
+    return StepFailed(Reason.INVALID_URI, f"invalid URI {without_credentials(uri)!r}: {why}", ExitCode.USAGE)
 
 
-def _shown(uri: str) -> str:
-    """Without its query and password: a presigned URL is a credential."""
+def without_credentials(uri: str) -> str:
+    """As it may be shown: without its query and password, since a presigned URL is a credential."""
     return re.sub(r"//[^/@]*@", "//", uri.partition("?")[0])
 
 

@@ -25,7 +25,7 @@ FORMATS: Final = ("csv", "parquet")
 
 
 def settle_format(fetched: Path, uri: str, what: str) -> Path:
-    """Rename a fetched file to data.<csv|parquet> by its first bytes; StepFailed if it is neither."""
+    """Rename a fetched file to data.<csv|parquet> by its first bytes; StepFailed if it is neither. uri: to be shown."""
     with fetched.open("rb") as file:
         head = file.read(4)
     for magic, name in COMPRESSED.items():

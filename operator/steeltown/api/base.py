@@ -88,7 +88,10 @@ class Storage(Model):
 class Source(Model):
     """Object at a URI, pinned by its digest."""
 
-    uri: URI = Field(description="URI of the object: s3://, gs://, az://, file://, http:// or https://.")
+    uri: URI = Field(
+        description="URI of the object: s3://, gs://, az://, https:// or http://, among the sources that the platform "
+        "allows (file:// only where it allows a folder). Redirects are not followed."
+    )
     digest: Digest = Field(
         description="SHA-256 digest of the object, sha256:<64 lowercase hexadecimal digits>. A mismatch fails the run."
     )

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ..contract import sources
 from ..core.policy import Policy
 
 ENV_PREFIX: Final = "STEELTOWN_"
@@ -22,6 +23,14 @@ ENV_PREFIX: Final = "STEELTOWN_"
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _sources(text: str) -> str:
+    try:
+        sources.places(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _setting(default: Any, why: str, *, parse: Callable[[str], Any] = str, env: str = "") -> Any:
@@ -71,6 +80,12 @@ class Settings:
     storage_secret: str = _setting(
         "steeltown-storage", "default name of the Secret, in each model's namespace, with the credentials of the store"
     )
+    allowed_sources: str = _setting(
+        sources.DEFAULT_SOURCES,
+        "comma-separated schemes, buckets, hosts and folders that data and imports may come from, such as "
+        "s3://data,https://data.example.com/public; folders of the container (file:///data) only if named",
+        parse=_sources,
+    )
 
     @classmethod
     def read(cls, arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
@@ -107,5 +122,9 @@ class Settings:
             if not image:
                 raise ValueError(f"set --{name.replace('_', '-')} or {ENV_PREFIX}{name.upper()}")
         return Policy(
-            **images, seal_key=seal_key, artifact_store=self.artifact_store, storage_secret=self.storage_secret
+            **images,
+            seal_key=seal_key,
+            artifact_store=self.artifact_store,
+            storage_secret=self.storage_secret,
+            allowed_sources=self.allowed_sources,
         )

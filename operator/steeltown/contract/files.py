@@ -28,6 +28,7 @@ class Env(StrEnum):
     RESULT_FILE = "STEELTOWN_RESULT_FILE"
     STATUS_FILE = "STEELTOWN_STATUS_FILE"
     FAILURE_FILE = "STEELTOWN_FAILURE_FILE"  # what is written here is shown when training fails
+    ALLOWED_SOURCES = "STEELTOWN_ALLOWED_SOURCES"  # prepare: where data and imports may come from, see sources.py
     SEED = "STEELTOWN_SEED"
     PLAN = "STEELTOWN_PLAN"  # JSON of a plan in plans.py
     MODEL_DIR = "STEELTOWN_MODEL_DIR"  # server: holds what `fetch` brought

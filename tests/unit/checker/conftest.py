@@ -42,6 +42,7 @@ class Workspace:
             "STEELTOWN_FAILURE_FILE": str(self.root / "output/failure"),
             "STEELTOWN_MODEL_DIR": str(self.root / "model"),
             "STEELTOWN_TERMINATION_LOG": str(self.root / "termination-log"),
+            "STEELTOWN_ALLOWED_SOURCES": f"file://{self.root},https://",
         }
 
     @property

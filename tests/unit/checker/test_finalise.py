@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,105 @@ def test_result_that_is_no_object_is_invalid(workspace: Any, models: Any, finali
     assert finalise()[1].reason == "ResultInvalid"
 
 
+HOSTILE = {
+    "deep": ("[" * 200_000, "nested too deep"),
+    "deep and complete": ("[" * 100 + "]" * 100, "nested too deep"),
+    "half of a pair": ('{"a": {"b": ["\\ud800"]}}', "half of a surrogate pair"),
+    "half of a pair as a key": ('{"x\\udfff": 1}', "half of a surrogate pair"),
+    "many empty lists": (f"[{'[],' * 1_000_001}[]]", "exceed the limit of 1000000"),
+}
+
+
+@pytest.mark.parametrize("document", ["output/result.json", "output/model/fidelity.json"])
+@pytest.mark.parametrize(("text", "words"), HOSTILE.values(), ids=HOSTILE)
+def test_document_that_nobody_can_handle_is_refused_before_anything_is_published(
+    text: str, words: str, document: str, workspace: Any, models: Any, finalise: Any
+) -> None:
+    workspace.trained(models.per_column(("a", "b")), evaluation=ROWS)
+    workspace.write(document, text)
+    code, report = finalise()
+    if "result" in document and len(text) > 1 << 20:
+        words = "exceed the limit of 1048576"
+    assert (code, report.reason) == (65, "ResultInvalid")
+    assert words in report.message
+    assert document in report.message
+    assert not (workspace.root / "store/models").exists()
+
+
+def test_text_of_every_plane_is_kept_in_the_report(workspace: Any, models: Any, finalise: Any) -> None:
+    """A whole pair is one character, however it is written."""
+    workspace.trained(models.per_column(("a", "b")), evaluation=ROWS)
+    workspace.write("output/result.json", '{"a": "\\ud83d\\ude00", "b": "\\\\ud800"}')
+    assert finalise()[1].reason == "ModelReady"
+    stored = json.loads((workspace.root / "store/runs/r1/report.json").read_text())
+    assert stored["result"] == {"a": "\U0001f600", "b": "\\ud800"}
+
+
+def test_report_that_cannot_be_written_does_not_decide_how_the_run_ends(
+    workspace: Any, models: Any, finalise: Any
+) -> None:
+    """Whatever got into it: the verdict is in the termination message already."""
+    workspace.trained(models.per_column(("a", "b")), evaluation=ROWS)
+    workspace.write("evaluation/profile.json", '{"a": "\\ud800"}')
+    assert finalise()[1].reason == "ModelReady"
+
+
+def link(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(target)
+    path.symlink_to(target)
+
+
+def pipe(path: Path, target: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def folder(path: Path, target: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("output/result.json", link, "is a symbolic link"),
+        ("output/model/model.onnx", link, "is a symbolic link"),
+        ("output/model/fidelity.json", link, "is a symbolic link"),
+        ("output/model", link, "model is a symbolic link"),
+        ("output/result.json", pipe, "not a regular file"),
+        ("output/model/model.onnx", pipe, "not a regular file"),
+        ("output/model/fidelity.json", pipe, "not a regular file"),
+        ("output/model/model.onnx", folder, "not a regular file"),
+    ],
+)
+def test_only_regular_files_that_no_link_leads_to_are_read(
+    name: str, change: Any, words: str, workspace: Any, models: Any, finalise: Any
+) -> None:
+    """A link leads to what the trainer must not see, a pipe holds the step up for ever."""
+    workspace.trained(models.per_column(("a", "b")), evaluation=ROWS)
+    workspace.write("output/model/fidelity.json", fidelity([1, 2], [3, 4], [4, 6]))
+    change(workspace.root / name, workspace.root / "elsewhere" / Path(name).name)
+    code, report = finalise()
+    assert (code, report.reason) == (65, "ResultInvalid")
+    assert words in report.message
+    assert not (workspace.root / "store/models").exists()
+
+
+def test_link_that_leads_nowhere_is_named_too(workspace: Any, models: Any, finalise: Any) -> None:
+    workspace.trained(models.per_column(("a", "b")), evaluation=ROWS)
+    (workspace.root / "output/model/fidelity.json").symlink_to("/nowhere")
+    assert finalise()[1].reason == "ResultInvalid"
+
+
+def test_sparse_file_of_any_size_is_not_hashed(workspace: Any, models: Any, finalise: Any) -> None:
+    """A terabyte of holes takes no room on a disk."""
+    workspace.trained(models.per_column(("a", "b")), evaluation=ROWS)
+    os.truncate(workspace.root / "output/model/model.onnx", 1 << 40)
+    code, report = finalise()
+    assert (code, report.reason, report.digest) == (65, "ModelTooLarge", "")
+
+
 @pytest.mark.parametrize(
     ("make", "reason", "failed"),
     [
@@ -169,6 +269,10 @@ def test_nan_of_the_model_names_output_and_row(workspace: Any, models: Any, fina
         (fidelity([1, 2], [3, 4], [4, 6, 8]), ["has 2 values, expected 3"]),
         ("[]", ["cannot compare fidelity.json with the model"]),
         ('{"inputs": [], "outputs": []}', ["missing input 'a'"]),
+        (
+            fidelity([1, 2], [3, 4], [4, 6]).replace('"inputs": [', '"inputs": [{"name": "z", "shape": [1e999]}, '),
+            ["cannot compare fidelity.json with the model"],
+        ),
         ("no json", ["cannot compare fidelity.json with the model"]),
     ],
 )

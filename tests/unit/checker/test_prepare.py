@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -304,6 +305,17 @@ def test_file_that_is_no_table_is_unreadable(case: tuple[bytes, str], workspace:
     assert case[1] in report.message
 
 
+def test_signature_of_a_presigned_url_is_not_shown_with_a_table_that_is_none(workspace: Any, serve: Any) -> None:
+    body = gzip.compress(b"a,b\n1,2\n")
+    url = serve(lambda path, _: (200, {}, body))
+    source = Source(uri=f"{url}/d.csv?X-Signature=secret", digest=f"sha256:{hashlib.sha256(body).hexdigest()}")
+    plan = PreparePlan(run="r1", data=source)
+    report = workspace.step("prepare", plan, STEELTOWN_ALLOWED_SOURCES="http://")[1]
+    assert report.reason == "DataUnreadable"
+    assert f"{url}/d.csv is a gzip file" in report.message
+    assert "secret" not in report.message
+
+
 def test_import_brings_the_model_and_needs_no_training_data(workspace: Any, models: Any) -> None:
     path = workspace.write("mine.onnx", models.per_column(("a",)))
     code, report = workspace.step("prepare", PreparePlan(run="r1", imported=workspace.source(path)))
@@ -317,6 +329,34 @@ def test_wrong_digest_stops_before_the_data_is_looked_at(workspace: Any) -> None
     code, report = workspace.step("prepare", PreparePlan(run="r1", data=source))
     assert (code, report.reason) == (65, "DigestMismatch")
     assert list((workspace.root / "input").glob("data.*")) == []
+
+
+@pytest.mark.parametrize("field", ["data", "evaluation", "imported"])
+@pytest.mark.parametrize(
+    ("uri", "allowed"),
+    [
+        ("file:///proc/self/environ", ""),  # as it is where the platform says nothing
+        ("file:///proc/self/environ", "file:///data,s3://"),
+        ("http://169.254.169.254/latest/meta-data", "https://,s3://"),
+        ("s3://payroll/2026.csv", "s3://data"),
+    ],
+)
+def test_source_that_the_platform_does_not_allow_is_refused_before_anything_is_asked(
+    field: str, uri: str, allowed: str, workspace: Any
+) -> None:
+    source = Source(uri=uri, digest="sha256:" + "0" * 64)
+    given: dict[str, Any] = {"run": "r1", field: source}
+    plan = PreparePlan(**given)
+    code, report = workspace.step("prepare", plan, STEELTOWN_ALLOWED_SOURCES=allowed)
+    assert (code, report.reason) == (64, "InvalidURI")
+    assert f"invalid URI {uri!r}: the platform allows data and imports from " in report.message
+    assert not (workspace.root / "input").exists()
+
+
+def test_list_of_sources_that_is_none_is_named(workspace: Any) -> None:
+    code, report = workspace.step("prepare", PreparePlan(run="r1"), STEELTOWN_ALLOWED_SOURCES="ftp://x")
+    assert (code, report.reason) == (64, "InvalidPlan")
+    assert "source 'ftp://x' is none: must begin with s3://" in report.message
 
 
 @pytest.mark.parametrize("plan", ["", "no json", '{"run":"r1","task":{"type":"Novel","target":"y"}}', "{}"])

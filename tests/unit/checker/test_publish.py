@@ -125,10 +125,11 @@ def test_interrupted_or_damaged_upload_is_completed_by_the_next_run(left: str, p
     assert fetch(workspace, folder)[0] == 0
 
 
-def test_golden_rows_that_the_model_does_not_answer_are_replaced(published: Any, workspace: Any) -> None:
+@pytest.mark.parametrize("body", ['{"inputs": [], "outputs": []}', "[" * 200_000], ids=["empty", "deep"])
+def test_golden_rows_that_the_model_does_not_answer_are_replaced(body: str, published: Any, workspace: Any) -> None:
     folder = published()
     (folder / "manifest.json").unlink()
-    (folder / "golden.json").write_text(json.dumps({"inputs": [], "outputs": []}))
+    (folder / "golden.json").write_text(body)
     published()
     assert json.loads((folder / "golden.json").read_text())["outputs"] != []
     assert fetch(workspace, folder)[0] == 0

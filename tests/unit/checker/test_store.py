@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from steeltown.contract.files import ExitCode
 from steeltown.contract.plans import Source
+from steeltown.contract.sources import places
 from steeltown_checker import store
 from steeltown_checker.reasons import Reason, StepFailed
 
@@ -33,12 +34,48 @@ def test_fetch_of_a_file_writes_its_bytes(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["target"]
 
 
-def test_wrong_digest_names_uri_and_both_digests(tmp_path: Path) -> None:
+def test_wrong_digest_names_uri_and_the_digest_of_the_spec_alone(tmp_path: Path) -> None:
+    """That of the bytes would prove what they are to somebody who cannot read them."""
     (tmp_path / "data.csv").write_bytes(BODY + b"x")
     failure = failure_of(f"file://{tmp_path}/data.csv", tmp_path / "target")
     got = hashlib.sha256(BODY + b"x").hexdigest()
     assert (failure.reason, failure.exit_code) == (Reason.DIGEST_MISMATCH, ExitCode.DATA)
-    assert all(part in failure.message for part in (f"{tmp_path}/data.csv", DIGEST, got))
+    assert all(part in failure.message for part in (f"{tmp_path}/data.csv", DIGEST, f"{len(BODY) + 1} bytes"))
+    assert got not in failure.message
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirect_is_not_followed(status: int, tmp_path: Path, serve: Any) -> None:
+    """Whoever answers would choose what is asked next, from inside the platform's network."""
+    asked: list[str] = []
+
+    def inner(path: str, _: bytes) -> tuple[int, dict[str, str], bytes]:
+        asked.append(path)
+        return 200, {}, BODY
+
+    target = serve(inner)
+    url = serve(lambda path, _: (status, {"Location": f"{target}/secret?token=x"}, b""))
+    failure = failure_of(f"{url}/data.csv", tmp_path / "target")
+    assert (failure.reason, failure.exit_code) == (Reason.INVALID_URI, ExitCode.USAGE)
+    assert f"redirects (HTTP {status}), which is not followed" in failure.message
+    assert ("token" in failure.message, asked) == (False, [])
+
+
+def test_link_out_of_an_allowed_folder_leads_nowhere(tmp_path: Path) -> None:
+    data, allowed = tmp_path / "data", places(f"file://{tmp_path}/data")
+    data.mkdir()
+    (data / "inside").symlink_to(data / "rows.csv")
+    (data / "outside").symlink_to("/etc/passwd")
+    store.check_allowed(f"file://{data}/rows.csv", allowed)
+    store.check_allowed(f"file://{data}/inside", allowed)
+    with pytest.raises(StepFailed, match=rf"the platform allows data and imports from file://{data} only"):
+        store.check_allowed(f"file://{data}/outside", allowed)
+
+
+def test_allowed_folder_may_itself_be_reached_by_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "data").symlink_to(tmp_path / "real")
+    store.check_allowed(f"file://{tmp_path}/data/rows.csv", places(f"file://{tmp_path}/data"))
 
 
 def test_object_above_the_limit_is_refused(tmp_path: Path) -> None:
@@ -91,6 +128,14 @@ def test_http_keeps_the_query_and_never_shows_it(tmp_path: Path, serve: Any) -> 
     (tmp_path / "target").unlink()
     failure = failure_of(f"{url}/d.csv?X-Signature=secret", tmp_path / "target", digest="sha256:" + "0" * 64)
     assert "secret" not in failure.message
+
+
+def test_password_in_a_uri_is_refused_and_never_shown(tmp_path: Path) -> None:
+    """It was taken for a port, and stood in the message that says so."""
+    failure = failure_of("https://me:hunter2@data.invalid/d.csv", tmp_path / "target")
+    assert (failure.reason, failure.exit_code) == (Reason.INVALID_URI, ExitCode.USAGE)
+    assert "invalid URI 'https://data.invalid/d.csv': names a user" in failure.message
+    assert "hunter2" not in failure.message
 
 
 @pytest.mark.parametrize(
@@ -151,6 +196,15 @@ def test_create_writes_once(tmp_path: Path) -> None:
 def test_what_is_not_there_is_none(tmp_path: Path) -> None:
     artifacts = store.ArtifactStore(f"file://{tmp_path}/store")
     assert (artifacts.read("x"), artifacts.read_json("x"), artifacts.size("x")) == (None, None, None)
+
+
+@pytest.mark.parametrize("body", [b"[" * 200_000, b'{"a":' * 17 + b"1" + b"}" * 17, b"[1]", b"{", b"\xff"])
+def test_document_of_the_store_that_nobody_can_read_is_a_value_error(body: bytes, tmp_path: Path) -> None:
+    """Whoever writes to the bucket ends no step with an error of ours."""
+    artifacts = store.ArtifactStore(f"file://{tmp_path}/store")
+    artifacts.put("x.json", body)
+    with pytest.raises(ValueError, match=r"/store/x.json"):
+        artifacts.read_json("x.json")
 
 
 def test_http_is_no_store_to_write_to() -> None:

@@ -13,13 +13,14 @@ import pytest
 from pydantic import ValidationError
 from steeltown.api.base import Resources, Storage
 from steeltown.api.trainingrun import TrainingRunSpec
-from steeltown.contract.files import STORE_PREFIX
+from steeltown.contract.files import STORE_PREFIX, Env
 from steeltown.contract.plans import CollectItem, CollectPlan, FetchPlan, FinalisePlan, LoadCheckPlan, PreparePlan
+from steeltown.contract.sources import DEFAULT_SOURCES
 from steeltown.contract.version import CONTRACT_VERSION
 from steeltown.core.children import serving
 from steeltown.core.children.changes import apply_if_changed, contains, with_hash
 from steeltown.core.children.jobs import collect_job, load_check_job, training_job
-from steeltown.core.children.pods import STORE_KEYS, canonical_quantity
+from steeltown.core.children.pods import STORE_KEYS, canonical_quantity, quantity
 from steeltown.core.children.serving import ServingSpec
 from steeltown.core.plan import Apply, Obj, Restore
 from steeltown.core.record import LiveRecord, Version
@@ -56,6 +57,20 @@ def run_job(**change: Any) -> Obj:
     )
 
 
+def import_job() -> Obj:
+    source = {"uri": "s3://models/m.onnx", "digest": LIVE.digest}
+    return training_job(
+        {**ROOT, "kind": "TrainingRun"},
+        TrainingRunSpec.model_validate({"modelRef": {"name": "m"}, "import": source}),
+        PreparePlan(run="r"),
+        FinalisePlan(run="r", store="s3://store", imported=True),
+        secret="secret",
+        objectives="{}",
+        basis="Model",
+        policy=POLICY,
+    )
+
+
 CHILDREN = {
     "Deployment": serving.deployment(ROOT, SPEC, LIVE, 2, POLICY),
     "baseline Deployment": serving.baseline_deployment(ROOT, SPEC, LIVE, POLICY),
@@ -65,6 +80,7 @@ CHILDREN = {
     "load check": load_check_job(ROOT, "m", "m-load", LOAD, secret="secret", deadline=60, policy=POLICY),
     "collect": collect_job(ROOT, "m", "m-collect", COLLECT, collects="{}", secret="secret", policy=POLICY),
     "training": run_job(),
+    "import": import_job(),
 }
 WITH_PODS = {n: c for n, c in CHILDREN.items() if c["kind"] != "Service"}
 
@@ -128,6 +144,70 @@ def test_description_of_the_storage_secret_says_under_which_names_its_keys_arriv
 
 
 @each_with_pods
+def test_no_two_containers_share_a_tmp(child: Obj) -> None:
+    """What one leaves there would steer the next: a cache, a socket, a half-written model."""
+    mounted = [m["name"] for c in containers(child) for m in c["volumeMounts"] if m["mountPath"] == "/tmp"]
+    assert len(mounted) == len(set(mounted)) == len(containers(child))
+    assert set(mounted) <= {v["name"] for v in child["spec"]["template"]["spec"]["volumes"]}
+
+
+@each_with_pods
+def test_no_pod_fills_the_disk_of_its_node(child: Obj) -> None:
+    """Each volume has a size, and the Pod, whose limit is the largest of its containers, one for all of them."""
+    (limit,) = {c["resources"]["limits"]["ephemeral-storage"] for c in containers(child)}
+    folders = [v["emptyDir"] for v in child["spec"]["template"]["spec"]["volumes"] if "emptyDir" in v]
+    assert folders
+    assert all(0 < quantity(f["sizeLimit"]) <= quantity(limit) for f in folders)
+    for container in containers(child):  # else the API server takes the limit for a request that no node can meet
+        assert container["resources"]["requests"]["ephemeral-storage"] == "0"
+
+
+def disk_of(child: Obj) -> dict[str, str]:
+    pod = child["spec"]["template"]["spec"]
+    limits = {c["resources"]["limits"]["ephemeral-storage"] for c in containers(child)}
+    return {"pod": limits.pop(), **{v["name"]: v["emptyDir"]["sizeLimit"] for v in pod["volumes"] if "emptyDir" in v}}
+
+
+DISKS = {
+    # as the trainer is given it: of the Pod, of a folder that it writes, of a table
+    "nothing given": ({}, ("64Gi", "64Gi", "5Gi")),
+    "a limit": ({"limits": {"ephemeral-storage": "200Gi"}}, ("200Gi", "200Gi", "5Gi")),
+    "less than a table may take": ({"limits": {"ephemeral-storage": "2048Mi"}}, ("2Gi", "2Gi", "2Gi")),
+    "a request alone": ({"requests": {"ephemeral-storage": "100Gi"}}, ("100Gi", "100Gi", "5Gi")),
+    "a small request alone": ({"requests": {"ephemeral-storage": "1Gi"}}, ("64Gi", "64Gi", "5Gi")),
+    "both": ({"requests": {"ephemeral-storage": "1Gi"}, "limits": {"ephemeral-storage": "9Gi"}}, ("9Gi", "9Gi", "5Gi")),
+}
+
+
+@pytest.mark.parametrize(("resources", "sizes"), DISKS.values(), ids=DISKS)
+def test_run_may_write_what_its_trainer_was_given(resources: Any, sizes: tuple[str, str, str]) -> None:
+    job = run_job(resources=resources)
+    pod, written, table = sizes
+    assert disk_of(job) == {
+        "pod": pod,
+        **dict.fromkeys(("output", "checkpoint", "tmp-prepare", "tmp-train", "tmp-finalise"), written),
+        **dict.fromkeys(("input", "evaluation"), table),
+    }
+    requests = {c["name"]: c["resources"]["requests"]["ephemeral-storage"] for c in containers(job)}
+    asked = resources.get("requests", {}).get("ephemeral-storage", "0")
+    assert requests == {"prepare": "0", "train": asked, "finalise": "0"}
+
+
+def test_import_without_a_trainer_has_room_for_models_and_a_table() -> None:
+    sizes = disk_of(import_job())
+    assert (sizes["pod"], sizes["output"], sizes["evaluation"]) == ("16Gi", "16Gi", "5Gi")
+
+
+@pytest.mark.parametrize(
+    ("given", "sizes"), [({}, ("8Gi", "5Gi")), ({"limits": {"ephemeral-storage": "1.5Gi"}}, ("1536Mi", "1536Mi"))]
+)
+def test_server_may_write_what_serving_was_given(given: Any, sizes: tuple[str, str]) -> None:
+    made = serving.deployment(ROOT, replace(SPEC, resources=Resources.model_validate(given)), LIVE, 2, POLICY)
+    pod, model = sizes
+    assert disk_of(made) == {"pod": pod, "model": model, "tmp-fetch": pod, "tmp-server": pod}
+
+
+@each_with_pods
 def test_every_container_is_told_the_version_of_the_contract(child: Obj) -> None:
     pod = child["spec"]["template"]["spec"]
     for container in (*pod.get("initContainers", ()), *pod["containers"]):
@@ -163,6 +243,13 @@ def test_only_finalise_is_told_the_reference_that_keeps_the_model() -> None:
         c["name"]: e["value"] for c in containers(run_job()) for e in c["env"] if e["name"] == "STEELTOWN_REFERENCE"
     }
     assert told == {"finalise": "n.m.u"}
+
+
+def test_prepare_is_told_where_data_may_come_from() -> None:
+    """By the platform alone: a variable of the trainer does not reach it, nor does a key of the storage Secret."""
+    job = run_job(env=[{"name": "STEELTOWN_ALLOWED_SOURCES", "value": "file:///"}])
+    told = {c["name"]: e["value"] for c in containers(job) for e in c["env"] if e["name"] == Env.ALLOWED_SOURCES}
+    assert told["prepare"] == DEFAULT_SOURCES == POLICY.allowed_sources
 
 
 def test_collect_is_tried_once_and_ends_by_itself() -> None:
@@ -228,6 +315,19 @@ def test_no_spelling_of_a_quantity_leads_to_a_write_at_rest(written: str, return
     for container in actual["spec"]["template"]["spec"]["containers"]:
         container["resources"]["requests"]["cpu"] = container["resources"]["limits"]["cpu"] = returned
     assert apply_if_changed(intent, actual) == ()
+
+
+@pytest.mark.parametrize(("written", "returned"), QUANTITIES.items())
+def test_no_spelling_of_a_disk_leads_to_a_write_at_rest(written: str, returned: str) -> None:
+    """Volumes are part of what is sealed, so another spelling would also make Pods foreign."""
+    resources = Resources.model_validate({"limits": {"ephemeral-storage": written}})
+    for made in (
+        serving.deployment(ROOT, replace(SPEC, resources=resources), LIVE, 2, POLICY),
+        run_job(resources={"limits": {"ephemeral-storage": written}}),
+    ):
+        sizes = disk_of(made)
+        assert {sizes[name] for name in ("pod", "tmp-server", "tmp-train") if name in sizes} == {returned}
+        assert all(canonical_quantity(size) == size for size in sizes.values())
 
 
 @pytest.mark.parametrize("service", ["canary Service", "baseline Service"])

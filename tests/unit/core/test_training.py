@@ -235,6 +235,37 @@ def test_kill_that_somebody_asked_for_is_not_taken_for_memory(meta: dict[str, An
     assert found(made.status, "ResourcesWithinBudget") == ("Unknown", "AwaitingEvidence")
 
 
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        ('Usage of EmptyDir volume "output" exceeds the limit "64Gi". ', True),
+        ("Pod ephemeral local storage usage exceeds the total limit of containers 64Gi. ", True),
+        ("The node was low on resource: memory. ", False),
+    ],
+)
+def test_run_whose_pod_the_kubelet_has_evicted_says_so_in_its_words(words: str, remedy: bool) -> None:
+    """The container's exit code, 137, and its output know nothing of it."""
+    killed = pod(("train", ended(137, "epoch 7")))
+    killed["status"].update({"phase": "Failed", "reason": "Evicted", "message": words})
+    made = plan(run(STARTED), job(FAILED), killed)
+    assert made.status is not None
+    assert made.status["reason"] == "TrainerFailed"
+    message = next(c["message"] for c in made.status["conditions"] if c["type"] == "TrainingHealthy")
+    assert f"the Pod was evicted: {words.strip().rstrip('.')}" in message
+    assert message.endswith(": raise resources.limits.ephemeral-storage, or write less") == remedy
+
+
+def test_pod_that_is_evicted_before_any_container_has_ended_says_so_too() -> None:
+    gone = pod()
+    gone["status"].update(
+        {"phase": "Failed", "reason": "Evicted", "message": "The node had condition: [DiskPressure]. "}
+    )
+    made = plan(run(STARTED), job(("Failed", "BackoffLimitExceeded")), gone)
+    assert made.status is not None
+    assert made.status["reason"] == "StepFailed"
+    assert any("the Pod was evicted: The node had condition" in c["message"] for c in made.status["conditions"])
+
+
 def test_finished_run_that_lost_status_and_job_is_not_trained_again() -> None:
     """As after a restore: backups leave status out, and the Job was cleaned up long ago."""
     condition, container = FAILURES["bad data"][1], FAILURES["bad data"][0]

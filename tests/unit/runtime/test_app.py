@@ -37,13 +37,29 @@ def test_flag_wins_over_environment_and_environment_over_default() -> None:
     assert settings.resync_seconds == 600.0
 
 
-@pytest.mark.parametrize("arguments", [["--workers", "0"], ["--workers", "many"], ["--resync-seconds", "0"], ["--no"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--workers", "0"],
+        ["--workers", "many"],
+        ["--resync-seconds", "0"],
+        ["--allowed-sources", "s3://,data"],
+        ["--no"],
+    ],
+)
 def test_setting_that_cannot_be_is_an_error_with_a_message(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
         Settings.read(arguments, {})
     assert "error:" in capsys.readouterr().err
+
+
+def test_sources_that_are_allowed_are_those_of_the_setting() -> None:
+    """A folder of the container is never among them by itself."""
+    assert "file" not in Settings.read([], IMAGES).policy(b"key").allowed_sources
+    given = {**IMAGES, "STEELTOWN_ALLOWED_SOURCES": "s3://data"}
+    assert Settings.read([], given).policy(b"key").allowed_sources == "s3://data"
 
 
 def test_policy_without_an_image_names_the_flag_and_the_variable() -> None:

@@ -7,7 +7,6 @@ candidate is good enough is the operator's decision, and no number is no evidenc
 from __future__ import annotations
 
 import http.client
-import json
 import logging
 import math
 import tempfile
@@ -17,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from steeltown.contract import files
+from steeltown.contract import files, strict
 from steeltown.contract.faults import MOST_KINDS
 from steeltown.contract.files import ExitCode
 from steeltown.contract.golden import Golden
@@ -119,7 +118,7 @@ def golden_rows(plan: FetchPlan, limit_bytes: int) -> Rows:
         prefix = files.model_prefix(plan.digest)
         fetch.fetch_file(artifacts, manifest, prefix, files.GOLDEN_OBJECT, path, limit_bytes)
         try:
-            golden = Golden.from_json(json.loads(path.read_bytes()))
+            golden = Golden.from_json(strict.parse(path.read_bytes(), "golden.json", max_bytes=limit_bytes))
             shapes = [port["shape"] for port in manifest.get("signature", {}).get("inputs", ())]
             whole = not golden.inputs or any(not shape or shape[0] != -1 for shape in shapes)
             return Rows(golden, whole)

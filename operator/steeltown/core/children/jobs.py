@@ -34,6 +34,9 @@ _TRAINER_RESOURCES: Final[Obj] = {
     "requests": {"cpu": "100m", "memory": "256Mi"},
     "limits": {"cpu": "2", "memory": "4Gi"},
 }
+_TRAINING_DISK: Final = "64Gi"
+"""Of a training Pod: two tables of 4 GiB, what the trainer writes, and room for the steps."""
+_IMPORT_DISK: Final = "16Gi"
 _VOLUMES: Final = {"input": files.INPUT_DIR, "output": files.OUTPUT_DIR, "checkpoint": files.CHECKPOINT_DIR}
 
 
@@ -62,7 +65,11 @@ def training_job(
             policy.checker_image,
             prepare.to_json(),
             secret=secret,
-            env={**common, Env.EVALUATION_DIR: files.EVALUATION_DIR},
+            env={
+                **common,
+                Env.EVALUATION_DIR: files.EVALUATION_DIR,
+                Env.ALLOWED_SOURCES: policy.allowed_sources,
+            },
             mounts={**_VOLUMES, **evaluation},
             resources=_step_resources(spec.train),
         )
@@ -78,8 +85,14 @@ def training_job(
         mounts={**_VOLUMES, **evaluation},
         resources=_step_resources(spec.train),
     )
-    volumes: list[Obj] = [{"name": v, "emptyDir": {}} for v in (*_VOLUMES, "evaluation")]
-    pod = pods.pod_spec(init=init, containers=[finish], volumes=volumes, restartPolicy="Never")
+    disk = pods.disk(spec.train.resources, _TRAINING_DISK) if spec.train else _IMPORT_DISK
+    volumes = [
+        pods.folder_for_file("input", disk),
+        pods.folder("output", disk),
+        pods.folder("checkpoint", disk),
+        pods.folder_for_file("evaluation", disk),
+    ]
+    pod = pods.pod_spec(init=init, containers=[finish], volumes=volumes, disk=disk, restartPolicy="Never")
     labels = {MODEL_LABEL: spec.model_ref.name, RUN_LABEL: run}
     names = [c["name"] for c in (*init, finish)]
     job: Obj = {
@@ -129,7 +142,7 @@ def load_check_job(
             "ttlSecondsAfterFinished": KEEP_SECONDS,
             "template": {
                 "metadata": {"labels": pods.pod_labels("loadcheck", model, {})},
-                "spec": pods.pod_spec(containers=[check], volumes=[], restartPolicy="Never"),
+                "spec": pods.pod_spec(containers=[check], volumes=[], disk=pods.STEP_DISK, restartPolicy="Never"),
             },
         },
     }
@@ -154,7 +167,7 @@ def collect_job(
                     "labels": pods.pod_labels("collect", model, {}),
                     "annotations": {COLLECTS_ANNOTATION: collects},
                 },
-                "spec": pods.pod_spec(containers=[collect], volumes=[], restartPolicy="Never"),
+                "spec": pods.pod_spec(containers=[collect], volumes=[], disk=pods.STEP_DISK, restartPolicy="Never"),
             },
         },
     }

@@ -1,7 +1,8 @@
 """What all our Pods share: labels, owners, Pod Security `restricted`, and the step containers.
 
 User code and untrusted models never meet credentials: only the containers of the checker image (`prepare`,
-`finalise`, `fetch`, `loadcheck`, `collect`) get the storage Secret, and no Pod gets an API token.
+`finalise`, `fetch`, `loadcheck`, `collect`) get the storage Secret, and no Pod gets an API token. No container fills
+the node's disk: each volume and each Pod has a limit, and no two containers share a `/tmp`.
 """
 
 from __future__ import annotations
@@ -49,6 +50,12 @@ STEP_RESOURCES: Final[Obj] = {
     "requests": {"cpu": "50m", "memory": "128Mi"},
     "limits": {"cpu": "2", "memory": "2Gi"},
 }
+DISK: Final = "ephemeral-storage"
+STEP_DISK: Final = "8Gi"
+"""Of a Pod with one step that fetches no more than a model or its golden rows."""
+_FETCHED: Final = "5Gi"
+"""Of a volume for one fetched file: at most 4 GiB, unless the image says otherwise, and small ones beside it."""
+_TMP: Final = "tmp"
 
 
 def metadata(root: Obj, name: str, component: str, labels: Mapping[str, str], **more: Any) -> Obj:
@@ -76,16 +83,51 @@ def pod_labels(component: str, model: str, labels: Mapping[str, str]) -> dict[st
     return {MANAGED_BY_LABEL: MANAGER, COMPONENT_LABEL: component, MODEL_LABEL: model, **labels}
 
 
-def pod_spec(*, containers: list[Obj], volumes: list[Obj], init: list[Obj] | None = None, **more: Any) -> Obj:
+def pod_spec(
+    *, containers: list[Obj], volumes: list[Obj], disk: str, init: list[Obj] | None = None, **more: Any
+) -> Obj:
+    """disk: what all volumes and logs of the Pod may take together, in canonical form.
+
+    Kubernetes takes the largest limit of a container for that of the Pod, so all have the same.
+    """
+    every = [*(init or ()), *containers]
     spec: Obj = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": POD_SECURITY,
-        "containers": containers,
-        "volumes": [*volumes, {"name": "tmp", "emptyDir": {}}],
+        "containers": [_within(disk, c) for c in containers],
+        "volumes": [*volumes, *(folder(_tmp(c["name"]), disk) for c in every)],
         **more,
     }
-    return {**spec, "initContainers": init} if init else spec
+    return {**spec, "initContainers": [_within(disk, c) for c in init]} if init else spec
+
+
+def _within(disk: str, c: Obj) -> Obj:
+    """Nothing is reserved unless it is asked for: without a request the API server would take the limit for one."""
+    given = c["resources"]
+    requests, limits = {DISK: "0", **given.get("requests", {})}, {**given.get("limits", {}), DISK: disk}
+    return {**c, "resources": {**given, "requests": requests, "limits": limits}}
+
+
+def folder(name: str, size: str) -> Obj:
+    """A volume of the Pod's own. size: in canonical form; the kubelet evicts a Pod that exceeds it."""
+    return {"name": name, "emptyDir": {"sizeLimit": size}}
+
+
+def folder_for_file(name: str, disk: str) -> Obj:
+    """For one file that a step fetches, in a Pod with that disk."""
+    return folder(name, min(disk, _FETCHED, key=quantity))
+
+
+def disk(given: Resources, default: str) -> str:
+    """What a Pod may write in all: as its main container was given it, and never less than that one asks for."""
+    if (limit := given.limits.get(DISK)) is not None:
+        return canonical_quantity(str(limit))
+    return canonical_quantity(max(default, str(given.requests.get(DISK, "0")), key=quantity))
+
+
+def _tmp(container: str) -> str:
+    return f"{_TMP}-{container}"
 
 
 def container(
@@ -98,7 +140,8 @@ def container(
     resources: Obj,
     **more: Any,
 ) -> Obj:
-    """mounts: volume name -> path; a writable /tmp is always there. A crash leaves its last log lines as message."""
+    """mounts: volume name -> path; a writable /tmp of its own is always there. A crash leaves its last log lines as
+    message."""
     return {
         "name": name,
         "image": image,
@@ -106,7 +149,7 @@ def container(
         "env": [{"name": str(k), "value": v} for k, v in sorted({**env, **CONTRACT}.items()) if v != ""],
         "volumeMounts": [
             {"name": v, "mountPath": p, **({"readOnly": True} if v in read_only else {})}
-            for v, p in {**mounts, "tmp": "/tmp"}.items()  # noqa: S108 (an emptyDir of the Pod)
+            for v, p in {**mounts, _tmp(name): "/tmp"}.items()  # noqa: S108 (an emptyDir of the container)
         ],
         "resources": resources,
         "securityContext": CONTAINER_SECURITY,

@@ -29,6 +29,7 @@ TRACK_LABEL: Final = "steeltown.dev/track"
 serving pods only, so a load check never reaches users."""
 PORT: Final = 8080
 GRPC_PORT: Final = 9000
+_DISK: Final = "8Gi"
 DEFAULT_RESOURCES: Final[Obj] = {"requests": {"cpu": "100m", "memory": "192Mi"}, "limits": {"memory": "1Gi"}}
 
 
@@ -181,10 +182,12 @@ def _server_pod(spec: ServingSpec, version: Version, policy: Policy) -> Obj:
     )
     item = {"path": route[1], "fieldRef": _field(f"metadata.annotations['{ROUTE_ANNOTATION}']")}
     downward = {"items": [item], "defaultMode": 0o644}  # as the API server would, since the seal covers it
+    disk = pods.disk(spec.resources, _DISK)
     return pods.pod_spec(
         init=[fetch],
         containers=[server],
-        volumes=[{"name": "model", "emptyDir": {}}, {"name": "route", "downwardAPI": downward}],
+        volumes=[pods.folder_for_file("model", disk), {"name": "route", "downwardAPI": downward}],
+        disk=disk,
         terminationGracePeriodSeconds=30,
     )
 

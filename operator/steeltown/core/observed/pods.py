@@ -86,6 +86,17 @@ def killed_unasked(pod: Obj, ended: Termination) -> bool:
     return ended.exit_code == SIGKILLED and not is_disrupted(pod)
 
 
+def eviction(pod: Obj) -> str | None:
+    """Why the kubelet has evicted the Pod, in its words and with what to do; None if it has not."""
+    status = pod.get("status") or {}
+    if status.get("reason") != "Evicted":
+        return None
+    words = " ".join(str(status.get("message") or "no reason given").split())[:200].rstrip(".")
+    if "EmptyDir" in words or "total limit of containers" in words:
+        words += ": raise resources.limits.ephemeral-storage, or write less"
+    return f"the Pod was evicted: {words}"
+
+
 def last_ended(pod: Obj) -> str | None:
     """When (RFC 3339) the last container that has ended did so."""
     ends = ((s.get("state") or {}).get("terminated") or {} for s in statuses(pod))

@@ -96,12 +96,15 @@ def _failure(job: JobView, condition: Obj) -> Failure:
     """The real reason of a failed Job: the first container that failed, else what the Job itself says."""
     pod = job.pod
     ended = podview.first_failure(pod) if pod else None
+    evicted = podview.eviction(pod) if pod else None
     job_reason, job_message = str(condition.get("reason", "")), str(condition.get("message", ""))
     if ended is None or job_reason == "DeadlineExceeded":
         deadline = job_reason == "DeadlineExceeded"
         message = f"not finished within activeDeadlineSeconds: {job_message}" if deadline else job_message
         if ended is None and (blocked := job.kept_from_starting):
             message = f"{message}: {blocked.message}"
+        elif ended is None and evicted:
+            message = f"{message}: {evicted}"
         return Failure(reason=Reason.DEADLINE_EXCEEDED if deadline else Reason.STEP_FAILED, message=message)
     step = ended.container
     report = StepReport.decode(ended.message) if step != "train" else None  # user code gives no reasons
@@ -118,7 +121,7 @@ def _failure(job: JobView, condition: Obj) -> Failure:
         )
         message = f"container {step} {how}: increase resources.limits.memory or reduce memory usage"
         return Failure(reason=Reason.OUT_OF_MEMORY, message=message, log=ended.message or None)
-    tail = ended.message.strip().splitlines()[-1:] or ["no output"]
+    tail = [evicted] if evicted else ended.message.strip().splitlines()[-1:] or ["no output"]
     return Failure(
         reason=Reason.TRAINER_FAILED if step == "train" else Reason.STEP_FAILED,
         message=f"container {step} exited with code {ended.exit_code}: {tail[0][:300]}",

@@ -7,6 +7,7 @@ pass here and fail there. numpy is all that is needed; nothing here runs a model
 from .comparison import Tolerance, excess, worst
 from .datatypes import BY_NAME, BY_ONNX, DATATYPES, Array, Datatype
 from .jsonform import from_json, to_json
+from .rows import Mixing, mixing
 
 __all__ = [
     "BY_NAME",
@@ -14,9 +15,11 @@ __all__ = [
     "DATATYPES",
     "Array",
     "Datatype",
+    "Mixing",
     "Tolerance",
     "excess",
     "from_json",
+    "mixing",
     "to_json",
     "worst",
 ]

@@ -20,8 +20,9 @@ from steeltown.contract.checks import Check, Verdict
 from steeltown.contract.golden import Golden
 from steeltown.contract.plans import FinalisePlan, Source, Task
 from steeltown.contract.reports import MetricComparison, StepReport
+from steeltown_tensors import Independence, Mixing
 
-from . import evaluate, goldenrows, metrics, plans, publish, store, table
+from . import batching, evaluate, goldenrows, metrics, plans, publish, store, table
 from .binding import Binding, bind, is_matrix
 from .environment import Environment
 from .evaluate import Rows
@@ -80,11 +81,11 @@ def _finalise(
     findings.add("ModelFile", Verdict.PASS, f"model loads ({findings.size_bytes} bytes)", value=findings.size_bytes)
     evaluation, binding = _bound(environment, plan.task, model, findings)
     rows = _evaluate(environment, plan, model, binding, evaluation, findings)
-    _check_fidelity(environment.fidelity_file, model, findings)
     frame = None if rows is None else rows.frame
-    golden = _guarded(findings, "GoldenRows", lambda: goldenrows.make(model, binding, frame))
-    if frame is not None:
-        _check_batches(model, binding, frame, golden, findings)
+    meeting = batching.objection(path)
+    golden = _guarded(findings, "GoldenRows", lambda: _golden(model, binding, frame, meeting))
+    _check_fidelity(environment.fidelity_file, model, findings)
+    found = _check_batches(model, binding, frame, golden, meeting, findings)
     uri = publish.publish(
         artifacts,
         publish.Publication(
@@ -95,6 +96,7 @@ def _finalise(
             size_bytes=findings.size_bytes,
             model=model,
             golden=golden,
+            batching=batching.record(found),
             task=plan.task,
         ),
     )
@@ -242,29 +244,36 @@ def _check_fidelity(path: Path, model: Model, findings: Findings) -> None:
     findings.add("ExportFidelity", Verdict.PASS, message, value=size, threshold=1, n=rows)
 
 
-def _check_batches(model: Model, binding: Binding, rows: pl.DataFrame, golden: Golden, findings: Findings) -> None:
-    try:
-        size, where = goldenrows.batch_variance(model, binding, rows, golden)
-    except StepFailed as failure:
-        size, where = float("inf"), failure.message
-    n = min(len(rows), goldenrows.INVARIANCE_ROWS)
-    if goldenrows.all_alike(golden):
-        message = (
-            "all evaluation rows are identical, so batching cannot be verified: the server will not batch requests"
-        )
-        findings.add("BatchInvariance", Verdict.INSUFFICIENT_DATA, message, n=n)
-    elif size > 1:
-        message = f"outputs depend on other rows of the batch ({where}): the server will not batch requests"
-        findings.add("BatchInvariance", Verdict.WARN, message, value=size, threshold=1, n=n)
+def _golden(model: Model, binding: Binding, rows: pl.DataFrame | None, meeting: Mixing | None) -> Golden:
+    golden = goldenrows.make(model, binding, rows)
+    goldenrows.require_repeatable(model, golden, str(meeting) if meeting is not None and meeting.random else "")
+    return golden
+
+
+def _check_batches(
+    model: Model,
+    binding: Binding,
+    rows: pl.DataFrame | None,
+    golden: Golden,
+    meeting: Mixing | None,
+    findings: Findings,
+) -> Independence:
+    """May rows of different clients share a run? That they may not, or that nobody knows, costs speed and no more."""
+    if meeting is not None:
+        findings.add("BatchInvariance", Verdict.WARN, f"{meeting}: the server will not batch requests")
+        return Independence(1, str(meeting), refuted=True)
+    found = batching.tried(model, binding, rows, golden)
+    measured = {"value": found.worst, "threshold": 1, "n": found.tried}
+    if found.refuted:
+        message = f"answers depend on other rows of a run ({found.why}): the server will not batch requests"
+        findings.add("BatchInvariance", Verdict.WARN, message, **measured)
+    elif found.rows == 1:
+        message = f"{found.why}; until then the server will not batch requests"
+        findings.add("BatchInvariance", Verdict.INSUFFICIENT_DATA, message, n=found.tried)
     else:
-        findings.add(
-            "BatchInvariance",
-            Verdict.PASS,
-            "outputs do not depend on other rows of the batch",
-            value=size,
-            threshold=1,
-            n=n,
-        )
+        message = f"answers do not depend on other rows of a run, in runs of up to {found.rows} rows"
+        findings.add("BatchInvariance", Verdict.PASS, message, **measured)
+    return found
 
 
 def _guarded(findings: Findings, name: str, attempt: Callable[[], Known]) -> Known:

@@ -51,6 +51,7 @@ class Trial:
     """run: from inputs to all outputs, in the order of `outputs`; it may raise whatever it likes.
 
     seconds: after which no larger run is tried, by `clock`: a slow model is not held up for the sake of large batches.
+    called: what the rows are, for messages.
     """
 
     run: Callable[[Feed], Sequence[Array]]
@@ -60,6 +61,7 @@ class Trial:
     most_different: int
     seconds: float
     clock: Callable[[], float]
+    called: str = "golden rows"
 
 
 class _Unproven(Exception):
@@ -81,12 +83,8 @@ def independence(trial: Trial, feed: Feed) -> Independence:
     try:
         sets = _row_sets(trial, feed)
         tried = sets[0].count
-        if all(_alike(answers, trial.tolerance) for rows in sets for answers in rows.alone):
-            raise _Unproven(
-                "the golden rows all have one answer, which does not show whether a row changes another's: "
-                "give the training run evaluation data whose answers differ"
-            )
-        for size in _sizes(max(2, trial.most_rows)):
+        alike = all(_alike(answers, trial.tolerance) for rows in sets for answers in rows.alone)
+        for size in _sizes(3 if alike else max(2, trial.most_rows)):
             for rows in sets:
                 for mix in _mixes(rows.count, size):
                     if proven > 1 and trial.clock() > deadline:
@@ -94,6 +92,11 @@ def independence(trial: Trial, feed: Feed) -> Independence:
                         return Independence(proven, why, tried=tried, worst=worst)
                     worst = max(worst, rows.difference(mix))
             proven = size
+        if alike:
+            raise _Unproven(
+                f"the {trial.called} all have one answer, which does not show whether a row changes another's: "
+                "give the training run evaluation data whose answers differ"
+            )
     except _Refuted as refuted:
         return Independence(1, str(refuted), refuted=True, tried=tried, worst=refuted.worst)
     except _Unproven as unproven:
@@ -145,16 +148,16 @@ def _alone(trial: Trial, feed: Feed) -> list[Array]:
 def _row_sets(trial: Trial, feed: Feed) -> list[_RowSet]:
     """The golden rows that differ; and where they agree in some place, rows that differ there."""
     if len({a.shape[:1] for a in feed.values()}) != 1:
-        raise _Unproven("the golden rows are not as many in every input")
+        raise _Unproven(f"the {trial.called} are not as many in every input")
     if not _count(feed):
-        raise _Unproven("there are no golden rows")
+        raise _Unproven(f"there are no {trial.called}")
     started = trial.clock()
     _alone(trial, {name: a[:1] for name, a in feed.items()})
     affordable = trial.seconds / 8 / max(trial.clock() - started, 1e-6)
     rows = _differing(feed, max(LEAST_ROWS, min(trial.most_different, int(affordable))))
     if _count(rows) < 2:
         raise _Unproven(
-            "the golden rows are all alike, and equal rows do not show whether one changes the answer to another: "
+            f"the {trial.called} are all alike, and equal rows do not show whether one changes the answer to another: "
             "give the training run evaluation data whose rows differ"
         )
     plain = _RowSet(trial, rows)
@@ -180,8 +183,8 @@ def _spread(trial: Trial, rows: Feed, before: Sequence[Array], places: Sequence[
             return changed
         refusal = "it answers NaN or infinity"
     raise _Unproven(
-        f"the golden rows agree in places of {', '.join(map(repr, places))}, and the model takes no other values there "
-        f"({refusal}): give the training run evaluation data whose rows differ in all columns"
+        f"the {trial.called} agree in places of {', '.join(map(repr, places))}, and the model takes no other values "
+        f"there ({refusal}): give the training run evaluation data whose rows differ in all columns"
     )
 
 

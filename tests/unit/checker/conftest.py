@@ -153,6 +153,16 @@ class Models:
         return _model(nodes, [_value("x")], [_value("variable")])
 
     @staticmethod
+    def noisy(names: tuple[str, ...]) -> onnx.ModelProto:
+        """The sum of the columns and a random number."""
+        nodes = [
+            helper.make_node("Sum", list(names), ["sum"]),
+            helper.make_node("RandomNormalLike", ["sum"], ["noise"], scale=0.5),
+            helper.make_node("Add", ["sum", "noise"], ["variable"]),
+        ]
+        return _model(nodes, [_value(n) for n in names], [_value("variable")])
+
+    @staticmethod
     def scores(name: str, *, labels: tuple[str, ...] = ()) -> onnx.ModelProto:
         """sigmoid of one column as a probability [N, 1]; with `labels` as two probabilities of these classes."""
         nodes = [helper.make_node("Sigmoid", [name], ["p"])]

@@ -54,7 +54,7 @@ test-e2e: $(VENV)/.installed ## the tests on a whole cluster
 test-neighbours: $(VENV)/.installed ## operator and images of another version with those of this one; REVISION=a commit or tag
 	$(BIN)/python tests/neighbours.py $(REVISION)
 
-test-mixing: $(VENV)/.installed ## models that mix rows, each asked REQUESTS=10000 times by clients at once (about 3 minutes)
+test-mixing: $(VENV)/.installed ## models that mix rows, each asked REQUESTS=10000 times by clients at once (about 2 minutes)
 	MIXING_REQUESTS=$(REQUESTS) $(PYTEST) -q tests/unit/server/test_mixing.py
 
 fuzz: $(VENV)/.installed ## ten minutes of fuzzing; TARGET=operator, http or grpc, MINUTES=10

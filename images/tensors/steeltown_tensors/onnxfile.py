@@ -11,10 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 MOST_FIELDS: Final = 1_000_000
 """Of a file, attributes left out: it bounds the time of reading."""
+
+MOST_ATTRIBUTE_BYTES: Final = 1 << 16
+"""Of an attribute that is a number, a list of axes or a text."""
 
 MOST_VALUES: Final = 64
 """Constants with more elements are weights, and nothing depends on what they are."""
@@ -44,9 +48,9 @@ class Value:
     dims: tuple[int | str | None, ...] | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Node:
-    """attributes: encoded, by name."""
+    """attributes: encoded, by name. Those that rules read are short; ValueError for one that is not."""
 
     name: str
     op: str
@@ -56,16 +60,16 @@ class Node:
     attributes: Mapping[str, memoryview]
 
     def integer(self, name: str, default: int) -> int:
-        return next((_signed(v) for n, v in self._fields(name) if n == 3 and isinstance(v, int)), default)
+        return next((_signed(v) for n, v in self._short(name) if n == 3 and isinstance(v, int)), default)
 
     def integers(self, name: str) -> tuple[int, ...] | None:
         """None where there is no such attribute."""
         if name not in self.attributes:
             return None
-        return tuple(x for n, v in self._fields(name) if n == 8 for x in _integers(v))
+        return tuple(x for n, v in self._short(name) if n == 8 for x in _integers(v))
 
     def text(self, name: str) -> str:
-        return next((_text(v) for n, v in self._fields(name) if n == 4), "")
+        return next((_text(v) for n, v in self._short(name) if n == 4), "")
 
     def texts(self, name: str) -> tuple[str, ...]:
         return tuple(_text(v) for n, v in self._fields(name) if n == 9)
@@ -73,15 +77,20 @@ class Node:
     def tensor(self, name: str) -> Constant | None:
         return next((_tensor(v)[1] for n, v in self._fields(name) if n == 5), None)
 
-    @property
+    @cached_property
     def has_body(self) -> bool:
         """Whether it runs a graph of its own (loops, branches)."""
         return any(n in (6, 11) for name in self.attributes for n, _ in self._fields(name))
 
-    @property
+    @cached_property
     def borrows(self) -> bool:
         """Whether an attribute is that of the function around it."""
         return any(n == 21 for name in self.attributes for n, _ in self._fields(name))
+
+    def _short(self, name: str) -> Iterator[tuple[int, Wire]]:
+        if len(self.attributes.get(name, b"")) > MOST_ATTRIBUTE_BYTES:
+            raise ValueError(f"attribute {name!r} of operator {self.op!r} is longer than {MOST_ATTRIBUTE_BYTES} bytes")
+        return self._fields(name)
 
     def _fields(self, name: str) -> Iterator[tuple[int, Wire]]:
         return _fields(self.attributes[name]) if name in self.attributes else iter(())
@@ -123,6 +132,8 @@ def read_graph(file: bytes | memoryview) -> Graph:
                 graph.opsets[domain] = version
             elif number == 25:
                 key, function = _function(_message(value), budget)
+                if key in graph.functions:
+                    raise ValueError(f"it has two functions {key[1]!r} of domain {key[0]!r}")
                 graph.functions[key] = function
     except (IndexError, UnicodeDecodeError) as error:
         raise ValueError(f"not an ONNX file: {error}") from None

@@ -14,11 +14,13 @@ from dataclasses import replace
 from typing import Final
 
 from .facts import LARGE, NOWHERE, ROWS, Call, Doubt, Entry, Fact, Random, axis_of
-from .onnxfile import Node
+from .onnxfile import MOST_VALUES, Node
 from .shapes import of_shapes
 
 ML: Final = "ai.onnx.ml"
 MICROSOFT: Final = "com.microsoft"
+MOST_RANK: Final = 32
+LARGEST: Final = 1 << 62
 OLDEST_OPSET: Final = 7
 """ONNX Runtime's own limit; before it Dropout and broadcasting meant something else."""
 
@@ -33,8 +35,24 @@ def judged(node: Node, inputs: Sequence[Fact | None], opset: int, *, variable: b
         raise Random("draws random numbers: a request is answered differently each time")
     call = Call(node, inputs, opset, variable)
     made = of_shapes(call)
-    if made is not None:
-        return made
+    return [_bounded(fact) for fact in (made if made is not None else _ruled(call))]
+
+
+def _bounded(fact: Fact) -> Fact:
+    """A graph may double a length in each of its nodes: what no tensor can have is not known."""
+    if fact.dims is not None and len(fact.dims) > MOST_RANK:
+        raise Doubt(f"makes a tensor of more than {MOST_RANK} axes")
+    if fact.values is not None and len(fact.values) > MOST_VALUES:
+        if fact.counted:
+            raise Doubt("calculates with the number of rows")
+        return replace(fact, values=None)
+    if fact.dims is not None and any(d is not None and d > LARGEST for d in fact.dims):
+        return replace(fact, dims=tuple(d if d is None or d <= LARGEST else None for d in fact.dims))
+    return fact
+
+
+def _ruled(call: Call) -> Sequence[Fact]:
+    node, inputs = call.node, call.inputs
     rule, carriers = _RULES.get((node.domain, node.op), (None, None))
     if rule is None and node.has_body:
         raise Doubt("runs a graph of its own, in which rows may meet")

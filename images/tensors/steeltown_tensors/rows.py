@@ -18,6 +18,9 @@ from .facts import Doubt, Fact, Random, of_constant
 from .onnxfile import Graph, Node, read_graph
 from .operators import judged
 
+STANDARD_DOMAINS: Final = ("", "ai.onnx.ml", "com.microsoft")
+"""What ONNX Runtime has operators of; whether it takes them, or functions of the same name, is not followed."""
+
 MOST_DEPTH: Final = 8
 """Of functions that call functions."""
 
@@ -81,6 +84,8 @@ class _Judge:
                 raise ValueError(f"it has more than {MOST_CALLS} operators")
             function = self._graph.functions.get((node.domain, node.op))
             if function is not None:
+                if node.domain in STANDARD_DOMAINS:
+                    return Mixing(_name(node), node.op, "is both an operator and a function of the model's own")
                 if depth == MOST_DEPTH:
                     raise ValueError(f"its functions call each other {MOST_DEPTH} deep")
                 given = zip(function.inputs, node.inputs, strict=False)

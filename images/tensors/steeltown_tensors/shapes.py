@@ -115,7 +115,7 @@ def _calculated(op: str, a: Entry, b: Entry) -> Entry:
     """Doubt where the number of rows is in it and no multiple of it comes out."""
     if isinstance(a, Size) or isinstance(b, Size):
         return _with_rows(op, a, b)
-    if a is None or b is None:
+    if a is None or b is None or abs(a) > LARGE or abs(b) > LARGE:
         return None
     match op:
         case "Add":

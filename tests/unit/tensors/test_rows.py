@@ -6,7 +6,9 @@ specification, or the judgement would be right about everything and worth nothin
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -460,6 +462,71 @@ def test_functions_that_call_each_other_for_ever_end_the_question() -> None:
     made = helper.make_function("own", "Mine", ["a"], ["b"], body, [helper.make_opsetid("own", 1)])
     found = mixing(model([node("Mine", ["x"], ["y"], domain="own")], functions=(made,)))
     assert "functions call each other" in str(found)
+
+
+def bombs() -> dict[str, bytes]:
+    names = [f"v{i}" for i in range(60)]
+    chain = list(pairwise(["s", *names]))
+    shape, last = node("Shape", ["x"], ["s"]), node("Reshape", ["x", names[-1]], ["y"])
+    constant = node("Constant", [], ["s"], value_ints=[3, 3])
+    cast = node("Cast", [names[-1]], ["y"], to=FLOAT)
+    return {
+        "values that double": model([shape, *(node("Concat", [a, a], [b], axis=0) for a, b in chain), last]),
+        "constants that double": model([constant, *(node("Concat", [a, a], [b], axis=0) for a, b in chain), last]),
+        "numbers that are squared": model([constant, *(node("Mul", [a, a], [b]) for a, b in chain), last]),
+        "axes without end": model(
+            [node("Identity", ["x"], ["s"]), *(node("Unsqueeze", [a, "k"], [b]) for a, b in chain), cast], k=[1]
+        ),
+        "lengths that double": model(
+            [node("Identity", ["x"], ["s"]), *(node("Concat", [a, a], [b], axis=1) for a, b in chain), cast]
+        ),
+        "axes that are many": model(one("ReduceMean", axes=[1] * 100_000)),
+        "function that calls itself twice": model(
+            [node("F0", ["x"], ["y"], domain="own")],
+            functions=tuple(
+                helper.make_function(
+                    "own",
+                    f"F{i}",
+                    ["a"],
+                    ["b"],
+                    [
+                        node(f"F{i + 1}", ["a"], [f"c{j}"], domain="own")
+                        if i < 6
+                        else node("Identity", ["a"], [f"c{j}"])
+                        for j in range(20)
+                    ]
+                    + [node("Identity", ["c0"], ["b"])],
+                    [helper.make_opsetid("own", 1), helper.make_opsetid("", 17)],
+                )
+                for i in range(7)
+            ),
+        ),
+    }
+
+
+@pytest.mark.parametrize("bomb", bombs())
+def test_small_file_that_unfolds_is_judged_in_little_time(bomb: str) -> None:
+    started = time.process_time()
+    mixing(bombs()[bomb])
+    assert time.process_time() - started < 10
+
+
+def test_function_named_like_an_operator_is_not_followed() -> None:
+    body = [node("Identity", ["a"], ["b"])]
+    made = helper.make_function("", "ReduceMean", ["a"], ["b"], body, [helper.make_opsetid("", 17)])
+    assert "both an operator and a function" in str(mixing(model(one("ReduceMean", axes=[0]), functions=(made,))))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_bent_file_is_judged_or_refused(seed: int) -> None:
+    """Nothing but a verdict comes of it: no exception, no endless loop."""
+    random = np.random.default_rng(seed)
+    for file in (convolutional(), attentive(), looping(), of_function("Relu")):
+        bent = bytearray(file)
+        for _ in range(random.integers(1, 6)):
+            bent[random.integers(len(bent))] = random.integers(256)
+        mixing(bytes(bent))
+        mixing(bytes(bent[: random.integers(len(bent))]))
 
 
 def test_graph_is_read_as_the_library_reads_it() -> None:

@@ -31,8 +31,9 @@ MOST_SECONDS: Final = 20.0
 SAMPLED_ROWS: Final = 2048
 """Of the evaluation rows, evenly apart: neighbours in a table are often alike."""
 
-MOST_BYTES: Final = 64 << 20
-"""Of the inputs of one run: rows of images are large, and the step's memory is bounded."""
+MOST_BYTES: Final = 16 << 20
+"""Of the inputs of one run, and of its outputs: rows of images are large, what a network makes of them within is many
+times larger, and the step's memory is bounded."""
 
 
 def objection(path: Path) -> Mixing | None:
@@ -49,7 +50,7 @@ def tried(model: Model, binding: Binding, rows: pl.DataFrame | None, golden: Gol
     else:
         feed = binding.feed(rows.gather_every(max(1, len(rows) // SAMPLED_ROWS)).head(SAMPLED_ROWS))
     names = [p.name for p in model.outputs]
-    row_bytes = max(1, sum(a[:1].nbytes for a in feed.values()))
+    row_bytes = max(1, sum(a[:1].nbytes for a in feed.values()), _answer_bytes(golden))
 
     def run(chosen: dict[str, Array]) -> list[Array]:
         answers = model.run(chosen)
@@ -68,6 +69,11 @@ def tried(model: Model, binding: Binding, rows: pl.DataFrame | None, golden: Gol
         ),
         feed,
     )
+
+
+def _answer_bytes(golden: Golden) -> int:
+    """Of the outputs for one row, at eight bytes a value."""
+    return sum(8 * len(t["data"]) // max(1, *t["shape"][:1]) for t in golden.outputs)
 
 
 def record(found: Independence) -> Batching:

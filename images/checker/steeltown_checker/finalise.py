@@ -246,7 +246,8 @@ def _check_fidelity(path: Path, model: Model, findings: Findings) -> None:
 
 def _golden(model: Model, binding: Binding, rows: pl.DataFrame | None, meeting: Mixing | None) -> Golden:
     golden = goldenrows.make(model, binding, rows)
-    goldenrows.require_repeatable(model, golden, str(meeting) if meeting is not None and meeting.random else "")
+    random = str(meeting) if meeting is not None and meeting.random else ""
+    goldenrows.require_repeatable(model, golden, random, invented=rows is None)
     return golden
 
 

@@ -241,6 +241,14 @@ def test_model_that_answers_differently_twice_is_refused(
     assert not (workspace.root / "store/models").exists()
 
 
+def test_dropout_that_was_left_on_is_found_without_data_too(workspace: Any, models: Any, finalise: Any) -> None:
+    """Of zeros it makes zeros."""
+    workspace.trained(models.dropping(("a", "b")))
+    code, report = finalise()
+    assert (code, report.reason) == (65, "NotDeterministic")
+    assert "operator Dropout ('dropout') is in training mode" in report.message
+
+
 def test_unfaithful_export_of_a_random_model_is_said_to_be_random(workspace: Any, models: Any, finalise: Any) -> None:
     workspace.trained(models.noisy(("a", "b")), evaluation=ROWS)
     workspace.write("output/model/fidelity.json", fidelity([1, 2], [3, 4], [4, 6]))

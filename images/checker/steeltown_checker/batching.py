@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from steeltown.contract.batching import Batching
 from steeltown.contract.golden import Golden
-from steeltown_tensors import Array, Independence, Mixing, Tolerance, Trial, independence, mixing
+from steeltown_tensors import Array, Independence, Mixing, Tolerance, Trial, drawing, independence, mixing
 
 from . import goldenrows
 from .binding import Binding
@@ -37,9 +37,19 @@ times larger, and the step's memory is bounded."""
 
 
 def objection(path: Path) -> Mixing | None:
-    """What the graph of a model file has against it. The file is mapped: weights need not be in memory twice."""
+    """What the graph of a model file has against it."""
+    return mixing(_mapped(path))
+
+
+def random_operator(path: Path) -> Mixing | None:
+    """One that makes the model answer differently each time."""
+    return drawing(_mapped(path))
+
+
+def _mapped(path: Path) -> memoryview:
+    """Weights need not be in memory twice."""
     with path.open("rb") as file:
-        return mixing(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def tried(model: Model, binding: Binding, rows: pl.DataFrame | None, golden: Golden) -> Independence:

@@ -83,7 +83,7 @@ def _finalise(
     rows = _evaluate(environment, plan, model, binding, evaluation, findings)
     frame = None if rows is None else rows.frame
     meeting = batching.objection(path)
-    golden = _guarded(findings, "GoldenRows", lambda: _golden(model, binding, frame, meeting))
+    golden = _guarded(findings, "GoldenRows", lambda: _golden(path, model, binding, frame))
     _check_fidelity(environment.fidelity_file, model, findings)
     found = _check_batches(model, binding, frame, golden, meeting, findings)
     uri = publish.publish(
@@ -244,10 +244,10 @@ def _check_fidelity(path: Path, model: Model, findings: Findings) -> None:
     findings.add("ExportFidelity", Verdict.PASS, message, value=size, threshold=1, n=rows)
 
 
-def _golden(model: Model, binding: Binding, rows: pl.DataFrame | None, meeting: Mixing | None) -> Golden:
+def _golden(path: Path, model: Model, binding: Binding, rows: pl.DataFrame | None) -> Golden:
     golden = goldenrows.make(model, binding, rows)
-    random = str(meeting) if meeting is not None and meeting.random else ""
-    goldenrows.require_repeatable(model, golden, random, invented=rows is None)
+    random = batching.random_operator(path)
+    goldenrows.require_repeatable(model, golden, "" if random is None else str(random), invented=rows is None)
     return golden
 
 

@@ -9,7 +9,7 @@ from .comparison import Tolerance, excess, first_difference, worst
 from .datatypes import BY_NAME, BY_ONNX, DATATYPES, Array, Datatype
 from .independence import Independence, Trial, independence
 from .jsonform import from_json, to_json
-from .rows import Mixing, mixing
+from .rows import Mixing, drawing, mixing
 
 __all__ = [
     "BY_NAME",
@@ -21,6 +21,7 @@ __all__ = [
     "Mixing",
     "Tolerance",
     "Trial",
+    "drawing",
     "excess",
     "first_difference",
     "from_json",

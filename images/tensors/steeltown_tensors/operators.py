@@ -31,7 +31,7 @@ def judged(node: Node, inputs: Sequence[Fact | None], opset: int, *, variable: b
     """Facts about the outputs. Doubt says why rows may meet."""
     if node.domain == "" and opset < OLDEST_OPSET:
         raise Doubt(f"is of operator set {opset}, and rules begin at {OLDEST_OPSET}")
-    if node.domain == "" and node.op in _RANDOM:
+    if node.domain == "" and node.op in RANDOM:
         raise Random("draws random numbers: a request is answered differently each time")
     call = Call(node, inputs, opset, variable)
     made = of_shapes(call)
@@ -706,7 +706,7 @@ def _product(dims: Sequence[int | None]) -> int | None:
 
 _WEIGHTS: Final = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3, "FusedConv": 1}
 
-_RANDOM: Final = frozenset(
+RANDOM: Final = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
 )
 _KNOWN_MIXERS: Final = {

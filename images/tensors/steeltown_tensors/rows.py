@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from .facts import Doubt, Fact, Random, of_constant
-from .onnxfile import Graph, Node, read_graph
-from .operators import judged
+from .facts import Doubt, Fact, of_constant
+from .onnxfile import Constant, Graph, Node, read_graph
+from .operators import RANDOM, judged
 
 STANDARD_DOMAINS: Final = ("", "ai.onnx.ml", "com.microsoft")
 """What ONNX Runtime has operators of; whether it takes them, or functions of the same name, is not followed."""
@@ -30,12 +30,11 @@ MOST_CALLS: Final = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Mixing:
-    """Where rows meet, or may meet. node: its name, or that of its first output. random: it draws numbers."""
+    """Where rows meet, or may meet. node: its name, or that of its first output."""
 
     node: str
     op: str
     why: str
-    random: bool = False
 
     def __str__(self) -> str:
         return f"operator {self.op} ({self.node!r}) {self.why}" if self.op else f"{self.node}: {self.why}"
@@ -48,6 +47,22 @@ def mixing(file: bytes | memoryview) -> Mixing | None:
         return _Judge(graph).verdict()
     except (ValueError, IndexError) as error:
         return Mixing("the model's graph", "", f"cannot be judged: {error}")
+
+
+def drawing(file: bytes | memoryview) -> Mixing | None:
+    """An operator of an ONNX file that draws random numbers, whatever else is to be said of the graph."""
+    try:
+        graph = read_graph(file)
+    except ValueError:
+        return None
+    bodies = [graph.nodes, *(function.nodes for function in graph.functions.values())]
+    for node in (n for nodes in bodies for n in nodes if n.domain == ""):
+        if node.op in RANDOM:
+            return Mixing(_name(node), node.op, "draws random numbers")
+        training = node.inputs[2] if node.op == "Dropout" and len(node.inputs) > 2 else ""
+        if training and graph.constants.get(training, Constant()).values not in ((0,), None):
+            return Mixing(_name(node), node.op, "is in training mode: it drops values at random")
+    return None
 
 
 class _Judge:
@@ -101,8 +116,6 @@ class _Judge:
                 if depth and node.borrows:
                     raise Doubt("has an attribute of the function around it, which is not followed")
                 self._step(node, facts, opsets.get(node.domain, 0))
-            except Random as doubt:
-                return Mixing(_name(node), node.op, str(doubt), random=True)
             except Doubt as doubt:
                 return Mixing(_name(node), node.op, str(doubt))
         return None

@@ -26,7 +26,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from steeltown_tensors import mixing
+from steeltown_tensors import drawing, mixing
 from steeltown_tensors.onnxfile import read_graph
 
 node = helper.make_node
@@ -199,7 +199,7 @@ def test_operator_in_which_rows_meet_is_named(name: str) -> None:
     assert found is not None
     assert why in found.why
     assert (found.node == "it") is bool(found.op)
-    assert found.random is (name in ("random numbers", "dropout in training"))
+    assert (drawing(made()) is not None) is (name in ("random numbers", "dropout in training"))
 
 
 def weights(*shape: int) -> np.ndarray:
@@ -428,6 +428,13 @@ def test_padding_of_texts_is_harmless_unless_it_is_a_word(padding: str, apart: b
     tokenizer = next(n for n in exported.graph.node if n.op_type == "Tokenizer")
     next(a for a in tokenizer.attribute if a.name == "pad_value").s = padding.encode()
     assert (mixing(exported.SerializeToString()) is None) is apart
+
+
+def test_operator_that_draws_is_found_behind_one_that_mixes() -> None:
+    nodes = [node("Softmax", ["x"], ["s"], axis=0), node("Dropout", ["s", "", "t"], ["y"], name="it")]
+    file = model(nodes, t=np.array(True))
+    assert "normalises over the rows" in str(mixing(file))
+    assert str(drawing(file)) == "operator Dropout ('it') is in training mode: it drops values at random"
 
 
 def test_input_without_a_batch_is_named() -> None:

@@ -8,10 +8,11 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 TARGET ?= operator
 MINUTES ?= 10
+REQUESTS ?= 10000
 IMAGES := ../images/checker:../images/http2:../images/server:../images/tensors:../images/trainer
 SOURCES := operator/steeltown images tests benchmarks examples
 
-.PHONY: help demo test test-fast test-server test-controlplane test-e2e test-neighbours lint crds contract images cluster-up cluster-down cluster-status \
+.PHONY: help demo test test-fast test-server test-controlplane test-e2e test-neighbours test-mixing lint crds contract images cluster-up cluster-down cluster-status \
         fuzz bench-controller bench-serving clean
 
 help: ## list the targets
@@ -52,6 +53,9 @@ test-e2e: $(VENV)/.installed ## the tests on a whole cluster
 
 test-neighbours: $(VENV)/.installed ## operator and images of another version with those of this one; REVISION=a commit or tag
 	$(BIN)/python tests/neighbours.py $(REVISION)
+
+test-mixing: $(VENV)/.installed ## models that mix rows, each asked REQUESTS=10000 times by clients at once (about 2 minutes)
+	MIXING_REQUESTS=$(REQUESTS) $(PYTEST) -q tests/unit/server/test_mixing.py
 
 fuzz: $(VENV)/.installed ## ten minutes of fuzzing; TARGET=operator, http or grpc, MINUTES=10
 	env -u PIP_FIND_LINKS $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r tests/fuzz/requirements.txt

@@ -19,8 +19,9 @@ from steeltown.contract.checks import LIVE_NOT_COMPARABLE, Check, Verdict, metri
 from steeltown.contract.golden import Golden
 from steeltown.contract.plans import FinalisePlan, Source, Task
 from steeltown.contract.reports import MetricComparison, StepReport
+from steeltown_tensors import Independence, Mixing
 
-from . import evaluate, fetch, goldenrows, interface, metrics, plans, publish, store, table, trained
+from . import batching, evaluate, fetch, goldenrows, interface, metrics, plans, publish, store, table, trained
 from .binding import Binding, bind, is_matrix
 from .environment import Environment
 from .evaluate import Rows
@@ -80,11 +81,11 @@ def _finalise(
     evaluation, binding = _bound(environment, plan.task, model, findings)
     _compare_interface(plan, artifacts, model, findings)
     rows = _evaluate(environment, plan, model, binding, evaluation, findings)
-    _check_fidelity(environment, model, findings)
     frame = None if rows is None else rows.frame
-    golden = _guarded(findings, "GoldenRows", lambda: goldenrows.make(model, binding, frame))
-    if frame is not None and binding.fixed_rows is None:
-        _check_batches(model, binding, frame, golden, findings)
+    meeting = batching.objection(path)
+    golden = _guarded(findings, "GoldenRows", lambda: _golden(path, model, binding, frame))
+    _check_fidelity(environment, model, findings)
+    found = _check_batches(model, binding, frame, golden, meeting, findings)
     uri = publish.publish(
         artifacts,
         publish.Publication(
@@ -95,6 +96,7 @@ def _finalise(
             size_bytes=findings.size_bytes,
             model=model,
             golden=golden,
+            batching=batching.record(found),
             task=plan.task,
         ),
     )
@@ -148,6 +150,14 @@ def _bound(
     return frame, binding
 
 
+def _fixed(model: Model) -> str:
+    """Why no two requests can share a run whatever the rows are; "" where they might."""
+    if not model.inputs:
+        return "the model has no inputs"
+    ports = (*model.inputs, *model.outputs)
+    return next((f"{p.name!r} has no free first dimension" for p in ports if not p.has_free_rows), "")
+
+
 def _compare_interface(plan: FinalisePlan, artifacts: store.ArtifactStore, model: Model, findings: Findings) -> None:
     """A word in time: what decides is the comparison with the version that is live when this one is rolled out."""
     if plan.live is None:
@@ -169,10 +179,8 @@ def _compare_interface(plan: FinalisePlan, artifacts: store.ArtifactStore, model
 
 def _stated(model: Model) -> str:
     """The signature in words, and what it means for batches."""
-    ports = (*model.inputs, *model.outputs)
-    fixed = [] if model.inputs else ["the model has no inputs"]
-    fixed += [f"{p.name!r} has no free first dimension" for p in ports if not p.has_free_rows]
-    alone = f"; requests run one at a time, since {fixed[0]}" if fixed else ""
+    fixed = _fixed(model)
+    alone = f"; requests run one at a time, since {fixed}" if fixed else ""
     inputs, outputs = (", ".join(map(str, side[:4])) or "none" for side in (model.inputs, model.outputs))
     counts = f"{len(model.inputs)} inputs, {len(model.outputs)} outputs"
     return f"{counts}{alone}; inputs: {inputs[:160]}; outputs: {outputs[:160]}"
@@ -298,29 +306,39 @@ def _check_fidelity(environment: Environment, model: Model, findings: Findings) 
     findings.add("ExportFidelity", Verdict.PASS, message, value=size, threshold=1, n=rows)
 
 
-def _check_batches(model: Model, binding: Binding, rows: pl.DataFrame, golden: Golden, findings: Findings) -> None:
-    try:
-        size, where = goldenrows.batch_variance(model, binding, rows, golden)
-    except StepFailed as failure:
-        size, where = float("inf"), failure.message
-    n = min(len(rows), goldenrows.INVARIANCE_ROWS)
-    if goldenrows.all_alike(golden):
-        message = (
-            "all evaluation rows are identical, so batching cannot be verified: the server will not batch requests"
-        )
-        findings.add("BatchInvariance", Verdict.INSUFFICIENT_DATA, message, n=n)
-    elif size > 1:
-        message = f"outputs depend on other rows of the batch ({where}): the server will not batch requests"
-        findings.add("BatchInvariance", Verdict.WARN, message, value=size, threshold=1, n=n)
+def _golden(path: Path, model: Model, binding: Binding, rows: pl.DataFrame | None) -> Golden:
+    golden = goldenrows.make(model, binding, rows)
+    random = batching.random_operator(path)
+    goldenrows.require_repeatable(model, golden, "" if random is None else str(random), invented=rows is None)
+    return golden
+
+
+def _check_batches(
+    model: Model,
+    binding: Binding,
+    rows: pl.DataFrame | None,
+    golden: Golden,
+    meeting: Mixing | None,
+    findings: Findings,
+) -> Independence:
+    """May rows of different clients share a run? That they may not, or that nobody knows, costs speed and no more."""
+    if fixed := _fixed(model):
+        return Independence(1, fixed)
+    if meeting is not None:
+        findings.add("BatchInvariance", Verdict.WARN, f"{meeting}: the server will not batch requests")
+        return Independence(1, str(meeting), refuted=True)
+    found = batching.tried(model, binding, rows, golden)
+    measured = {"value": found.worst, "threshold": 1, "n": found.tried}
+    if found.refuted:
+        message = f"answers depend on other rows of a run ({found.why}): the server will not batch requests"
+        findings.add("BatchInvariance", Verdict.WARN, message, **measured)
+    elif found.rows == 1:
+        message = f"{found.why}; until then the server will not batch requests"
+        findings.add("BatchInvariance", Verdict.INSUFFICIENT_DATA, message, n=found.tried)
     else:
-        findings.add(
-            "BatchInvariance",
-            Verdict.PASS,
-            "outputs do not depend on other rows of the batch",
-            value=size,
-            threshold=1,
-            n=n,
-        )
+        message = f"answers do not depend on other rows of a run, in runs of up to {found.rows} rows"
+        findings.add("BatchInvariance", Verdict.PASS, message, **measured)
+    return found
 
 
 def _guarded(findings: Findings, name: str, attempt: Callable[[], Known]) -> Known:

@@ -8,6 +8,7 @@ them again.
 from __future__ import annotations
 
 import json
+import time
 from typing import Any, Final
 
 import numpy as np
@@ -18,10 +19,14 @@ from steeltown_tensors import BY_NAME, Array, Tolerance, from_json, to_json, wor
 from .binding import Binding
 from .evaluate import filled, require_finite
 from .model import Model, Port
-from .reasons import StepFailed
+from .reasons import Reason, StepFailed
 
 GOLDEN_ROWS: Final = 16
-INVARIANCE_ROWS: Final = 32
+REPEATS: Final = 3
+RANDOM_REPEATS: Final = 30
+"""Of a model that draws numbers: what is drawn may seldom matter."""
+
+REPEAT_SECONDS: Final = 5.0
 
 
 def make(model: Model, binding: Binding, rows: pl.DataFrame | None) -> Golden:
@@ -79,31 +84,45 @@ def violation(model: Model, golden: Golden) -> tuple[float, str]:
     return largest, where
 
 
-def batch_variance(model: Model, binding: Binding, rows: pl.DataFrame, golden: Golden) -> tuple[float, str]:
-    """As `violation`, of one row at a time against the same rows at once."""
-    some = rows.head(INVARIANCE_ROWS)
-    together = model.run(binding.feed(some))
-    alone = [model.run(binding.feed(row)) for row in some.iter_slices(1)]
-    tolerance = Tolerance(golden.atol, golden.rtol)
-    largest, where = 0.0, ""
-    for port in model.outputs:
-        one_by_one = np.concatenate([a[port.name] for a in alone])
-        if one_by_one.size != together[port.name].size:
-            return float("inf"), f"{port.name} has a different shape"
-        size, index = worst(one_by_one.reshape(-1), together[port.name].reshape(-1), tolerance)
-        if size > largest:
-            largest, where = size, f"{port.name}[{index}]"
-    return largest, where
+def require_repeatable(model: Model, golden: Golden, random: str, *, invented: bool) -> None:
+    """StepFailed(NotDeterministic) if the model answers rows otherwise when it is asked again.
+
+    random: what is known of the model's graph to draw numbers; "" if nothing is. invented: the golden rows are zeros,
+    of which dropout, for one, makes zeros each time; so numbers are tried too.
+    """
+    deadline = time.monotonic() + REPEAT_SECONDS
+    asked = [golden, *(_numbers(model, golden) if random and invented else ())]
+    for _ in range(RANDOM_REPEATS if random else REPEATS):
+        for rows in asked:
+            size, where = violation(model, rows)
+            if size > 1:
+                raise StepFailed(
+                    Reason.NOT_DETERMINISTIC,
+                    f"the model answers the same rows differently when it is asked again ({where} before"
+                    + (f"; {random}" if random else "")
+                    + "): no server could answer as it does now; export it for inference, without dropout and sampling",
+                )
+        if time.monotonic() > deadline:
+            break
 
 
-def all_alike(golden: Golden) -> bool:
-    """Whether no two rows of the inputs differ."""
-    for raw in golden.inputs:
-        rows, data = raw["shape"][0], raw["data"]
-        width = len(data) // rows if rows else 0
-        if any(data[i * width : (i + 1) * width] != data[:width] for i in range(1, rows)):
-            return False
-    return True
+def _numbers(model: Model, golden: Golden) -> list[Golden]:
+    """The model's answers to random numbers in the place of golden ones; nothing if it does not take them."""
+    given = {str(t["name"]): t for t in golden.inputs}
+    random = np.random.default_rng(0)
+    feed = {p.name: array(given[p.name], p) for p in model.inputs}
+    feed = {p.name: (random.normal(size=feed[p.name].shape) if p.is_float else feed[p.name]) for p in model.inputs}
+    feed = {p.name: feed[p.name].astype(p.dtype, copy=False) for p in model.inputs}
+    try:
+        outputs = model.run(feed)
+    except StepFailed:
+        return []
+    return [
+        Golden(
+            inputs=[to_json(p.name, p.datatype, feed[p.name]) for p in model.inputs],
+            outputs=[to_json(p.name, p.datatype, outputs[p.name]) for p in model.outputs],
+        )
+    ]
 
 
 def array(raw: dict[str, Any], port: Port) -> Array:

@@ -3,7 +3,8 @@
 Objects are content-addressed and the manifest comes last, written only if it is not there. Two runs that
 made the same bytes may publish at the same time: the first golden rows that the model really answers stay,
 and the second run's manifest then says the same as the first's. Before all this each run leaves its reference,
-which keeps the model from being collected.
+which keeps the model from being collected. A manifest changes once only: when a later run shows that rows may not be
+batched.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from steeltown.contract import files, strict
+from steeltown.contract.batching import Batching
 from steeltown.contract.golden import Golden
 from steeltown.contract.plans import Task
 
@@ -31,7 +33,8 @@ CREATED_BY: Final = "steeltown-checker"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
-    """reference: of the run, see `references`. digest, size_bytes: of the model file at `path`."""
+    """reference: of the run, see `references`. digest, size_bytes: of the model file at `path`. batching: what was
+    found, if it was asked."""
 
     run: str
     reference: str
@@ -41,6 +44,7 @@ class Publication:
     model: Model
     golden: Golden
     task: Task | None
+    batching: Batching | None = None
 
 
 def publish(artifacts: ArtifactStore, new: Publication) -> str:
@@ -51,6 +55,9 @@ def publish(artifacts: ArtifactStore, new: Publication) -> str:
     earlier = _manifest(artifacts, manifest_key, new.digest)
     if earlier is not None and _complete(artifacts, prefix, earlier):
         log.info("%s is already published", new.digest)
+        if new.batching is not None and new.batching.refuted and _rows(earlier) != 1:
+            body = json.dumps(earlier | {"batching": new.batching.to_json()}, indent=1, sort_keys=True).encode()
+            artifacts.put(manifest_key, body)  # rows of this run show what those of the earlier one did not
         return artifacts.uri(model_key)
     artifacts.put_file(model_key, new.path)
     golden = _settle_golden(artifacts, f"{prefix}/{files.GOLDEN_OBJECT}", new)
@@ -75,6 +82,7 @@ def manifest_of(new: Publication, golden: bytes, *, referenced: bool) -> dict[st
         "createdBy": CREATED_BY,
         "referenced": referenced,
         **promised(new.model, new.task),
+        **({} if new.batching is None else {"batching": new.batching.to_json()}),
         "files": {
             files.MODEL_OBJECT: {"digest": new.digest, "sizeBytes": new.size_bytes},
             files.GOLDEN_OBJECT: {
@@ -95,6 +103,12 @@ def promised(model: Model, task: Task | None) -> dict[str, Any]:
             "outputs": [p.to_json() for p in model.outputs],
         },
     }
+
+
+def _rows(manifest: dict[str, Any]) -> Any:
+    """That may share a run, as an earlier run found; None if it did not say."""
+    recorded = manifest.get("batching")
+    return recorded.get("rows") if isinstance(recorded, dict) else None
 
 
 def _settle_golden(artifacts: ArtifactStore, key: str, new: Publication) -> bytes:

@@ -52,6 +52,7 @@ class Reason(StrEnum):
     SIGNATURE_MISMATCH = "SignatureMismatch"
     MODEL_FAILS_ON_DATA = "ModelFailsOnData"
     NUMERICALLY_UNSTABLE = "NumericallyUnstable"
+    NOT_DETERMINISTIC = "NotDeterministic"  # asked twice, it answers differently
     EXPORT_UNFAITHFUL = "ExportUnfaithful"
 
     INTERNAL_ERROR = "InternalError"  # exit 1: a defect of this image

@@ -59,7 +59,7 @@ def warm_up(model: Model, folder: Path, *, most_batch_rows: int = 64) -> WarmUp:
         if difference:
             raise _differ(difference)
     rows = next(iter(feed.values())).shape[0] if model.signature.may_batch else 0
-    proof = independence(model, feed, golden, most_rows=most_batch_rows)
+    proof = independence(model, folder, feed, golden, most_rows=most_batch_rows)
     return WarmUp(
         rows=rows,
         batch_rows=proof.rows,

@@ -41,3 +41,14 @@ def worst(got: Array, expected: Array, tolerance: Tolerance) -> tuple[float, int
         return 0.0, 0
     size = excess(got, expected, tolerance)
     return float(size.max()), int(np.argmax(size))
+
+
+def first_difference(name: str, expected: Array, got: Array, tolerance: Tolerance) -> str | None:
+    """A sentence about the first element of `got` that does not match, None if all match."""
+    if expected.shape != got.shape:
+        return f"output {name!r}: expected shape {list(expected.shape)}, got {list(got.shape)}"
+    wrong = excess(got, expected, tolerance) > 1
+    if not wrong.any():
+        return None
+    index = tuple(int(i) for i in np.argwhere(wrong)[0])
+    return f"output {name!r} at {list(index)}: expected {expected[index]}, got {got[index]}"

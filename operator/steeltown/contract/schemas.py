@@ -18,6 +18,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from . import strict
+from .batching import MAX_ROWS, Batching
 from .checks import Check
 from .evidence import Counts, Evidence, Pairs, Route
 from .faults import Fault
@@ -81,6 +82,7 @@ _MORE: Final[Mapping[type, Schema]] = {
 }
 _EPOCH: Final[Schema] = {"type": "string", "description": "What version 0.1 calls window; read where window is absent."}
 _FIELDS: Final[Mapping[tuple[type, str], Schema]] = {
+    (Batching, "rows"): {"type": "integer", "minimum": 1, "maximum": MAX_ROWS},
     (StepReport, "reason"): {"type": "string", "pattern": f"^{WORD.pattern}$"},
     (Check, "value"): _NUMBER_OR_WORD,
     (Check, "threshold"): _NUMBER_OR_WORD,
@@ -253,6 +255,11 @@ def _manifest() -> Schema:
                 "type": "object",
                 "properties": {"inputs": _ports("Inputs"), "outputs": _ports("Outputs")},
                 "required": ["inputs", "outputs"],
+            },
+            "batching": {
+                **_object(Batching, {}),
+                "description": "How many rows of different clients may share a run, as finalise found; a server "
+                "batches no more. Absent in manifests of earlier versions: nothing was found.",
             },
             "files": {
                 "type": "object",

@@ -154,6 +154,29 @@ class Models:
         return _model(nodes, [_value("x")], [_value("variable")])
 
     @staticmethod
+    def noisy(names: tuple[str, ...]) -> onnx.ModelProto:
+        """The sum of the columns and a random number."""
+        nodes = [
+            helper.make_node("Sum", list(names), ["sum"]),
+            helper.make_node("RandomNormalLike", ["sum"], ["noise"], scale=0.5),
+            helper.make_node("Add", ["sum", "noise"], ["variable"]),
+        ]
+        return _model(nodes, [_value(n) for n in names], [_value("variable")])
+
+    @staticmethod
+    def dropping(names: tuple[str, ...]) -> onnx.ModelProto:
+        """The sum of the columns, half of them dropped at random: exported in training mode."""
+        nodes = [
+            helper.make_node("Sum", list(names), ["sum"]),
+            helper.make_node("Dropout", ["sum", "ratio", "training"], ["variable"], name="dropout"),
+        ]
+        weights = [
+            helper.make_tensor("ratio", TensorProto.FLOAT, [], [0.5]),
+            helper.make_tensor("training", TensorProto.BOOL, [], [True]),
+        ]
+        return _model(nodes, [_value(n) for n in names], [_value("variable")], weights)
+
+    @staticmethod
     def scores(name: str, *, labels: tuple[str, ...] = ()) -> onnx.ModelProto:
         """sigmoid of one column as a probability [N, 1]; with `labels` as two probabilities of these classes."""
         nodes = [helper.make_node("Sigmoid", [name], ["p"])]

@@ -20,6 +20,7 @@ from steeltown_checker import evaluate
 from steeltown_checker.model import open_model
 from steeltown_server.model import load
 from steeltown_server.warmup import warm_up
+from steeltown_tensors import Independence
 
 Y = Task(type=TaskType.REGRESSION, target="y", features=("a", "b"))
 ROWS = pl.DataFrame({"a": np.arange(1, 41) / 10, "b": np.arange(40) % 7 + 0.5}).with_columns(
@@ -311,9 +312,97 @@ def test_answers_that_depend_on_the_batch_are_a_warning(workspace: Any, models: 
 
 def test_equal_rows_show_nothing_about_batches(workspace: Any, models: Any, finalise: Any) -> None:
     rows = pl.DataFrame({"x": [1.0, 1.0, 1.0], "y": [0.0, 1.0, 2.0]})
-    workspace.trained(models.average_of_batch(), evaluation=rows)
+    workspace.trained(models.per_column(("x",)), evaluation=rows)
     _, report = finalise(task=Task(type=TaskType.REGRESSION, target="y"))
-    assert verdicts(report)["BatchInvariance"] is Verdict.INSUFFICIENT_DATA
+    check = next(c for c in report.checks if c.name == "BatchInvariance")
+    assert check.verdict is Verdict.INSUFFICIENT_DATA
+    assert check.message.startswith("the evaluation rows are all alike")
+    assert recorded(report)["rows"] == 1
+
+
+def recorded(report: Any) -> dict[str, Any]:
+    """What the manifest says about batching."""
+    manifest = json.loads((Path(report.uri.removeprefix("file://")).parent / "manifest.json").read_text())
+    found: dict[str, Any] = manifest["batching"]
+    return found
+
+
+def test_rows_that_leave_each_other_alone_are_recorded_with_the_largest_run(
+    workspace: Any, models: Any, finalise: Any
+) -> None:
+    workspace.trained(models.per_column(("a", "b")), evaluation=ROWS)
+    _, report = finalise()
+    check = next(c for c in report.checks if c.name == "BatchInvariance")
+    assert (check.verdict, check.n) == (Verdict.PASS, 40)
+    assert "runs of up to 1024 rows" in check.message
+    assert recorded(report) == {"rows": 1024, "why": "", "refuted": False}
+
+
+@pytest.mark.parametrize("judged", [True, False])
+def test_rows_that_meet_are_found_by_graph_and_by_trial_and_recorded(
+    judged: bool, workspace: Any, models: Any, finalise: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not judged:
+        monkeypatch.setattr("steeltown_checker.batching.mixing", lambda _: None)
+    workspace.trained(models.average_of_batch(), evaluation=pl.DataFrame({"x": [1.0, 2.0, 3.0], "y": [0.0, 1.0, 2.0]}))
+    _, report = finalise(task=Task(type=TaskType.REGRESSION, target="y"))
+    check = next(c for c in report.checks if c.name == "BatchInvariance")
+    assert check.verdict is Verdict.WARN
+    assert ("operator ReduceMean ('mean') reduces over the rows" if judged else "a row is answered") in check.message
+    assert (recorded(report)["rows"], recorded(report)["refuted"]) == (1, True)
+
+
+def test_import_without_data_is_not_batched_and_says_what_is_missing(
+    workspace: Any, models: Any, finalise: Any
+) -> None:
+    workspace.trained(models.per_column(("a", "b")))
+    _, report = finalise()
+    check = next(c for c in report.checks if c.name == "BatchInvariance")
+    assert check.verdict is Verdict.INSUFFICIENT_DATA
+    assert "give the training run evaluation data whose rows differ" in check.message
+    assert recorded(report)["rows"] == 1
+
+
+def test_later_run_that_shows_rows_to_meet_changes_the_manifest(
+    workspace: Any, models: Any, finalise: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows of the first run happened to show nothing of it."""
+    monkeypatch.setattr("steeltown_checker.batching.mixing", lambda _: None)
+    task = Task(type=TaskType.REGRESSION, target="y")
+    evaluation = pl.DataFrame({"x": [1.0, 2.0, 4.0], "y": [0.0, 1.0, 2.0]})
+    workspace.trained(models.average_of_batch(), evaluation=evaluation)
+    with monkeypatch.context() as unlucky:
+        unlucky.setattr("steeltown_checker.batching.tried", lambda *_: Independence(64))
+        assert recorded(finalise(task=task)[1]) == {"rows": 64, "why": "", "refuted": False}
+    _, report = finalise(task=task, run="r2")
+    assert (recorded(report)["rows"], recorded(report)["refuted"]) == (1, True)
+
+
+@pytest.mark.parametrize("evaluation", [None, ROWS])
+def test_model_that_answers_differently_twice_is_refused(
+    evaluation: Any, workspace: Any, models: Any, finalise: Any
+) -> None:
+    workspace.trained(models.noisy(("a", "b")), evaluation=evaluation)
+    code, report = finalise()
+    assert (code, report.reason) == (65, "NotDeterministic")
+    assert verdicts(report)["GoldenRows"] is Verdict.FAIL
+    assert "operator RandomNormalLike ('noise') draws random numbers" in report.message
+    assert "export it for inference" in report.message
+    assert not (workspace.root / "store/models").exists()
+
+
+def test_dropout_that_was_left_on_is_found_without_data_too(workspace: Any, models: Any, finalise: Any) -> None:
+    """Of zeros it makes zeros."""
+    workspace.trained(models.dropping(("a", "b")))
+    code, report = finalise()
+    assert (code, report.reason) == (65, "NotDeterministic")
+    assert "operator Dropout ('dropout') is in training mode" in report.message
+
+
+def test_unfaithful_export_of_a_random_model_is_said_to_be_random(workspace: Any, models: Any, finalise: Any) -> None:
+    workspace.trained(models.noisy(("a", "b")), evaluation=ROWS)
+    workspace.write("output/model/fidelity.json", fidelity([1, 2], [3, 4], [4, 6]))
+    assert finalise()[1].reason == "NotDeterministic"
 
 
 def test_worse_model_is_published_and_its_interval_lies_below_zero(workspace: Any, models: Any, finalise: Any) -> None:

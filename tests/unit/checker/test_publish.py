@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from steeltown.contract.batching import Batching
 from steeltown.contract.plans import FetchPlan, FinalisePlan, Task, TaskType
 from steeltown_checker import goldenrows
 from steeltown_checker.binding import bind
@@ -49,6 +50,13 @@ def test_manifest_lists_what_is_there(published: Any) -> None:
     assert (manifest["digest"], manifest["run"]) == (f"sha256:{folder.name}", "r1")
     assert manifest["signature"]["inputs"][0] == {"name": "a", "datatype": "FP32", "shape": [-1, 1]}
     assert manifest["task"]["target"] == "y"
+
+
+def test_what_was_found_about_batches_reaches_the_server(published: Any, workspace: Any) -> None:
+    folder = published()
+    assert fetch(workspace, folder)[0] == 0
+    arrived = json.loads((workspace.root / "model/manifest.json").read_text())["batching"]
+    assert Batching.from_json(arrived) == Batching(rows=1024)
 
 
 def test_golden_rows_are_the_models_own_answers(published: Any) -> None:

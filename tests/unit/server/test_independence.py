@@ -16,9 +16,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from steeltown.contract.golden import Golden
 from steeltown_server import independence as proof
-from steeltown_server.independence import independence
 from steeltown_server.model import load
 from steeltown_server.warmup import warm_up
+from steeltown_tensors.independence import _changed
 
 COLUMNS = 3
 ALIKE = np.zeros((16, COLUMNS), np.float32)
@@ -96,13 +96,59 @@ GOLDEN = {
 UNKNOWING = {"are all alike": ALIKE, "are one": DIFFERING[:1]}
 
 
+@pytest.fixture
+def unjudged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graph says nothing, so that the trial has to find out."""
+    monkeypatch.setattr("steeltown_server.independence.mixing", lambda _: None)
+
+
 @pytest.mark.parametrize("golden", [*GOLDEN, *UNKNOWING])
 @pytest.mark.parametrize("mixer", MIXERS)
-def test_model_that_mixes_rows_is_never_batched(make_folder: Any, mixer: str, golden: str) -> None:
+def test_model_that_mixes_rows_is_never_batched(make_folder: Any, mixer: str, golden: str, unjudged: None) -> None:
     folder = make_folder(MIXERS[mixer](), x=(GOLDEN | UNKNOWING)[golden])
     warm = warm_up(load(folder.path, 1), folder.path)
     assert (warm.batches, warm.batch_rows) == (False, 1)
     assert warm.why_not_more
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_graph_that_mixes_rows_is_never_tried(make_folder: Any, monkeypatch: pytest.MonkeyPatch, mixer: str) -> None:
+    folder = make_folder(MIXERS[mixer](), x=DIFFERING)
+    monkeypatch.delattr("steeltown_server.independence.trial")
+    warm = warm_up(load(folder.path, 1), folder.path)
+    assert (warm.batches, warm.batch_rows) == (False, 1)
+    assert warm.why_not_more.startswith(("operator ", "an input or an output"))
+
+
+@pytest.mark.parametrize(
+    ("manifest", "rows", "why"),
+    [
+        ('{"digest": "of version 0.1"}', 50, ""),
+        ('{"batching": {"rows": 50, "why": "", "refuted": false}}', 50, ""),
+        ('{"batching": {"rows": 64, "why": "", "refuted": false}}', 50, ""),
+        ('{"batching": {"rows": 8, "why": "", "refuted": false}}', 8, "finalise tried no more"),
+        ('{"batching": {"rows": 8, "why": "it is slow", "refuted": false}}', 8, "finalise tried no more (it is slow)"),
+        ('{"batching": {"rows": 1, "why": "row 7 differs", "refuted": true}}', 1, "finalise found: row 7 differs"),
+        ('{"batching": {"rows": 0, "why": "", "refuted": false}}', 1, "batching.rows is 0: must be a whole number 1"),
+        ('{"batching": {"rows": "8"}}', 1, "batching.rows is '8': must be a whole number"),
+        ('{"batching": [8]}', 1, "manifest.batching is of type list: must be a JSON object"),
+        ("{", 1, "manifest.json cannot be read"),
+        ("[" * 100_000, 1, "manifest.json cannot be read"),
+        ("\udcff", 1, "manifest.json cannot be read"),
+    ],
+)  # fmt: skip
+def test_what_finalise_found_holds(make_folder: Any, manifest: str, rows: int, why: str) -> None:
+    folder = make_folder(INDEPENDENT["scaled"](), x=DIFFERING)
+    (folder.path / "manifest.json").write_text(manifest, errors="surrogateescape")
+    warm = warm_up(load(folder.path, 1), folder.path, most_batch_rows=50)
+    assert warm.batch_rows == rows
+    assert why in warm.why_not_more and bool(why) is bool(warm.why_not_more)
+
+
+def test_record_of_finalise_does_not_replace_the_trial(make_folder: Any, unjudged: None) -> None:
+    folder = make_folder(MIXERS["mean over rows"](), x=DIFFERING)
+    (folder.path / "manifest.json").write_text('{"batching": {"rows": 64, "why": "", "refuted": false}}')
+    assert not warm_up(load(folder.path, 1), folder.path).batches
 
 
 @pytest.mark.parametrize("golden", UNKNOWING)
@@ -130,14 +176,14 @@ def test_ordinary_model_whose_golden_rows_differ_is_batched(make_folder: Any, na
     assert (warm.batches, warm.batch_rows, warm.why_not_more) == (True, 50, "")
 
 
-def test_tolerance_wider_than_usual_proves_nothing(make_folder: Any) -> None:
+def test_tolerance_wider_than_usual_proves_nothing(make_folder: Any, unjudged: None) -> None:
     """Within 1e9 every model is independent."""
     folder = make_folder(MIXERS["mean over rows"](), x=DIFFERING)
     folder.write_golden(folder.golden() | {"atol": 1e9, "rtol": 1.0})
     assert not warm_up(load(folder.path, 1), folder.path).batches
 
 
-def test_answers_that_are_all_alike_prove_nothing(make_folder: Any) -> None:
+def test_answers_that_are_all_alike_prove_nothing(make_folder: Any, unjudged: None) -> None:
     """Whether the rows' mean is above 1000, say, which no golden row shows."""
     nodes = [
         node("ReduceMean", ["x"], ["m"], axes=[0], keepdims=1),
@@ -194,7 +240,7 @@ def test_places_that_agree_are_varied_in_every_datatype(make_folder: Any) -> Non
     ids=str,
 )
 def test_changed_rows_differ_from_each_other_and_stay_in_their_type(rows: np.ndarray, up: bool) -> None:
-    changed = proof._changed(rows, up=up)
+    changed = _changed(rows, up=up)
     assert changed.dtype == rows.dtype
     assert changed[0] != changed[1]
     assert changed[0] == changed[2]
@@ -263,7 +309,7 @@ def test_slow_model_shares_runs_as_large_as_time_allowed_to_prove(
     monkeypatch.setattr("steeltown_server.independence.time.monotonic", lambda: clock[0])
     slow = Slow(load(folder.path, 1), clock, seconds_per_row)
     golden = Golden.from_json(folder.golden())
-    proven = independence(slow, {"x": DIFFERING}, golden, most_rows=64)  # type: ignore[arg-type]
+    proven = proof.trial(slow, {"x": DIFFERING}, golden, most_rows=64)  # type: ignore[arg-type]
     assert proven.rows == rows
     assert ("within 5 s" in proven.why) is (rows < 64)
     assert clock[0] < max(2 * proof.PROOF_SECONDS, 40 * seconds_per_row)

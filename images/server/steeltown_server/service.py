@@ -102,13 +102,14 @@ class InferJob:
         self._count_error()
         self._answer(error_answer(500, message, self.service.digest_header))
 
+    def late(self, message: str) -> None:
+        self._count_error()
+        self._answer(error_answer(504, message, self.service.digest_header))
+
     def shed(self, engine: Engine) -> None:
         """Refused for those that are accepted: they keep their latency."""
         self._count_error()
-        message = (
-            f"the server is busy: {engine.pending} requests are queued, about {engine.wait_seconds:.1f} s; "
-            f"the limit is {engine.max_queue_seconds:g} s; try again"
-        )
+        message = f"the server is busy: {engine.queue}; the limit is {engine.max_queue_seconds:g} s; try again"
         self._answer(error_answer(503, message, self.service.digest_header + b"retry-after: 1\r\n"))
 
     def _count_error(self) -> None:
@@ -156,7 +157,9 @@ class Service:
         router: Router,
         counters: Counters,
         body_limit_bytes: int,
+        stuck: Callable[[], bool] = lambda: False,
     ) -> None:
+        """stuck: whether the model no longer runs, so that only a new process can help."""
         self.encoder = ResponseEncoder(signature, name, version)
         self.engine = engine
         self.counters = counters
@@ -168,6 +171,7 @@ class Service:
         self._decoder = decoder
         self._router = router
         self._body_limit_bytes = body_limit_bytes
+        self._stuck = stuck
         labels = {"model": name, "version": version, "digest": counters.digest}
         self._metrics = Metrics(labels, lambda: self.ready)
         self._asking: set[asyncio.Task[None]] = set()
@@ -191,7 +195,7 @@ class Service:
         table: dict[str, Endpoint] = {
             "/v2": _get(self._server_metadata),
             "/v2/": _get(self._server_metadata),
-            "/v2/health/live": _get(lambda: _json({"live": True})),
+            "/v2/health/live": _get(self._liveness),
             "/v2/health/ready": _get(lambda: self._readiness({"ready": True})),
             EVIDENCE_PATH: self._counted(lambda counters, done, pending: _json(counters.evidence().to_json())),
             "/metrics": self._counted(lambda *counts: Answer(200, self._metrics.render(*counts), TEXT)),
@@ -263,6 +267,11 @@ class Service:
         return endpoint
 
     # -- health and metadata
+
+    def _liveness(self) -> Answer:
+        if self._stuck():
+            return error_answer(503, "a run of the model does not end: the process must be restarted")
+        return _json({"live": True})
 
     def _readiness(self, body: dict[str, Any]) -> Answer:
         return _json(body) if self.ready else error_answer(503, "the server is draining")

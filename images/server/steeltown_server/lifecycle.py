@@ -31,6 +31,7 @@ from steeltown.contract.files import MODEL_OBJECT, ExitCode
 from steeltown.contract.reports import TERMINATION_LOG, StepReport
 
 from . import __version__, log
+from .budget import Budget
 from .counters import Counters
 from .deadline import Watch
 from .engine import Engine
@@ -175,7 +176,21 @@ async def _serve(settings: Settings, model: Model, warm: WarmUp, started: float)
         give_up=partial(_end_stuck, settings, engine, loop),
     )
     model.watch = watch
-    router = Router(counters, max_in_flight=settings.canary_in_flight, body_limit_bytes=settings.body_limit_bytes)
+    limits = Limits(
+        body_bytes=settings.body_limit_bytes,
+        header_bytes=settings.header_limit_bytes,
+        held_bytes=(settings.held_limit_bytes or min(HELD_BYTES, memory_limit() // 4)) // processes,
+        connections=settings.max_connections,
+        request_seconds=settings.request_timeout_seconds,
+        idle_seconds=settings.idle_timeout_seconds,
+    )
+    budget = Budget(limit_bytes=limits.held_bytes, most_connections=limits.connections)
+    router = Router(
+        counters,
+        max_in_flight=settings.canary_in_flight,
+        body_limit_bytes=settings.body_limit_bytes,
+        budget=budget,
+    )
     service = Service(
         name=settings.model_name,
         version=settings.model_version,
@@ -186,16 +201,9 @@ async def _serve(settings: Settings, model: Model, warm: WarmUp, started: float)
         counters=counters,
         body_limit_bytes=settings.body_limit_bytes,
         stuck=lambda: watch.stuck,
+        budget=budget,
     )
-    limits = Limits(
-        body_bytes=settings.body_limit_bytes,
-        header_bytes=settings.header_limit_bytes,
-        held_bytes=(settings.held_limit_bytes or min(HELD_BYTES, memory_limit() // 4)) // processes,
-        connections=settings.max_connections,
-        request_seconds=settings.request_timeout_seconds,
-        idle_seconds=settings.idle_timeout_seconds,
-    )
-    http = HttpServer(service, limits)
+    http = HttpServer(service, limits, budget)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -223,6 +231,7 @@ async def _serve(settings: Settings, model: Model, warm: WarmUp, started: float)
     router.close()
     http.stop()
     engine.close()
+    service.unfolder.close()
     watch.close()
     log.info("stopped", finished=finished)
     return finished

@@ -28,6 +28,7 @@ from steeltown.contract.evidence import Route
 from steeltown.contract.histogram import bucket
 
 from . import log
+from .budget import Budget
 from .canary import Address, CanaryAnswer, CanaryFailure, CanaryPool, Outcome
 from .counters import Counters, WindowCounts
 from .http import JSON, Request
@@ -77,8 +78,12 @@ def drawn_turns(share: int) -> list[bool]:
 class Router:
     """Decides per request, and applies routes as they come. All on the event loop."""
 
-    def __init__(self, counters: Counters, *, max_in_flight: int, body_limit_bytes: int) -> None:
+    def __init__(
+        self, counters: Counters, *, max_in_flight: int, body_limit_bytes: int, budget: Budget | None = None
+    ) -> None:
+        """budget: for what is under way to the canary and back; None: one of its own."""
         self._counters = counters
+        self._budget = budget or Budget(limit_bytes=4 * body_limit_bytes, most_connections=1)
         self._max_in_flight = max_in_flight
         self._body_limit_bytes = body_limit_bytes
         self._turns: list[bool] = []
@@ -138,6 +143,7 @@ class Router:
                 address,
                 max_in_flight=self._max_in_flight,
                 body_limit_bytes=self._body_limit_bytes,
+                budget=self._budget,
             )
 
     def hand_over(self, job: HandedOver, request: Request) -> None:

@@ -207,12 +207,15 @@ class Connection(asyncio.Protocol):
         self._write_paused = False
         self._read_paused = False
         self._unsent_bytes = 0
+        self._partial_held_bytes = 0
+        self._begun = 0
         self.active = self.began = server.now
         self._born = loop.time()
         self._served = False
         self._begin()
 
     def _begin(self) -> None:
+        self._begun += 1
         self._in_message = False
         self._head_complete = False
         self._head_bytes = 0
@@ -247,8 +250,7 @@ class Connection(asyncio.Protocol):
         if self._deaf or self._parser is None:
             return
         self.active = self._server.now
-        goes_on, body_bytes = self._in_message, self._body_bytes
-        headers = self._headers
+        goes_on, body_bytes, begun = self._in_message, self._body_bytes, self._begun
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -256,10 +258,22 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._refuse(400, f"malformed HTTP: {error}")
             return
-        if goes_on and self._in_message and self._body_bytes == body_bytes and self._headers is headers:
-            self._partial_bytes += len(data)  # of the head, or of trailers, which end the body
-            if self._partial_bytes > self._server.limits.header_bytes:
-                self._refuse_head()
+        if self._in_message:
+            new = self._begun - begun
+            if self._body_bytes == (0 if new else body_bytes):  # of the head, or of trailers, which end the body
+                self._take_partial(len(data), whole=new == (0 if goes_on else 1))
+
+    def _take_partial(self, size: int, *, whole: bool) -> None:
+        """What is held of a head, or of trailers, that are not complete. whole: none of it was of another request."""
+        budget = self._server.budget
+        self._partial_held_bytes += size
+        budget.held_bytes += size
+        if whole:
+            self._partial_bytes += size
+        if self._partial_bytes > self._server.limits.header_bytes:
+            self._refuse_head()
+        elif budget.held_bytes > budget.limit_bytes:
+            self._refuse_busy(budget.too_many_bytes)
 
     def eof_received(self) -> bool:
         """True keeps the transport open: a client that half-closes still wants its answers."""
@@ -337,6 +351,9 @@ class Connection(asyncio.Protocol):
         parser = self._parser
         if self._deaf or parser is None:
             return
+        if self._partial_held_bytes:
+            self.release(self._partial_held_bytes)
+            self._partial_held_bytes = 0
         version = parser.get_http_version()
         if version not in VERSIONS:
             self._refuse(505, f"unsupported HTTP/{version}: use HTTP/1.1")
@@ -422,8 +439,8 @@ class Connection(asyncio.Protocol):
 
     def _drop_partial(self) -> None:
         """What has arrived of a request that will not be handled."""
-        self.release(self._body_bytes)
-        self._body_bytes = 0
+        self.release(self._body_bytes + self._partial_held_bytes)
+        self._body_bytes = self._partial_held_bytes = 0
         self._chunks = []
 
     def release(self, held_bytes: int) -> None:

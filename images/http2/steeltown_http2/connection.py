@@ -63,6 +63,7 @@ LEAVING_SECONDS: Final = 2.0  # then the last stream is named though no PING has
 LEAVING: Final = b"leaving!"
 ALIVE: Final = b"alive???"
 NOTHING: Final = memoryview(b"")
+SMALL_BYTES: Final = 4096
 _DATA, _HEADERS = int(Kind.DATA), int(Kind.HEADERS)
 
 
@@ -122,7 +123,7 @@ class Stream:
         self.window = window  # what we may send
         self.window_in = WINDOW
         self.began = now
-        self.chunks: list[bytes] = []
+        self.chunks: list[bytes | bytearray] = []
         self.received_bytes = 0
         self.held_bytes = 0
         self.complete = False  # the request is
@@ -131,6 +132,16 @@ class Stream:
         self.pending = NOTHING  # data of the answer for which there is no window
         self.trailers: bytes | None = None  # of the answer, once known
         self.blocked_since = 0.0
+
+
+def _append(parts: list[bytes | bytearray], part: bytes) -> None:
+    """Parts that are small share a buffer: as objects of their own they would take many times their size."""
+    if len(part) >= SMALL_BYTES or not parts:
+        parts.append(part)
+    elif type(parts[-1]) is bytearray:
+        parts[-1] += part
+    else:
+        parts.append(bytearray(part))
 
 
 class Connection:
@@ -328,7 +339,7 @@ class Connection:
             return
         if payload and not stream.answered:
             load, limits = self._load, self._limits
-            stream.chunks.append(payload)
+            _append(stream.chunks, payload)
             stream.received_bytes += len(payload)
             stream.held_bytes += len(payload)
             load.held_bytes += len(payload)
@@ -421,7 +432,8 @@ class Connection:
             return
         chunks, stream.chunks = stream.chunks, []
         if not stream.answered:
-            self._events.append(Complete(stream, chunks[0] if len(chunks) == 1 else b"".join(chunks)))
+            body = bytes(chunks[0]) if len(chunks) == 1 else b"".join(chunks)
+            self._events.append(Complete(stream, body))
 
     def _late_frame(self, stream_id: int) -> None:
         """DATA on a stream that takes none."""

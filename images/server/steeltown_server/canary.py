@@ -1,7 +1,8 @@
 """A small HTTP/1.1 client to the canary: a bounded pool of keep-alive connections, one request each at a time.
 
 It exists because the router must promise three things that general clients do not: a deadline over everything
-(connecting included), a bound on what a hanging canary can make us hold, and a callback for every request,
+(connecting included), a bound on what a canary can make us hold (requests it does not answer and answers of any size
+count against the `budget`, heads without end are a fault), and a callback for every request,
 exactly once. A kept-alive connection may be closed by the other end just as we write; that is no fault of the
 canary, so a request whose reused connection ends before the first byte of an answer is sent once more on a new
 one, within the same deadline.
@@ -16,7 +17,10 @@ from urllib.parse import urlsplit
 
 import httptools
 
-IN_FLIGHT_BYTES: Final = 256 << 20
+from .budget import Budget, Busy, append
+
+HEAD_BYTES: Final = 64 << 10
+"""Of one answer, all that is not its body; the framing of chunks may take as much again as the body has."""
 
 
 class CanaryAnswer(NamedTuple):
@@ -58,8 +62,9 @@ class Address(NamedTuple):
 class CanaryPool:
     """Connections to one canary. max_in_flight: requests under way; body_limit_bytes: of an answer."""
 
-    def __init__(self, address: Address, *, max_in_flight: int, body_limit_bytes: int) -> None:
+    def __init__(self, address: Address, *, max_in_flight: int, body_limit_bytes: int, budget: Budget) -> None:
         self.address = address
+        self.budget = budget
         self.body_limit_bytes = body_limit_bytes
         self._max_in_flight = max_in_flight
         self._loop = asyncio.get_running_loop()
@@ -67,16 +72,18 @@ class CanaryPool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         self.in_flight = 0
-        self.in_flight_bytes = 0
 
     def send(self, request: bytes, timeout_seconds: float, done: Callable[[Outcome], None]) -> None:
         """Calls `done` exactly once; at once, with kind "full", if too much is under way already."""
-        crowded = self.in_flight_bytes + len(request) > IN_FLIGHT_BYTES and self.in_flight
-        if self.in_flight >= self._max_in_flight or crowded:
+        if self.in_flight >= self._max_in_flight:
             done(CanaryFailure("full", f"{self.in_flight} requests are already waiting for the canary"))
             return
+        try:
+            self.budget.hold(len(request))
+        except Busy as busy:
+            done(CanaryFailure("full", str(busy)))
+            return
         self.in_flight += 1
-        self.in_flight_bytes += len(request)
         attempt = _Attempt(self, request, done)
         attempt.timer = self._loop.call_later(timeout_seconds, attempt.expire, timeout_seconds)
         if self._idle:
@@ -153,7 +160,7 @@ class _Attempt:
         self.finished = True
         self.connection = None
         self._pool.in_flight -= 1
-        self._pool.in_flight_bytes -= len(self.request)
+        self._pool.budget.held_bytes -= len(self.request)
         if self.timer is not None:
             self.timer.cancel()
         self._done(outcome)
@@ -170,8 +177,11 @@ class _Connection(asyncio.Protocol):
 
     def _clear(self) -> None:
         self._headers: dict[bytes, bytes] = {}
-        self._chunks: list[bytes] = []
+        self._chunks: list[bytes | bytearray] = []
         self._size = 0
+        self._held_bytes = 0
+        self._received = 0
+        self._fault_of_body: CanaryFailure | None = None
         self._begun = False
         self._complete = False
         self._keep_alive = False
@@ -204,6 +214,7 @@ class _Connection(asyncio.Protocol):
             self.abort()  # an answer that nobody asked for
             return
         self._begun = True
+        self._received += len(data)
         try:
             parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -212,6 +223,11 @@ class _Connection(asyncio.Protocol):
             return
         if self._complete:
             self._deliver(parser)
+        elif self._fault_of_body is not None:
+            self._end(self._fault_of_body)
+        elif self._received - self._size > HEAD_BYTES + self._size:
+            self._fault(f"the head of the canary's response exceeds the limit of {HEAD_BYTES} bytes")
+            self.abort()
 
     # -- httptools
 
@@ -219,9 +235,21 @@ class _Connection(asyncio.Protocol):
         self._headers[name.lower()] = value
 
     def on_body(self, part: bytes) -> None:
+        if self._fault_of_body is not None:
+            return
         self._size += len(part)
-        if self._size <= self._pool.body_limit_bytes:
-            self._chunks.append(part)
+        if self._size > self._pool.body_limit_bytes:
+            limit = self._pool.body_limit_bytes
+            text = f"the response of the canary exceeds the limit of {limit} bytes"
+            self._fault_of_body = CanaryFailure("broken", text)
+            return
+        try:
+            self._pool.budget.hold(len(part))
+        except Busy as busy:
+            self._fault_of_body = CanaryFailure("full", f"no room for the canary's response: {busy}")
+            return
+        self._held_bytes += len(part)
+        append(self._chunks, part)
 
     def on_message_complete(self) -> None:
         parser = self._parser
@@ -236,24 +264,40 @@ class _Connection(asyncio.Protocol):
     # --
 
     def _deliver(self, parser: httptools.HttpResponseParser) -> None:
+        if self._fault_of_body is not None:
+            self._end(self._fault_of_body)
+            return
         attempt, self._attempt = self._attempt, None
         assert attempt is not None
-        if self._size > self._pool.body_limit_bytes:
-            outcome: Outcome = CanaryFailure(
-                "broken", f"the response of the canary exceeds the limit of {self._pool.body_limit_bytes} bytes"
-            )
-        else:
-            outcome = CanaryAnswer(parser.get_status_code(), self._headers, b"".join(self._chunks))
-        if self._keep_alive and isinstance(outcome, CanaryAnswer):
+        outcome = CanaryAnswer(parser.get_status_code(), self._headers, b"".join(self._chunks))
+        held_bytes, self._held_bytes, self._chunks = self._held_bytes, 0, []
+        if self._keep_alive:
             self._pool.release(self)
         else:
             self.close()
-        attempt.finish(outcome)
+        try:
+            attempt.finish(outcome)
+        finally:
+            self._pool.budget.held_bytes -= held_bytes  # the connection of the client counts it now
+
+    def _end(self, failure: CanaryFailure) -> None:
+        """No more of this answer is wanted."""
+        attempt, self._attempt = self._attempt, None
+        self._let_go()
+        self.abort()
+        if attempt is not None:
+            attempt.finish(failure)
 
     def _fault(self, message: str) -> None:
         attempt, self._attempt = self._attempt, None
+        self._let_go()
         if attempt is not None:
             attempt.lost(message, may_retry=self._reused and not self._begun)
+
+    def _let_go(self) -> None:
+        self._pool.budget.held_bytes -= self._held_bytes
+        self._held_bytes = 0
+        self._chunks = []
 
     def close(self) -> None:
         if self._transport is not None:

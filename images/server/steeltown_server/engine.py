@@ -8,7 +8,10 @@ requests runs again by itself, so one request can never fail another.
 
 Runs that are expected to stay under a millisecond happen inline, since a thread costs more than they do; longer
 ones go to the one worker thread (onnxruntime releases the GIL), and health checks stay quick. While the worker is
-busy, requests gather and form the next batch.
+busy, requests gather and form the next batch. A model whose runs may take as long as a client likes never runs inline.
+
+Runs have a deadline (`deadline`). What is behind a run that takes unusually long is told so at once, or when it has
+waited as long as a run may take, instead of waiting for its client's patience to end.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from steeltown_tensors import Array
 
 from . import log
 from .counters import added
+from .deadline import RunTooLong
 from .model import Model
 from .request import Call
 from .response import all_finite
@@ -33,10 +37,12 @@ from .response import all_finite
 INLINE_SECONDS: Final = 0.001
 SMOOTHING: Final = 0.1
 EXACT_ROWS: Final = 1024
+UNUSUAL: Final = 10
+"""A run that takes so many times as long as the last ones did: nobody can tell when it ends."""
 
 
 class Job(Protocol):
-    """A call that waits for its outputs. Exactly one of the two methods is called, on the event loop.
+    """A call that waits for its outputs. Exactly one of the methods is called, on the event loop.
 
     submitted: perf_counter_ns of the submission, set by the engine.
     """
@@ -50,15 +56,23 @@ class Job(Protocol):
     def fail(self, message: str) -> None:
         """The model could not run; the message is onnxruntime's."""
 
+    def late(self, message: str) -> None:
+        """There is no answer in time."""
+
 
 class _Outcome:
-    __slots__ = ("error", "finite", "job", "outputs")
+    """late: the error is that of a run that was ended at its deadline."""
 
-    def __init__(self, job: Job, outputs: Sequence[Array] = (), finite: bool = True, error: str = "") -> None:
+    __slots__ = ("error", "finite", "job", "late", "outputs")
+
+    def __init__(
+        self, job: Job, outputs: Sequence[Array] = (), finite: bool = True, error: str = "", late: bool = False
+    ) -> None:
         self.job = job
         self.outputs = outputs
         self.finite = finite
         self.error = error
+        self.late = late
 
 
 class _Run(NamedTuple):
@@ -135,7 +149,11 @@ class Engine:
         batches: bool = True,
         max_queue_seconds: float = 60.0,
         batch_wait_seconds: float = 0.0,
+        inline: bool = True,
+        longest_wait_seconds: float = 60.0,
     ) -> None:
+        """inline: whether short runs may happen on the event loop. longest_wait_seconds: behind a run that takes too
+        long."""
         self._model = model
         self.max_batch_rows = max_batch_rows
         self.batches = batches
@@ -144,6 +162,10 @@ class Engine:
         self._pending_rows = 0
         self._gathering: asyncio.TimerHandle | None = None
         self._scheduled = False
+        self._inline_seconds = INLINE_SECONDS if inline else 0.0
+        self._longest_wait_seconds = longest_wait_seconds
+        self._beside: list[Job] = []  # in the worker thread
+        self._beside_since = 0.0
         self._loop = asyncio.get_running_loop()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="onnxruntime")
         self._seconds_per_run = run_seconds
@@ -163,9 +185,22 @@ class Engine:
         return len(self._pending) * self._seconds_per_job
 
     @property
+    def queue(self) -> str:
+        """For a person: what a request that comes now would wait behind."""
+        if self._beside and self._beside_seconds > self.max_queue_seconds:
+            return f"a run of the model has taken {self._beside_seconds:.1f} s and has not ended"
+        return f"{self.pending} requests are queued, about {self.wait_seconds:.1f} s"
+
+    @property
     def overloaded(self) -> bool:
         """Whether it is kinder to refuse a request than to let it and all behind it wait."""
+        if self._beside and self._beside_seconds > max(self.max_queue_seconds, UNUSUAL * self._seconds_per_run):
+            return True
         return self.wait_seconds > self.max_queue_seconds
+
+    @property
+    def _beside_seconds(self) -> float:
+        return self._loop.time() - self._beside_since
 
     def submit(self, job: Job) -> None:
         """Answers later; or within this call, if nobody else can come meanwhile and the run is short."""
@@ -180,7 +215,7 @@ class Engine:
         self._scheduled = True
         if self._batch_wait_seconds and self._pending_rows < self.max_batch_rows:
             self._gathering = self._loop.call_later(self._batch_wait_seconds, self._flush)
-        elif self.alone() and self._seconds_per_run < INLINE_SECONDS:
+        elif self._seconds_per_run < self._inline_seconds and self.alone():
             self._flush()
         else:
             self._loop.call_soon(self._flush)
@@ -188,13 +223,22 @@ class Engine:
     def close(self) -> None:
         self._worker.shutdown(wait=False, cancel_futures=True)
 
+    def give_up(self, message: str) -> None:
+        """The run under way will not end, nor will those behind it begin. The process is about to end."""
+        jobs = [*self._beside, *self._pending]
+        self._pending.clear()
+        for job in jobs:
+            _deliver(_Outcome(job, error=message, late=True))
+
     def _flush(self) -> None:
         """One group a turn, so that sockets are served between the groups of a long queue."""
         self._gathering = None
         jobs, rows = self._take()
-        if max(self._seconds_per_run, self._seconds_per_row * rows) < INLINE_SECONDS:
+        if max(self._seconds_per_run, self._seconds_per_row * rows) < self._inline_seconds:
             self._done(self._run_timed(jobs), rows)
         else:
+            self._beside = jobs
+            self._beside_since = self._loop.time()
             future = self._loop.run_in_executor(self._worker, self._run_timed, jobs)
             future.add_done_callback(lambda f: self._done(f.result(), rows))
 
@@ -216,16 +260,29 @@ class Engine:
 
     def _done(self, run: _Run, rows: int) -> None:
         seconds = (run.ended - run.started) * 1e-9
-        self._seconds_per_run += SMOOTHING * (seconds - self._seconds_per_run)
-        self._seconds_per_row += SMOOTHING * (seconds / rows - self._seconds_per_row)
-        self._seconds_per_job += SMOOTHING * (seconds / len(run.outcomes) - self._seconds_per_job)
+        self._beside = []
+        if seconds < self._longest_wait_seconds:  # a run that was ended tells nothing of those that come
+            self._seconds_per_run += SMOOTHING * (seconds - self._seconds_per_run)
+            self._seconds_per_row += SMOOTHING * (seconds / rows - self._seconds_per_row)
+            self._seconds_per_job += SMOOTHING * (seconds / len(run.outcomes) - self._seconds_per_job)
         self.done.add(run, rows)
+        if seconds > min(self.max_queue_seconds, self._longest_wait_seconds):
+            self._drop_late()
         if self._pending:
             self._loop.call_soon(self._flush)
         else:
             self._scheduled = False
         for outcome in run.outcomes:
             _deliver(outcome)
+
+    def _drop_late(self) -> None:
+        """After a long run: of those that waited behind it, what has waited too long."""
+        earliest = time.perf_counter_ns() - int(self._longest_wait_seconds * 1e9)
+        while self._pending and self._pending[0].submitted < earliest:
+            job = self._pending.popleft()
+            self._pending_rows -= job.call.rows or 1
+            message = f"the request waited longer than {self._longest_wait_seconds:g} s for the model; try again"
+            _deliver(_Outcome(job, error=message, late=True))
 
     # -- from here on also in the worker thread: no event loop, no shared state
 
@@ -245,6 +302,8 @@ class Engine:
         try:
             outputs = self._model.run(job.call.outputs, job.call.feed)
             return _Outcome(job, outputs, all_finite(outputs))
+        except RunTooLong as error:
+            return _Outcome(job, error=str(error), late=True)
         except Exception as error:  # onnxruntime's exceptions share no base but Exception
             return _Outcome(job, error=str(error) or repr(error))
 
@@ -272,7 +331,9 @@ def _deliver(outcome: _Outcome) -> None:
     """A fault of ours in one answer must reach neither the other jobs of the run nor the event loop."""
     job = outcome.job
     try:
-        if outcome.error:
+        if outcome.late:
+            job.late(outcome.error)
+        elif outcome.error:
             job.fail(outcome.error)
         else:
             job.finish(outcome.outputs, outcome.finite)

@@ -2,9 +2,10 @@
 
 The parser is llhttp (httptools): a strict parser is worth more than the few microseconds a hand-written one would
 save. A connection keeps its exchanges in the order they came, so pipelined requests are answered in order however
-long each takes. What a connection can make us hold is bounded: header, body, exchanges under way, and the time in
-which nothing happens. After a refusal the socket lingers until the client has read it, because closing a socket
-with unread input resets it and the client would never see why.
+long each takes. What a connection can make us hold is bounded: header, body, trailers, exchanges under way, answers
+that its client does not read, and the time in which nothing happens; what all of them hold is one `budget`. After a
+refusal the socket lingers until the client has read it, because closing a socket with unread input resets it and the
+client would never see why.
 
 A drain ends connections in two steps. From `announce_close` on, answers say `connection: close`, so that clients
 leave by themselves while the process still listens; `close_idle` then ends those that are silent. A request of
@@ -20,6 +21,8 @@ from typing import Final, NamedTuple, Protocol, cast
 
 import httptools
 import orjson
+
+from .budget import Budget, append
 
 JSON: Final = b"application/json"
 OCTETS: Final = b"application/octet-stream"
@@ -51,6 +54,7 @@ REASONS: Final = {
     500: b"Internal Server Error",
     501: b"Not Implemented",
     503: b"Service Unavailable",
+    504: b"Gateway Timeout",
     505: b"HTTP Version Not Supported",
 }
 
@@ -110,12 +114,13 @@ class Handler(Protocol):
 class HttpServer:
     """What all connections share."""
 
-    def __init__(self, handler: Handler, limits: Limits) -> None:
+    def __init__(self, handler: Handler, limits: Limits, budget: Budget | None = None) -> None:
+        """budget: what is shared with others; None: nothing is."""
         self.handler = handler
         self.limits = limits
+        self.budget = budget or Budget(limit_bytes=limits.held_bytes, most_connections=limits.connections)
         self.closing = False
         self.connections: set[Connection] = set()
-        self.held_bytes = 0
         self.now = 0.0
         self._heads: dict[tuple[int, bytes, bool], bytes] = {}
         self._loop = asyncio.get_running_loop()
@@ -146,6 +151,7 @@ class HttpServer:
         """One timer for all connections: a timer each would cost every request."""
         self.now = self._loop.time()
         for connection in tuple(self.connections):
+            connection.count_unsent()
             if self.now - connection.active > self.limits.idle_seconds:
                 connection.expire()
             elif self.now - connection.began > self.limits.request_seconds:
@@ -177,8 +183,13 @@ class Exchange:
         """The first answer stands."""
         if self.answered is None:
             self.answered = answer
-            self._connection.release(self.held_bytes)
-            self._connection.flush()
+            connection = self._connection
+            connection.release(self.held_bytes)
+            self.held_bytes = 0
+            if connection.holds_back(self):
+                self.held_bytes = len(answer.body)
+                connection.release(-self.held_bytes)
+            connection.flush()
 
 
 class Connection(asyncio.Protocol):
@@ -195,12 +206,16 @@ class Connection(asyncio.Protocol):
         self._half_closed = False
         self._write_paused = False
         self._read_paused = False
+        self._unsent_bytes = 0
+        self._partial_held_bytes = 0
+        self._begun = 0
         self.active = self.began = server.now
         self._born = loop.time()
         self._served = False
         self._begin()
 
     def _begin(self) -> None:
+        self._begun += 1
         self._in_message = False
         self._head_complete = False
         self._head_bytes = 0
@@ -209,7 +224,7 @@ class Connection(asyncio.Protocol):
         self._body_bytes = 0
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
-        self._chunks: list[bytes] = []
+        self._chunks: list[bytes | bytearray] = []
 
     # -- asyncio
 
@@ -217,20 +232,25 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._parser = httptools.HttpRequestParser(self)
         self._server.connections.add(self)
-        if len(self._server.connections) > self._server.limits.connections:
-            self._refuse_busy(f"limit of {self._server.limits.connections} connections reached")
+        budget = self._server.budget
+        budget.connections += 1
+        if budget.connections > budget.most_connections:
+            self._refuse_busy(budget.too_many_connections)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._drop_partial()
         self._parser = None  # parser and connection hold each other
         self._server.connections.discard(self)
+        self._server.budget.connections -= 1
+        self._write_paused = False
+        self.count_unsent()
 
     def data_received(self, data: bytes) -> None:
         if self._deaf or self._parser is None:
             return
         self.active = self._server.now
-        head_goes_on = self._in_message and not self._head_complete
+        goes_on, body_bytes, begun = self._in_message, self._body_bytes, self._begun
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -238,10 +258,22 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._refuse(400, f"malformed HTTP: {error}")
             return
-        if head_goes_on and not self._head_complete:
-            self._partial_bytes += len(data)
-            if self._partial_bytes > self._server.limits.header_bytes:
-                self._refuse_head()
+        if self._in_message:
+            new = self._begun - begun
+            if self._body_bytes == (0 if new else body_bytes):  # of the head, or of trailers, which end the body
+                self._take_partial(len(data), whole=new == (0 if goes_on else 1))
+
+    def _take_partial(self, size: int, *, whole: bool) -> None:
+        """What is held of a head, or of trailers, that are not complete. whole: none of it was of another request."""
+        budget = self._server.budget
+        self._partial_held_bytes += size
+        budget.held_bytes += size
+        if whole:
+            self._partial_bytes += size
+        if self._partial_bytes > self._server.limits.header_bytes:
+            self._refuse_head()
+        elif budget.held_bytes > budget.limit_bytes:
+            self._refuse_busy(budget.too_many_bytes)
 
     def eof_received(self) -> bool:
         """True keeps the transport open: a client that half-closes still wants its answers."""
@@ -251,10 +283,12 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._write_paused = True
+        self.count_unsent()
         self._throttle()
 
     def resume_writing(self) -> None:
         self._write_paused = False
+        self.count_unsent()
         self._throttle()
 
     def _throttle(self) -> None:
@@ -301,15 +335,15 @@ class Connection(asyncio.Protocol):
     def on_body(self, part: bytes) -> None:
         if self._deaf:
             return
-        server = self._server
+        budget = self._server.budget
         self._body_bytes += len(part)
-        server.held_bytes += len(part)
-        if self._body_bytes > server.limits.body_bytes:
+        budget.held_bytes += len(part)
+        if self._body_bytes > self._server.limits.body_bytes:
             self._refuse_body()
-        elif server.held_bytes > server.limits.held_bytes:
-            self._refuse_busy(f"limit of {server.limits.held_bytes} bytes of requests in flight reached")
+        elif budget.held_bytes > budget.limit_bytes:
+            self._refuse_busy(budget.too_many_bytes)
         else:
-            self._chunks.append(part)
+            append(self._chunks, part)
 
     def on_message_complete(self) -> None:
         self._in_message = False
@@ -317,6 +351,9 @@ class Connection(asyncio.Protocol):
         parser = self._parser
         if self._deaf or parser is None:
             return
+        if self._partial_held_bytes:
+            self.release(self._partial_held_bytes)
+            self._partial_held_bytes = 0
         version = parser.get_http_version()
         if version not in VERSIONS:
             self._refuse(505, f"unsupported HTTP/{version}: use HTTP/1.1")
@@ -329,7 +366,7 @@ class Connection(asyncio.Protocol):
             parser.get_method(),
             self._target,
             self._headers,
-            chunks[0] if len(chunks) == 1 else b"".join(chunks),
+            cast(bytes, chunks[0]) if len(chunks) == 1 else b"".join(chunks),  # the first is always bytes
         )
         self._chunks = []
         held_bytes, self._body_bytes = self._body_bytes, 0  # the exchange's from now on
@@ -352,6 +389,8 @@ class Connection(asyncio.Protocol):
         close = False
         while waiting and waiting[0].answered is not None and not close:
             exchange = waiting.popleft()
+            if exchange.held_bytes:
+                self.release(exchange.held_bytes)
             status, body, content_type, headers = exchange.answered  # type: ignore[misc]
             close = not exchange.keep_alive or (server.closing and not waiting and not self._in_message)
             parts.append(
@@ -368,6 +407,8 @@ class Connection(asyncio.Protocol):
             return
         self.active = server.now
         transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
+        if self._write_paused and not self.count_unsent():
+            return
         if self._refused and close:
             self._linger(transport)
         elif close or (self._half_closed and not waiting):
@@ -398,12 +439,29 @@ class Connection(asyncio.Protocol):
 
     def _drop_partial(self) -> None:
         """What has arrived of a request that will not be handled."""
-        self.release(self._body_bytes)
-        self._body_bytes = 0
+        self.release(self._body_bytes + self._partial_held_bytes)
+        self._body_bytes = self._partial_held_bytes = 0
         self._chunks = []
 
     def release(self, held_bytes: int) -> None:
-        self._server.held_bytes -= held_bytes
+        self._server.budget.held_bytes -= held_bytes
+
+    def holds_back(self, exchange: Exchange) -> bool:
+        """Whether an answer must wait for those before it."""
+        return self._waiting[0] is not exchange
+
+    def count_unsent(self) -> bool:
+        """What was written and not read; False if the client was cut off, since nobody reads too much."""
+        transport = self._transport
+        if not self._write_paused and not self._unsent_bytes:
+            return True
+        size = transport.get_write_buffer_size() if self._write_paused and transport is not None else 0
+        fits = self._server.budget.unsent(size, self._unsent_bytes)
+        self._unsent_bytes = size
+        if fits or transport is None:
+            return True
+        transport.abort()
+        return False
 
     # -- the end of a connection
 

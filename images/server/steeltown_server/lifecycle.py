@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -30,7 +31,9 @@ from steeltown.contract.files import MODEL_OBJECT, ExitCode
 from steeltown.contract.reports import TERMINATION_LOG, StepReport
 
 from . import __version__, log
+from .budget import Budget
 from .counters import Counters
+from .deadline import Watch
 from .engine import Engine
 from .http import HttpServer, Limits
 from .listening import DRAIN_POLL_SECONDS, listening_socket, stop_listening
@@ -46,6 +49,10 @@ if TYPE_CHECKING:
     from .rpc import GrpcServer
 
 HELD_BYTES: Final = 256 << 20
+RUN_SECONDS: Final = 30.0
+USUAL_RUNS: Final = 10
+LAST_WORDS_SECONDS: Final = 0.5
+"""How long those whose requests end with the process are given to read so."""
 
 
 def main(environment: Mapping[str, str]) -> int:
@@ -88,6 +95,8 @@ def main(environment: Mapping[str, str]) -> int:
     if warm.why_not_more:
         what = f"at most {warm.batch_rows} rows share a run" if warm.batches else "requests run one at a time"
         log.info(what, why=warm.why_not_more)
+    if model.unbounded:
+        log.info("no run of the model happens on the event loop", why=model.unbounded)
     if settings.grpc_port is not None:
         from . import rpc  # noqa: F401  (before the freeze; not at the top, since it costs memory even where it is off)
     gc.collect()
@@ -133,12 +142,24 @@ def _give_up(settings: Settings) -> None:
     os._exit(code)
 
 
+def _end_stuck(settings: Settings, engine: Engine, loop: asyncio.AbstractEventLoop, message: str) -> None:
+    """In the watching thread: the event loop itself may be what is held. The kubelet starts the container anew."""
+    log.error("ending the process", error=message)
+    if settings.termination_log.exists():
+        settings.termination_log.write_text(message)
+    loop.call_soon_threadsafe(engine.give_up, message)
+    time.sleep(LAST_WORDS_SECONDS)
+    sys.stdout.flush()
+    os._exit(ExitCode.TRANSIENT)
+
+
 async def _serve(settings: Settings, model: Model, warm: WarmUp, started: float) -> bool:
     """False if something was still in flight at the end of the grace period."""
     loop = asyncio.get_running_loop()
     worker = settings.worker
     processes = worker.count if worker else 1
     counters = Counters(settings.model_digest, worker.group if worker else "")
+    run_seconds = settings.run_seconds or max(RUN_SECONDS, USUAL_RUNS * warm.run_seconds)
     engine = Engine(
         model,
         max_batch_rows=min(settings.max_batch_rows, warm.batch_rows),
@@ -146,8 +167,30 @@ async def _serve(settings: Settings, model: Model, warm: WarmUp, started: float)
         batches=warm.batches,
         max_queue_seconds=settings.max_queue_seconds,
         batch_wait_seconds=settings.batch_wait_milliseconds / 1000,
+        inline=not model.unbounded,
+        longest_wait_seconds=run_seconds,
     )
-    router = Router(counters, max_in_flight=settings.canary_in_flight, body_limit_bytes=settings.body_limit_bytes)
+    watch = Watch(
+        seconds=run_seconds,
+        grace_seconds=settings.run_grace_seconds,
+        give_up=partial(_end_stuck, settings, engine, loop),
+    )
+    model.watch = watch
+    limits = Limits(
+        body_bytes=settings.body_limit_bytes,
+        header_bytes=settings.header_limit_bytes,
+        held_bytes=(settings.held_limit_bytes or min(HELD_BYTES, memory_limit() // 4)) // processes,
+        connections=settings.max_connections,
+        request_seconds=settings.request_timeout_seconds,
+        idle_seconds=settings.idle_timeout_seconds,
+    )
+    budget = Budget(limit_bytes=limits.held_bytes, most_connections=limits.connections)
+    router = Router(
+        counters,
+        max_in_flight=settings.canary_in_flight,
+        body_limit_bytes=settings.body_limit_bytes,
+        budget=budget,
+    )
     service = Service(
         name=settings.model_name,
         version=settings.model_version,
@@ -157,20 +200,14 @@ async def _serve(settings: Settings, model: Model, warm: WarmUp, started: float)
         router=router,
         counters=counters,
         body_limit_bytes=settings.body_limit_bytes,
+        stuck=lambda: watch.stuck,
+        budget=budget,
     )
-    limits = Limits(
-        body_bytes=settings.body_limit_bytes,
-        header_bytes=settings.header_limit_bytes,
-        held_bytes=(settings.held_limit_bytes or min(HELD_BYTES, memory_limit() // 4)) // processes,
-        connections=settings.max_connections,
-        request_seconds=settings.request_timeout_seconds,
-        idle_seconds=settings.idle_timeout_seconds,
-    )
-    http = HttpServer(service, limits)
+    http = HttpServer(service, limits, budget)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    watch = _watch_route(settings, router, counters)
+    route_watch = _watch_route(settings, router, counters)
     grpc = await _grpc_server(settings, service, limits)
     engine.alone = lambda: len(http.connections) == 1 and (grpc is None or grpc.idle)
     if worker:
@@ -187,13 +224,15 @@ async def _serve(settings: Settings, model: Model, warm: WarmUp, started: float)
     )
     await stop.wait()
     finished = await _drain(settings, service, http, server, listener, grpc)
-    if watch is not None:
-        watch.cancel()
+    if route_watch is not None:
+        route_watch.cancel()
     if service.siblings is not None:
         service.siblings.close()
     router.close()
     http.stop()
     engine.close()
+    service.unfolder.close()
+    watch.close()
     log.info("stopped", finished=finished)
     return finished
 

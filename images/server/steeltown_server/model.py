@@ -18,7 +18,9 @@ import onnxruntime
 from steeltown.contract.files import MODEL_OBJECT
 from steeltown_tensors import Array
 
+from .deadline import Watch
 from .signature import Signature, TensorSpec, UnservableModel
+from .unbounded import unbounded
 
 os.environ.setdefault("ALLOW_RELEASED_ONNX_OPSET_ONLY", "0")
 """Read by onnxruntime: a domain that is imported in a version newer than it knows is no error, an operator of it is."""
@@ -35,15 +37,32 @@ class StartFailure(Exception):
 
 
 class Model:
-    """A loaded model. `run` is safe from any thread."""
+    """A loaded model. `run` is safe from any thread; under a watch one run at a time.
 
-    def __init__(self, session: Any, signature: Signature) -> None:
+    unbounded: why a run may take longer than the size of its inputs tells; "".
+    """
+
+    def __init__(self, session: Any, signature: Signature, unbounded: str = "") -> None:
         self._session = session
         self.signature = signature
+        self.unbounded = unbounded
+        self.watch: Watch | None = None
 
     def run(self, outputs: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:
-        """Arrays of `outputs`, in that order. Raises what onnxruntime raises."""
-        results: list[Any] = self._session.run(outputs, feed)
+        """Arrays of `outputs`, in that order. Raises what onnxruntime raises, and RunTooLong under a watch."""
+        watch = self.watch
+        if watch is None:
+            results: list[Any] = self._session.run(outputs, feed)
+        else:
+            options = watch.begin()
+            try:
+                results = self._session.run(outputs, feed, options)
+            except Exception:  # onnxruntime's exceptions share no base but Exception
+                if options.terminate:
+                    raise watch.too_long() from None
+                raise
+            finally:
+                watch.end()
         return [a if type(a) is np.ndarray else np.asarray(a) for a in results]
 
 
@@ -85,7 +104,8 @@ def load(folder: Path, threads: int) -> Model:
             options,
             providers=["CPUExecutionProvider"],
         )
-        return Model(session, Signature(_specs(session.get_inputs()), _specs(session.get_outputs())))
+        signature = Signature(_specs(session.get_inputs()), _specs(session.get_outputs()))
+        return Model(session, signature, unbounded(folder / MODEL_OBJECT))
     except UnservableModel as error:
         raise StartFailure("ModelDoesNotLoad", str(error)) from None
     except Exception as error:  # onnxruntime's exceptions share no base but Exception

@@ -5,8 +5,10 @@ symlinks, so the file is watched by the identity of what the path resolves to; p
 costs less than a watch and works on every volume. A file that does not parse changes nothing: the last good route
 stays in force, the fault is logged once and counted. An empty or absent file is no route.
 
-The share is exact, not random: weight is added up per request and every full hundred is the canary's turn, so
-any 100 consecutive requests hold exactly `weight` canary requests, evenly spread, and a canary at 5 % never sees 6.
+The share is exact: of every hundred requests exactly `weight` are the canary's, and a canary at 5 % never sees 6.
+Which ones is drawn: turns that can be foretold are aimed at, by a client that sends a heavy and a light request in
+turn and means no harm, or by one that does. So each hundred is cut into as many blocks as it has turns, in an order of
+its own, and the turn of each block is any of its places.
 
 A canary's fault is never the user's: status, deadline, broken connection, another digest than the route names,
 non-finite output or too much under way all count as its error, and the live model answers the same request.
@@ -15,6 +17,7 @@ non-finite output or too much under way all count as its error, and the live mod
 from __future__ import annotations
 
 import os
+import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +28,7 @@ from steeltown.contract.evidence import Route
 from steeltown.contract.histogram import bucket
 
 from . import log
+from .budget import Budget
 from .canary import Address, CanaryAnswer, CanaryFailure, CanaryPool, Outcome
 from .counters import Counters, WindowCounts
 from .http import JSON, Request
@@ -35,6 +39,8 @@ ABSENT_POLLS: Final = 2  # a path may fail to resolve while the kubelet swaps di
 DIGEST_HEADER: Final = evidence.DIGEST_HEADER.encode()
 NON_FINITE_HEADER: Final = evidence.NON_FINITE_HEADER.encode()
 NO_ROUTE: Final = Route(window="")
+
+_random: Final = random.SystemRandom()  # the operating system's: what was drawn tells nothing of what comes
 
 FileIdentity = tuple[int, int, int]
 
@@ -49,15 +55,39 @@ class HandedOver(Protocol):
     def answer_live(self) -> None: ...
 
 
+def drawn_turns(share: int) -> list[bool]:
+    """A hundred turns of which `share` (0..100) are true, spread evenly and not to be foretold.
+
+    >>> sum(drawn_turns(37))
+    37
+    """
+    rarer = min(share, 100 - share)
+    turns = [share > 50] * 100
+    if not rarer:
+        return turns
+    ends = [100 * (i + 1) // rarer for i in range(rarer)]
+    sizes = [end - start for start, end in zip([0, *ends], ends, strict=False)]
+    _random.shuffle(sizes)
+    start = 0
+    for size in sizes:
+        turns[start + _random.randrange(size)] = share <= 50
+        start += size
+    return turns
+
+
 class Router:
     """Decides per request, and applies routes as they come. All on the event loop."""
 
-    def __init__(self, counters: Counters, *, max_in_flight: int, body_limit_bytes: int) -> None:
+    def __init__(
+        self, counters: Counters, *, max_in_flight: int, body_limit_bytes: int, budget: Budget | None = None
+    ) -> None:
+        """budget: for what is under way to the canary and back; None: one of its own."""
         self._counters = counters
+        self._budget = budget or Budget(limit_bytes=4 * body_limit_bytes, most_connections=1)
         self._max_in_flight = max_in_flight
         self._body_limit_bytes = body_limit_bytes
-        self._accumulated = 0
-        self._mirrored = 0
+        self._turns: list[bool] = []
+        self._copies: list[bool] = []
         self._pool: CanaryPool | None = None
         self._faults_logged: set[str] = set()
         self.route = NO_ROUTE
@@ -69,19 +99,15 @@ class Router:
 
     def takes_next(self) -> bool:
         """Whether the next request is the canary's. Asking consumes the turn."""
-        self._accumulated += self.route.weight
-        if self._accumulated < 100:
-            return False
-        self._accumulated -= 100
-        return True
+        if not self._turns:
+            self._turns = drawn_turns(self.route.weight)
+        return self._turns.pop()
 
     def mirrors_next(self) -> bool:
         """Whether the canary gets a copy of the next request that it does not take."""
-        self._mirrored += self.route.mirror
-        if self._mirrored < 100:
-            return False
-        self._mirrored -= 100
-        return True
+        if not self._copies:
+            self._copies = drawn_turns(self.route.mirror)
+        return self._copies.pop()
 
     def apply(self, route: Route | None) -> None:
         """Takes force at once: requests that begin from now on are counted for it. ValueError: unusable."""
@@ -93,7 +119,8 @@ class Router:
             raise ValueError(f"route.timeoutMilliseconds {route.timeout_milliseconds} must be at least 1")
         self._aim(Address.of(route.canary_url) if active else None)
         self._counters.begin(given)
-        self._accumulated = self._mirrored = 0
+        self._turns.clear()
+        self._copies.clear()
         self._faults_logged.clear()
         self.route = route
         self.active = active
@@ -116,6 +143,7 @@ class Router:
                 address,
                 max_in_flight=self._max_in_flight,
                 body_limit_bytes=self._body_limit_bytes,
+                budget=self._budget,
             )
 
     def hand_over(self, job: HandedOver, request: Request) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -24,6 +24,7 @@ from steeltown.contract.histogram import bucket
 from steeltown_tensors import Array
 
 from . import __version__, log
+from .budget import Budget, Busy
 from .canary import CanaryAnswer
 from .counters import Counters, WindowCounts
 from .encoding import LEAST_BYTES, SUPPORTED, Encoder, UnsupportedEncoding, decode, negotiate
@@ -36,11 +37,13 @@ from .request import Call, RequestDecoder
 from .response import ResponseEncoder, non_finite
 from .router import DIGEST_HEADER, NON_FINITE_HEADER, Router
 from .signature import BadRequest, Signature, TooLarge
+from .unfolding import Held, Unfolder
 from .workers import Siblings
 
 Endpoint = Callable[[Answering, Request], None]
 
 PLATFORM: Final = "onnx_onnxv1"
+INDEX_BYTES: Final = 64 << 10
 INLINE_BYTES: Final = 64 << 10
 """A larger answer is compressed in a thread: at 100 MB/s it would hold up everybody else."""
 
@@ -102,12 +105,13 @@ class InferJob:
         self._count_error("failed", message)
         self._answer(error_answer(500, message, self.service.digest_header))
 
+    def late(self, message: str) -> None:
+        self._count_error("late", message)
+        self._answer(error_answer(504, message, self.service.digest_header))
+
     def shed(self, engine: Engine) -> None:
         """Refused for those that are accepted: they keep their latency."""
-        message = (
-            f"the server is busy: {engine.pending} requests are queued, about {engine.wait_seconds:.1f} s; "
-            f"the limit is {engine.max_queue_seconds:g} s; try again"
-        )
+        message = f"the server is busy: {engine.queue}; the limit is {engine.max_queue_seconds:g} s; try again"
         self._count_error("busy", message)
         self._answer(error_answer(503, message, self.service.digest_header + b"retry-after: 1\r\n"))
 
@@ -156,7 +160,10 @@ class Service:
         router: Router,
         counters: Counters,
         body_limit_bytes: int,
+        stuck: Callable[[], bool] = lambda: False,
+        budget: Budget | None = None,
     ) -> None:
+        """stuck: whether the model no longer runs, so that only a new process can help. budget: None: its own."""
         self.encoder = ResponseEncoder(signature, name, version)
         self.engine = engine
         self.counters = counters
@@ -167,10 +174,13 @@ class Service:
         self._signature = signature
         self._decoder = decoder
         self._router = router
-        self._body_limit_bytes = body_limit_bytes
+        self.budget = budget or Budget(limit_bytes=4 * body_limit_bytes, most_connections=1)
+        self.unfolder = Unfolder(self.budget, body_limit_bytes)
+        self._stuck = stuck
         labels = {"model": name, "version": version, "digest": counters.digest}
         self._metrics = Metrics(labels, lambda: self.ready)
-        self._asking: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.siblings: Siblings | None = None
         self._endpoints = self._table()
 
@@ -190,7 +200,7 @@ class Service:
         metadata = self._model_metadata()
         table: dict[str, Endpoint] = {
             "/v2": _get(self._server_metadata),
-            "/v2/health/live": _get(lambda: _json({"live": True})),
+            "/v2/health/live": _get(self._liveness),
             "/v2/health/ready": _get(lambda: self._readiness({"ready": True})),
             EVIDENCE_PATH: self._counted(lambda counters, done, pending: _json(counters.evidence().to_json())),
             "/metrics": self._counted(lambda *counts: Answer(200, self._metrics.render(*counts), TEXT)),
@@ -232,6 +242,11 @@ class Service:
                 return f"version {parts[5]!r} of model {self._name!r} not found: this server serves {self._version!r}"
         return f"path not found: {target.partition('?')[0]}"
 
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     # -- what was counted, here and by siblings
 
     def told(self) -> dict[str, Any]:
@@ -246,9 +261,7 @@ class Service:
             if self.siblings is None or request.method not in (b"GET", b"HEAD"):
                 _get(now)(exchange, request)
                 return
-            task = asyncio.get_running_loop().create_task(for_all(exchange, self.siblings))
-            self._asking.add(task)
-            task.add_done_callback(self._asking.discard)
+            self._start(for_all(exchange, self.siblings))
 
         async def for_all(exchange: Answering, siblings: Siblings) -> None:
             try:
@@ -266,6 +279,11 @@ class Service:
         return endpoint
 
     # -- health and metadata
+
+    def _liveness(self) -> Answer:
+        if self._stuck():
+            return error_answer(503, "a run of the model does not end: the process must be restarted")
+        return _json({"live": True})
 
     def _readiness(self, body: dict[str, Any]) -> Answer:
         return _json(body) if self.ready else error_answer(503, "the server is draining")
@@ -286,7 +304,7 @@ class Service:
         """What is here; `{"ready": true}` asks for what is ready."""
         try:
             if b"content-encoding" in request.headers:
-                request = _without_encoding(request, self._body_limit_bytes)
+                request = request._replace(body=decode(request.headers[b"content-encoding"], request.body, INDEX_BYTES))
             body = _IndexRequest() if not request.body else _decode_index_request(request.body)
         except (BadRequest, UnsupportedEncoding, TooLarge) as error:
             exchange.answer(_refusal(error))
@@ -302,6 +320,9 @@ class Service:
     # -- inference
 
     def _infer(self, exchange: Answering, request: Request) -> None:
+        if b"content-encoding" in request.headers:
+            self._start(self._unfold(exchange, request, self._infer))
+            return
         job = self._job(exchange, request)
         if job is None:
             return
@@ -321,6 +342,9 @@ class Service:
             self.engine.submit(job)
 
     def _infer_version(self, exchange: Answering, request: Request) -> None:
+        if b"content-encoding" in request.headers:
+            self._start(self._unfold(exchange, request, self._infer_version))
+            return
         job = self._job(exchange, request)
         if job is not None:
             job.counts = False
@@ -329,23 +353,40 @@ class Service:
     def _job(self, exchange: Answering, request: Request) -> InferJob | None:
         """None if the request was the client's mistake and is answered already."""
         started = time.perf_counter_ns()
-        headers = request.headers
         try:
-            if b"content-encoding" in headers:
-                request = _without_encoding(request, self._body_limit_bytes)
-            call = self._decoder.decode(request.body, _json_length(headers))
-        except (BadRequest, UnsupportedEncoding, TooLarge) as error:
+            call = self._decoder.decode(request.body, _json_length(request.headers))
+        except (BadRequest, TooLarge) as error:
             self._refuse(exchange, _refusal(error))
             return None
         return InferJob(self, exchange, request, call, self.counters.current, started)
+
+    async def _unfold(self, exchange: Answering, request: Request, then: Endpoint) -> None:
+        headers = dict(request.headers)
+        try:
+            body = await self.unfolder.unfold(headers.pop(b"content-encoding"), request.body)
+        except (BadRequest, UnsupportedEncoding, TooLarge, Busy) as error:
+            self._refuse(exchange, _refusal(error))
+            return
+        except Exception as error:
+            log.error("cannot decompress a body", error=repr(error))
+            exchange.answer(error_answer(500, "internal error"))
+            return
+        held = Held(self.budget, exchange, len(body))
+        try:
+            then(held, request._replace(headers=headers, body=body))
+        except Exception as error:
+            log.error("cannot handle a request", path=_show(request.target), error=repr(error))
+            held.answer(error_answer(500, "internal error"))
 
     def _refuse(self, exchange: Answering, answer: Answer) -> None:
         self.counters.count_answer(answer.status)
         exchange.answer(answer._replace(headers=self.digest_header + answer.headers))
 
 
-def _refusal(error: BadRequest | UnsupportedEncoding | TooLarge) -> Answer:
+def _refusal(error: BadRequest | UnsupportedEncoding | TooLarge | Busy) -> Answer:
     match error:
+        case Busy():
+            return error_answer(503, f"the server is busy: {error}; try again", b"retry-after: 1\r\n")
         case BadRequest():
             return error_answer(400, str(error))
         case TooLarge():
@@ -372,12 +413,6 @@ _decode_index_request = msgspec.json.Decoder(_IndexRequest).decode
 def _immutable(exchange: Answering, request: Request) -> None:
     message = "loading and unloading are not supported: change the MLModel to serve another version"
     exchange.answer(error_answer(501, message))
-
-
-def _without_encoding(request: Request, limit: int) -> Request:
-    headers = dict(request.headers)
-    body = decode(headers.pop(b"content-encoding"), request.body, limit)
-    return request._replace(headers=headers, body=body)
 
 
 def _encoded(answer: Answer, name: bytes, encode: Encoder) -> Answer:

@@ -67,6 +67,9 @@ class Settings:
       at most 256 MiB.
     max_connections: beyond, a connection is told so and closed.
     request_timeout_seconds: from a request's first byte to its last.
+    run_seconds: of one run of the model; then it is ended. None = 30 s, or ten times what one row took at the start if
+      that is longer.
+    run_grace_seconds: from there to the end of the process, if the run does not end.
     max_queue_seconds: a request that would wait longer for the model is answered 503 at once.
     idle_timeout_seconds: a connection on which nothing happens is closed; above the usual 60 s of proxies, so
       that the proxy closes first and never writes into a closing connection.
@@ -99,6 +102,8 @@ class Settings:
     held_limit_bytes: int | None = None
     max_connections: int = 10_000
     request_timeout_seconds: float = 60.0
+    run_seconds: float | None = None
+    run_grace_seconds: float = 10.0
     max_queue_seconds: float = 1.0
     idle_timeout_seconds: float = 75.0
     workers: int = 0
@@ -143,6 +148,8 @@ class Settings:
             request_timeout_seconds=read.number(
                 "STEELTOWN_REQUEST_TIMEOUT_SECONDS", cls.request_timeout_seconds, float, 0.1
             ),
+            run_seconds=read.number("STEELTOWN_RUN_SECONDS", cls.run_seconds, float, 0.01),
+            run_grace_seconds=read.number("STEELTOWN_RUN_GRACE_SECONDS", cls.run_grace_seconds, float, 0.01),
             max_queue_seconds=read.number("STEELTOWN_MAX_QUEUE_SECONDS", cls.max_queue_seconds, float, 0.001),
             idle_timeout_seconds=read.number("STEELTOWN_IDLE_TIMEOUT_SECONDS", cls.idle_timeout_seconds, float, 0.1),
             workers=read.number("STEELTOWN_WORKERS", cls.workers, int, 0),

@@ -42,7 +42,7 @@ class Route:
     """What share of requests the live server hands to the canary, and under which window it counts.
 
     window: opaque; changes with every step of every rollout.
-    weight: percent 0..100 of requests sent to `canary_url`; exact over any 100 consecutive requests.
+    weight: percent 0..100 of requests sent to `canary_url`; exact in every hundred requests.
     canary_url: base URL ("http://host:port") or "" while weight is 0.
     canary_digest: digest of the model behind it; a canary that answers with another digest counts as an error.
     mirror: percent 0..100 of the other requests of which the canary gets a copy; the live model answers the user.

@@ -37,6 +37,8 @@ class Job:
         self.error = message
         self.end.set()
 
+    late = fail
+
     @property
     def ended(self) -> bool:
         return self.end.is_set()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from steeltown.contract.evidence import Route
 from steeltown_server.canary import Address
 from steeltown_server.counters import Counters
-from steeltown_server.router import Router, RouteWatch
+from steeltown_server.router import Router, RouteWatch, drawn_turns
 
 URL = "http://127.0.0.1:1"
 
@@ -25,21 +25,45 @@ def new_router() -> tuple[Router, Counters]:
     return Router(counters, max_in_flight=4, body_limit_bytes=1000), counters
 
 
-@given(st.integers(0, 100), st.integers(0, 250))
-def test_any_hundred_consecutive_requests_hold_exactly_the_weight(weight: int, start: int) -> None:
+@given(st.integers(0, 100))
+def test_every_hundred_requests_hold_exactly_the_weight(weight: int) -> None:
     router, _ = new_router()
-    router.route = Route(window="", weight=weight)
-    turns = [router.takes_next() for _ in range(start + 100)]
-    assert sum(turns[start:]) == weight
+    router.route = Route(window="", weight=weight, mirror=weight)
+    for _ in range(3):
+        assert sum(router.takes_next() for _ in range(100)) == weight
+        assert sum(router.mirrors_next() for _ in range(100)) == weight
 
 
-@given(st.integers(1, 100))
-def test_the_canarys_turns_are_evenly_spread(weight: int) -> None:
+@given(st.integers(1, 50))
+def test_turns_are_spread_over_the_hundred(weight: int) -> None:
+    """The rarer side of a hundred has one turn in each of its blocks: never a burst, never a long pause."""
+    rarer = drawn_turns(weight)
+    more = [not turn for turn in drawn_turns(100 - weight)]
+    size = -(-100 // weight)
+    for turns in (rarer, more):
+        places = [i for i, turn in enumerate(turns) if turn]
+        assert len(places) == weight
+        assert max(b - a for a, b in itertools.pairwise([-1, *places, 100])) <= 2 * size
+        assert all(sum(turns[i : i + size]) <= 2 for i in range(100))
+
+
+@pytest.mark.parametrize("weight", [1, 5, 25, 30, 50, 70, 95])
+def test_no_place_in_a_rhythm_is_the_canarys(weight: int) -> None:
+    """Of a client's every second, third, ... request the canary gets its share, whichever of them is asked about."""
     router, _ = new_router()
     router.route = Route(window="", weight=weight)
-    turns = [i for i in range(1000) if router.takes_next()]
-    gaps = [b - a for a, b in itertools.pairwise(turns)]
-    assert max(gaps) - min(gaps) <= 1
+    turns = [router.takes_next() for _ in range(40_000)]
+    for period in (2, 3, 4, 5, 10, 20):
+        for place in range(period):
+            seen = turns[place::period]
+            expected = weight / 100
+            spread = (expected * (1 - expected) / len(seen)) ** 0.5
+            assert abs(sum(seen) / len(seen) - expected) < 6 * spread, (period, place)
+
+
+def test_who_saw_one_hundred_does_not_know_the_next() -> None:
+    assert len({tuple(drawn_turns(5)) for _ in range(50)}) == 50
+    assert len({tuple(drawn_turns(95)) for _ in range(50)}) == 50
 
 
 async def test_new_epoch_starts_at_zero_and_leaves_requests_under_way_in_the_old_one() -> None:

@@ -20,6 +20,7 @@ from steeltown_http2 import Head, block
 
 from .. import encoding
 from ..signature import BadRequest, TooLarge
+from ..unfolding import Unfolder
 from .http2 import Exchange
 
 PREFIX: Final = struct.Struct(">BI")  # whether compressed, length
@@ -92,12 +93,13 @@ def plan(head: Head, methods: Mapping[bytes, Method]) -> Plan:
 
 
 class Call:
-    """One call under way."""
+    """One call under way. unfolded_bytes: counted for its message, until somebody takes them over."""
 
-    __slots__ = ("_left", "_timer", "exchange")
+    __slots__ = ("_left", "_timer", "exchange", "unfolded_bytes")
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
+        self.unfolded_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._left: Callable[[], Any] | None = None
         exchange.left = self._leave
@@ -156,8 +158,8 @@ def _status(code: Code, text: str) -> Metadata:
     return (*status, ("grpc-message", quote(text, safe=MESSAGE_SAFE, errors="replace"))) if text else status
 
 
-def message(body: bytes, packed: bytes, limit_bytes: int) -> bytes:
-    """The one message of a request. packed: the encoding of what is marked as compressed. Refused, TooLarge."""
+def message(body: bytes, packed: bytes) -> tuple[bytes, bytes]:
+    """The one message of a request, and how it is compressed; b"" if it is not. packed: what the head says. Refused."""
     if len(body) < PREFIX.size:
         raise Refused(Code.UNIMPLEMENTED, "expected exactly one message, got none")
     compressed, length = PREFIX.unpack_from(body)
@@ -167,16 +169,23 @@ def message(body: bytes, packed: bytes, limit_bytes: int) -> bytes:
         raise Refused(Code.UNIMPLEMENTED, "expected exactly one message, got more")
     content = body[PREFIX.size :]
     if compressed == 0:
-        return content
+        return content, b""
     if compressed != 1 or packed == b"identity":
         raise Refused(Code.INTERNAL, "the message is marked as compressed, but grpc-encoding is missing or identity")
+    return content, packed
+
+
+async def unfolded(content: bytes, packed: bytes, unfolder: Unfolder) -> bytes:
+    """The message as it was; it is counted. Refused, TooLarge, Busy."""
     try:
-        return encoding.decode(packed, content, limit_bytes)
+        return await unfolder.unfold(packed, content)
     except encoding.UnsupportedEncoding:
         text = f"unsupported grpc-encoding {packed.decode('latin-1')!r}: must be one of {ENCODINGS}"
         raise Refused(Code.UNIMPLEMENTED, text) from None
+    except encoding.TooManyTimes:
+        raise TooLarge(f"the message decompresses to more than {encoding.MOST_RATIO} times its size") from None
     except TooLarge:
-        raise TooLarge(f"the message exceeds the limit of {limit_bytes} bytes") from None
+        raise TooLarge(f"the message exceeds the limit of {unfolder.limit_bytes} bytes") from None
     except BadRequest as error:
         raise Refused(Code.INTERNAL, f"cannot decompress the message: {error}") from None
 

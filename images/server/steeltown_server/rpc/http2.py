@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol, cast
 import steeltown_http2 as http2
 from steeltown_http2 import Complete, Error, Event, Head, Opened, Refused, Stream
 
+from ..budget import Budget
 from ..http import LINGER_SECONDS, Limits
 
 AGE_SPREAD: Final = 0.1
@@ -33,11 +34,12 @@ class Handler(Protocol):
 
 
 class Http2Server:
-    """What all connections share. age_seconds: of a connection, then its client is told to open another."""
+    """What all connections share. age_seconds: of a connection, then its client is told to open another. budget: with
+    the other front end; a `Load` is counted in it."""
 
-    def __init__(self, handler: Handler, limits: Limits, *, age_seconds: float) -> None:
+    def __init__(self, handler: Handler, limits: Limits, budget: Budget, *, age_seconds: float) -> None:
         self.handler = handler
-        self.most_connections = limits.connections
+        self.budget = budget
         self.limits = http2.Limits(
             header_bytes=limits.header_bytes,
             body_bytes=limits.body_bytes,
@@ -45,7 +47,7 @@ class Http2Server:
             request_seconds=limits.request_seconds,
             idle_seconds=limits.idle_seconds,
         )
-        self.load = http2.Load()
+        self.load = cast(http2.Load, budget)  # has its attributes; a class of one package cannot be that of the other
         self.connections: set[Connection] = set()
         self._age_seconds = age_seconds
         self._loop = asyncio.get_running_loop()
@@ -111,6 +113,7 @@ class Connection(asyncio.Protocol):
         self._busy = False  # in the middle of what happened: what is to be written may become more
         self._lingers = False
         self._write_paused_since: float | None = None
+        self._unsent_bytes = 0
         self.http2 = http2.Connection(
             server.limits, server.load, now=server.now, age_seconds=server.age(), stream=Exchange
         )
@@ -121,14 +124,19 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         server = self._server
         server.connections.add(self)
-        if len(server.connections) > server.most_connections:
-            text = f"the server is busy: limit of {server.most_connections} connections reached; try again"
+        budget = server.budget
+        budget.connections += 1
+        if budget.connections > budget.most_connections:
+            text = f"the server is busy: {budget.too_many_connections}; try again"
             self.http2.end(Error.ENHANCE_YOUR_CALM, text)
         self.flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._server.connections.discard(self)
+        self._server.budget.connections -= 1
+        self._write_paused_since = None
+        self._count_unsent()
         self._handle(self.http2.lost())
 
     def data_received(self, data: bytes) -> None:
@@ -140,11 +148,13 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._write_paused_since = self._server.now
+        self._count_unsent()
         if self._transport is not None:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         self._write_paused_since = None
+        self._count_unsent()
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
@@ -178,6 +188,8 @@ class Connection(asyncio.Protocol):
             return
         if data := self.http2.output():
             transport.write(data)
+            if self._write_paused_since is not None:
+                self._count_unsent()
         if self.http2.dead:
             transport.abort()
         elif self.http2.ended and not self._lingers:
@@ -185,6 +197,16 @@ class Connection(asyncio.Protocol):
             self._lingers = True
             transport.write_eof()
             self._loop.call_later(LINGER_SECONDS, transport.close)
+
+    def _count_unsent(self) -> None:
+        """What was written and not read; a client of which that is too much is cut off."""
+        transport = self._transport
+        paused = self._write_paused_since is not None
+        size = transport.get_write_buffer_size() if paused and transport is not None else 0
+        fits = self._server.budget.unsent(size, self._unsent_bytes)
+        self._unsent_bytes = size
+        if not fits and transport is not None:
+            transport.abort()
 
     def leave(self) -> None:
         """Ends when what is under way is answered."""

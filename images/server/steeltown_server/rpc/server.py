@@ -15,15 +15,17 @@ from typing import Any, Final
 from steeltown_http2 import Head, block
 
 from .. import log
+from ..budget import Busy
 from ..http import Answer, Limits, Request, error_answer
 from ..listening import DRAIN_POLL_SECONDS, stop_listening
 from ..router import DIGEST_HEADER, NON_FINITE_HEADER
 from ..service import Service
 from ..settings import Settings
 from ..signature import BadRequest, TooLarge
+from ..unfolding import Held
 from . import health, health_pb2, messages
 from . import inference_pb2 as pb
-from .calls import Call, Code, Metadata, Method, Plan, Refused, failure, message, parsed, plan
+from .calls import Call, Code, Metadata, Method, Plan, Refused, failure, message, parsed, plan, unfolded
 from .health import Health
 from .http2 import Exchange, Http2Server
 
@@ -79,16 +81,17 @@ class GrpcServer:
     """http2.Handler for the services of one model. All methods are called on the event loop."""
 
     def __init__(self, service: Service, settings: Settings, limits: Limits, listener: socket.socket) -> None:
-        """limits: of HTTP, taken a second time for this port."""
+        """limits: as HTTP has them; what all hold is counted with it."""
         self._service = service
         self._loop = asyncio.get_running_loop()
         self._listener = listener
         self._limit_bytes = settings.body_limit_bytes
+        self._unfolding: set[asyncio.Task[None]] = set()
         self._timeout_seconds = settings.grpc_timeout_seconds
         self._digest: Metadata = ((DIGEST, service.counters.digest),)
         self._health = Health(SERVICE)
         self._methods = self._table()
-        self._http2 = Http2Server(self, limits, age_seconds=settings.grpc_connection_age_seconds)
+        self._http2 = Http2Server(self, limits, service.budget, age_seconds=settings.grpc_connection_age_seconds)
         self._server: asyncio.AbstractServer | None = None
         self.port: int = listener.getsockname()[1]
 
@@ -134,12 +137,18 @@ class GrpcServer:
         method, seconds, packed = planned
         call = Call(exchange)
         call.end_after(self._timeout_seconds if seconds is None else seconds, self._late, self._loop)
-        if len(body) > INLINE_BYTES:
-            work = self._loop.run_in_executor(None, self._read, method, body, packed)
-            work.add_done_callback(partial(self._begin, call, method))
-            return
         try:
-            request = self._read(method, body, packed)
+            content, packed = message(body, packed)
+            if packed:
+                task = self._loop.create_task(self._unfold(call, method, content, packed))
+                self._unfolding.add(task)
+                task.add_done_callback(self._unfolding.discard)
+                return
+            if len(content) > INLINE_BYTES:
+                work = self._loop.run_in_executor(None, parsed, method, content)
+                work.add_done_callback(partial(self._begin, call, method))
+                return
+            request = parsed(method, content)
         except Exception as error:
             self._not_begun(call, error)
             return
@@ -176,9 +185,23 @@ class GrpcServer:
         except Refused as refused:
             return b"", b"", failure(refused.code, str(refused))
 
-    def _read(self, method: Method, body: bytes, packed: bytes) -> Any:
-        """In any thread. Refused, BadRequest, TooLarge."""
-        return parsed(method, message(body, packed, self._limit_bytes))
+    async def _unfold(self, call: Call, method: Method, content: bytes, packed: bytes) -> None:
+        """A message that came compressed."""
+        budget = self._service.budget
+        try:
+            content = await unfolded(content, packed, self._service.unfolder)
+            call.unfolded_bytes = len(content)
+            if len(content) > INLINE_BYTES:
+                request = await self._loop.run_in_executor(None, parsed, method, content)
+            else:
+                request = parsed(method, content)
+            if not call.exchange.gone:
+                self._do(call, method, request)
+        except Exception as error:
+            self._not_begun(call, error)
+        finally:
+            budget.held_bytes -= call.unfolded_bytes  # unless whoever answers has taken it over
+            call.unfolded_bytes = 0
 
     def _begin(self, call: Call, method: Method, read: asyncio.Future[Any]) -> None:
         """Read beside the loop. Meanwhile the client may have gone, or its deadline."""
@@ -207,6 +230,8 @@ class GrpcServer:
                 self._refuse_call(call, 400, str(error))
             case TooLarge():
                 self._refuse_call(call, 413, str(error))
+            case Busy():
+                self._refuse_call(call, 503, f"the server is busy: {error}; try again")
             case _:
                 log.error("cannot read a call", error=repr(error))
                 call.fail(Code.INTERNAL, "internal error")
@@ -241,7 +266,9 @@ class GrpcServer:
         return messages.infer_request(pb.ModelInferRequest.FromString(content), self._limit_bytes)
 
     def _model_infer(self, call: Call, request: Request) -> None:
-        self._service.handle(Inference(call), request)
+        held_bytes, call.unfolded_bytes = call.unfolded_bytes, 0
+        inference = Inference(call)
+        self._service.handle(Held(self._service.budget, inference, held_bytes) if held_bytes else inference, request)
 
     def _server_live(self, call: Call, request: Any) -> None:
         answer = self._get(b"/v2/health/live")

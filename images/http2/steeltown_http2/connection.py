@@ -1,8 +1,8 @@
 """One connection of HTTP/2: from bytes to events, from answers to bytes.
 
-What a client can make us hold or do is bounded, as in HTTP/1.1: header block, body, streams, answers that nobody reads,
-time, and streams that are opened only to be reset. A fault of one stream resets it; a fault of the connection ends it,
-with a GOAWAY that says why.
+What a client can make us hold or do is bounded, as in HTTP/1.1: header block, body, streams, answers that nobody
+reads, time, and whatever it makes us do without taking an answer for it (`abuse`). A fault of one stream resets it; a
+fault of the connection ends it, with a GOAWAY that says why.
 
 Flow control: what we take is granted again as soon as it is here, for the bodies are bounded by themselves; what we
 send waits for the client's windows, the connection's and the stream's, and answers of other streams pass it.
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from .abuse import AbuseBudget
+from .abuse import RESET, AbuseBudget
 from .blocks import Blocks, Head
 from .events import Complete, Event, Left, Opened, Refused
 from .frames import (
@@ -56,6 +56,8 @@ from .frames import (
 WINDOW: Final = 1 << 20  # of each stream; the connection's is four of them
 STREAMS: Final = 256
 CONTINUATIONS: Final = 64
+SMALL_BYTES: Final = 64  # of DATA in the midst of a body; less is charged for
+SETTINGS_BYTES: Final = 192  # of SETTINGS: a frame's worth of work
 REMEMBERED_STREAMS: Final = 256
 KEEPALIVE_SECONDS: Final = 60.0
 PONG_SECONDS: Final = 20.0
@@ -226,11 +228,13 @@ class Connection:
                         raise Fault(Error.PROTOCOL_ERROR, "the first frame must be SETTINGS")
                     self._settled = True
                 handle = FRAMES.get(kind)
-                if handle is not None:  # frames of unknown types are ignored
-                    handle(self, flags, stream_id & NO_STREAM, data[start:at])
-                    if events:
-                        yield from events
-                        events.clear()
+                if handle is None:  # unknown types are ignored
+                    self._budget.spend_frames()
+                    continue
+                handle(self, flags, stream_id & NO_STREAM, data[start:at])
+                if events:
+                    yield from events
+                    events.clear()
         except Fault as fault:
             self.end(fault.error, str(fault))
             yield from self._told()
@@ -318,6 +322,8 @@ class Connection:
             payload = unpadded(payload)
         if not payload and not flags & END_STREAM:
             self._budget.spend_empty_frame()
+        elif len(payload) < SMALL_BYTES and not flags & END_STREAM:
+            self._budget.spend_frames()
         stream = self._streams.get(stream_id)
         if stream is None or stream.complete:
             self._late_frame(stream_id)
@@ -369,6 +375,7 @@ class Connection:
     def _continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id == 0 or stream_id != self._fragments_of:
             raise Fault(Error.PROTOCOL_ERROR, "CONTINUATION without HEADERS")
+        self._budget.spend_frames()
         self._fragments.append(payload)
         self._fragment_bytes += len(payload)
         if len(self._fragments) > CONTINUATIONS or self._fragment_bytes > self._limits.header_bytes:
@@ -392,9 +399,11 @@ class Connection:
                 known = stream is not None or stream_id in self._closed
                 error = Error.STREAM_CLOSED if known else Error.PROTOCOL_ERROR
                 raise Fault(error, f"HEADERS on closed stream {stream_id}")
+            self._budget.spend_frames()
             return
         self._last_id = stream_id
         if stream_id > self._final_id:  # the client may not know yet
+            self._budget.spend_frames()
             self._rst(stream_id, Error.REFUSED_STREAM)
             return
         if len(self._streams) >= STREAMS:
@@ -428,7 +437,8 @@ class Connection:
         if stream_id > self._last_id or (stream_id % 2 == 0):
             raise Fault(Error.PROTOCOL_ERROR, f"DATA on stream {stream_id}, which is not open")
         if self._closed.get(stream_id, False):
-            return  # we have ended it, and the client did not know
+            self._budget.spend_frames()  # we have ended it, and the client did not know
+            return
         if stream_id in self._streams:
             self._reset_for_fault(self._streams[stream_id], Error.STREAM_CLOSED)
         else:
@@ -442,6 +452,7 @@ class Connection:
             raise Fault(Error.FRAME_SIZE_ERROR, "PRIORITY must have 5 bytes")
         if NUMBER.unpack_from(payload)[0] & NO_STREAM == stream_id:
             raise Fault(Error.PROTOCOL_ERROR, "a stream depends on itself")
+        self._budget.spend_frames()
 
     def _rst_stream(self, flags: int, stream_id: int, payload: bytes) -> None:
         if len(payload) != 4:
@@ -449,18 +460,20 @@ class Connection:
         if stream_id == 0 or stream_id > self._last_id:
             raise Fault(Error.PROTOCOL_ERROR, f"RST_STREAM on stream {stream_id}, which is not open")
         stream = self._streams.get(stream_id)
-        if stream is not None:
-            if not stream.answered:
-                self._budget.spend_reset()
-            self._forget(stream, by_us=False)
-            self._drop(stream)
-            self._close_if_left()
+        if stream is None:
+            self._budget.spend_frames()
+            return
+        self._budget.spend_reset()
+        self._forget(stream, by_us=False)
+        self._drop(stream)
+        self._close_if_left()
 
     def _settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id != 0:
             raise Fault(Error.PROTOCOL_ERROR, "SETTINGS on a stream")
         if len(payload) % SETTING.size or (flags & ACK and payload):
             raise Fault(Error.FRAME_SIZE_ERROR, "invalid length of SETTINGS")
+        self._budget.spend_frames(1 + len(payload) // SETTINGS_BYTES)
         if flags & ACK:
             return
         for name, value in SETTING.iter_unpack(payload):
@@ -494,6 +507,7 @@ class Connection:
             raise Fault(Error.PROTOCOL_ERROR, "PING on a stream")
         if len(payload) != 8:
             raise Fault(Error.FRAME_SIZE_ERROR, "PING must have 8 bytes")
+        self._budget.spend_frames()
         if not flags & ACK:
             self._write(frame(Kind.PING, ACK, 0, payload))
         elif payload == LEAVING and self._leaving_since is not None:
@@ -504,12 +518,14 @@ class Connection:
             raise Fault(Error.PROTOCOL_ERROR, "GOAWAY on a stream")
         if len(payload) < 8:
             raise Fault(Error.FRAME_SIZE_ERROR, "GOAWAY must have at least 8 bytes")
+        self._budget.spend_frames()
         self._leaving_since = self._now
         self._name_last_stream()
 
     def _window_update(self, flags: int, stream_id: int, payload: bytes) -> None:
         if len(payload) != 4:
             raise Fault(Error.FRAME_SIZE_ERROR, "WINDOW_UPDATE must have 4 bytes")
+        self._budget.spend_frames()
         more = NUMBER.unpack(payload)[0] & LARGEST_WINDOW
         if stream_id == 0:
             if more == 0:
@@ -612,6 +628,7 @@ class Connection:
             stream.held_bytes -= sent
             self._load.held_bytes -= sent
             stream.blocked_since = self._now
+            self._budget.earn_sent(sent)
         if not stream.pending:
             self._blocked.pop(stream.id, None)
             if stream.trailers is not None:
@@ -621,9 +638,10 @@ class Connection:
 
     def _finish(self, stream: Stream) -> None:
         """The answer is sent."""
-        if not stream.complete:
+        if stream.complete:
+            self._budget.earn_answer()
+        else:
             self._rst(stream.id, Error.NO_ERROR)  # RFC 9113, 8.1: we need no more of the request
-        self._budget.earn_reset()
         self._forget(stream, by_us=not stream.complete)
         self._close_if_left()
 
@@ -706,6 +724,7 @@ class Connection:
             return
         for stream in tuple(self._streams.values()):
             if stream.pending and now - stream.blocked_since > limits.idle_seconds:
+                self._budget.owe(RESET)
                 self._reset(stream, Error.CANCEL)
             elif not stream.complete and not stream.answered and now - stream.began > limits.request_seconds:
                 self._events.append(Refused(stream, 408, "the request did not arrive in time"))

@@ -1,0 +1,187 @@
+"""What is known to bring down servers of HTTP/2, on bytes: one budget for all that no answered request pays for.
+
+docs/http2.md lists the attacks, each with the test here (or on sockets) that shows that it is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from steeltown_http2 import RESETS, Event, Left
+from steeltown_http2.abuse import BUDGET, FRAMES
+from steeltown_http2.frames import ACK, END_HEADERS, END_STREAM, INITIAL_WINDOW_SIZE, SETTING, Error, Kind, frame
+from steeltown_testing.http2_client import WHOLE, Client, more_window, number, opened, plain, reset
+
+MANY = 20_000
+CALM = number(Error.ENHANCE_YOUR_CALM)
+
+
+def answered(client: Client, event: Event, size: int = 4) -> None:
+    if not isinstance(event, Left):
+        client.http2.answer(event.stream, b"\x88", b"x" * size, b"\x88")
+
+
+def blocked(streams: int = 100) -> Client:
+    """A client that lets so many answers wait."""
+    client = Client(SETTING.pack(INITIAL_WINDOW_SIZE, 0))
+    for stream in range(1, 2 * streams, 2):
+        for event in client.send(opened(stream, flags=WHOLE)):
+            answered(client, event)
+    client.said()
+    return client
+
+
+def parted(client: Client, text: str) -> bool:
+    """It was told so, and why."""
+    kind, _, _, payload = client.said()[-1]
+    return client.http2.ended and (kind, payload[4:8], payload[8:].decode()) == (Kind.GOAWAY, CALM, text)
+
+
+def until_it_ends(client: Client, sent: Callable[[int], bytes], most: int = MANY) -> int:
+    """How often it can be said."""
+    for count in range(most):
+        client.send(sent(2 * count + 1))
+        if client.http2.ended:
+            return count
+    return most
+
+
+# -- streams that end in a reset
+
+MADE_YOU_RESET: dict[str, Callable[[int], bytes]] = {
+    "a window grows by nothing": lambda n: opened(n, flags=WHOLE) + more_window(n, 0),
+    "a window grows too large": lambda n: opened(n, flags=WHOLE) + more_window(n, 2**31 - 1),
+    "headers after the end": lambda n: opened(n, flags=WHOLE) + opened(n),
+    "data after the end": lambda n: opened(n, flags=WHOLE) + frame(Kind.DATA, 0, n, b"more"),
+    "a priority of another length": lambda n: opened(n, flags=WHOLE) + frame(Kind.PRIORITY, 0, n, b"1234"),
+    "a stream depends on itself": lambda n: opened(n, flags=WHOLE) + frame(Kind.PRIORITY, 0, n, number(n) + b"\0"),
+}
+
+
+@pytest.mark.parametrize("kind", MADE_YOU_RESET)
+def test_made_you_reset(kind: str) -> None:
+    """CVE-2025-8671: the client errs on a stream so that we reset it, while the work for it goes on."""
+    client = Client()
+    assert until_it_ends(client, MADE_YOU_RESET[kind]) <= RESETS
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MADE_YOU_RESET if kind != "a window grows too large"])
+def test_made_you_reset_while_answers_wait_for_windows(kind: str) -> None:
+    """The work is done and paid by nobody: what is reset before it is taken was not answered."""
+    client = Client(SETTING.pack(INITIAL_WINDOW_SIZE, 1))
+    client._answers = lambda event: answered(client, event)
+    assert until_it_ends(client, MADE_YOU_RESET[kind]) <= RESETS
+
+
+def test_rapid_reset() -> None:
+    """CVE-2023-44487."""
+    client = Client()
+    assert until_it_ends(client, lambda n: opened(n, flags=WHOLE) + reset(n)) <= RESETS
+    assert parted(client, "too many reset streams")
+
+
+def test_answers_that_are_made_and_not_taken_pay_for_nothing() -> None:
+    client = Client(SETTING.pack(INITIAL_WINDOW_SIZE, 0))
+    client._answers = lambda event: answered(client, event)
+    assert until_it_ends(client, lambda n: opened(n, flags=WHOLE) + reset(n)) <= RESETS
+    client = Client(SETTING.pack(INITIAL_WINDOW_SIZE, 0))
+    for stream in range(1, 2 * RESETS + 4, 2):
+        for event in client.send(opened(stream, flags=WHOLE), now=10.0 * stream):
+            answered(client, event)
+        client.http2.pass_time(10.0 * stream + 9.5)  # waits longer than the idle time
+    assert client.http2.ended
+
+
+def test_answers_to_requests_that_are_not_complete_pay_for_nothing() -> None:
+    """As to a method that is not there: our reset says that we need no more of it."""
+    client = Client()
+    client._answers = lambda event: answered(client, event) if event.stream.id % 4 == 1 else None
+    assert until_it_ends(client, lambda n: opened(2 * n - 1) + opened(2 * n + 1) + reset(2 * n + 1)) <= RESETS
+
+
+# -- frames that ask for nothing
+
+NOTHING: dict[str, bytes] = {
+    "ping": frame(Kind.PING, 0, 0, b"12345678"),
+    "answer to a ping that was not sent": frame(Kind.PING, ACK, 0, b"12345678"),
+    "settings": frame(Kind.SETTINGS, 0, 0, b""),
+    "settings that change": b"".join(frame(Kind.SETTINGS, 0, 0, SETTING.pack(5, 16384 + n)) for n in (0, 1)),
+    "many settings in a frame": frame(Kind.SETTINGS, 0, 0, SETTING.pack(9, 1) * 2730),
+    "priority": frame(Kind.PRIORITY, 0, 5, number(3) + b"\0"),
+    "priority of a stream that is not open": frame(Kind.PRIORITY, 0, 2**31 - 1, number(3) + b"\0"),
+    "window of the connection": more_window(0, 1),
+    "window of a stream that has ended": more_window(1, 1),
+    "reset of a stream that has ended": reset(1),
+    "data of a stream that has ended": frame(Kind.DATA, 0, 1, b"x"),
+    "headers of a stream that has ended": opened(1),
+    "unknown": frame(99, 0, 0, b""),  # type: ignore[arg-type]
+    "unknown and long": frame(99, 0, 0, b"x" * 1000),  # type: ignore[arg-type]
+    "empty data": frame(Kind.DATA, 0, 3, b""),
+    "padding without data": frame(Kind.DATA, 0x8, 3, b"\xc8" + bytes(200)),
+    "data by the byte": frame(Kind.DATA, 0, 3, b"x"),
+}
+
+
+@pytest.mark.parametrize("waiting", [0, 100])
+@pytest.mark.parametrize("kind", NOTHING)
+def test_frames_that_ask_for_nothing(kind: str, waiting: int) -> None:
+    """Ping, settings, priority, window and empty-frame floods (CVE-2019-9512, 9515, 9513, 9511, 9518)."""
+    client = blocked(waiting) if waiting else Client()
+    first = 2 * waiting + 1
+    (event,) = client.send(opened(first))
+    client.http2.answer(event.stream, b"\x88", b"", b"")  # ended by us
+    client.send(opened(first + 2))
+    sent = NOTHING[kind]
+    for old, new in ((1, first), (3, first + 2)):
+        if sent[5:9] == number(old):
+            sent = sent[:5] + number(new) + sent[9:]
+    assert until_it_ends(client, lambda n: sent) <= FRAMES
+    assert client.said()[-1][3][4:8] == CALM
+
+
+@pytest.mark.parametrize("kind", ["ping", "settings", "window of the connection", "priority", "unknown"])
+def test_what_comes_with_requests_is_paid_by_their_answers(kind: str) -> None:
+    client = Client()
+    client._answers = lambda event: answered(client, event)
+    for stream in range(1, 4 * FRAMES // 8, 2):
+        client.send(opened(stream, flags=WHOLE) + NOTHING[kind] * 8)
+        client.said()
+    assert not client.http2.ended
+    assert client.http2._budget.left >= BUDGET - 16
+
+
+def test_large_answer_pays_for_the_windows_and_pings_that_it_needs() -> None:
+    """A client grants by the frame, and measures the way with a PING for each."""
+    client = Client()
+    (event,) = client.send(opened(1, flags=WHOLE))
+    client.http2.answer(event.stream, b"\x88", bytes(32 << 20), b"\x88")
+    while client.load.streams:
+        client.said()
+        client.send(more_window(0, 2000) + more_window(1, 2000) + frame(Kind.PING, 0, 0, b"12345678"))
+        assert not client.http2.ended
+    assert client.http2._budget.left == BUDGET
+
+
+def test_continuations_without_content() -> None:
+    """CVE-2024-27316."""
+    client = Client()
+    client.send(frame(Kind.HEADERS, 0, 1, b"") + frame(Kind.CONTINUATION, 0, 1, b"") * 100)
+    assert parted(client, "headers exceed the limit of 1000 bytes")
+
+
+def test_continuations_in_many_requests() -> None:
+    """Each block in as many frames as are allowed, each request answered."""
+    client = Client()
+    client._answers = lambda event: answered(client, event)
+    block = plain((":method", "POST"), (":scheme", "http"), (":path", "/" + "x" * 40))
+    parts = [block[n : n + 1] for n in range(len(block))]
+
+    def sent(n: int) -> bytes:
+        rest = [frame(Kind.CONTINUATION, 0, n, part) for part in parts[1:]]
+        return b"".join(
+            (frame(Kind.HEADERS, END_STREAM, n, parts[0]), *rest, frame(Kind.CONTINUATION, END_HEADERS, n, b""))
+        )
+
+    assert len(parts) > 20
+    assert until_it_ends(client, sent) < FRAMES

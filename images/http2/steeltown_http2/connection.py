@@ -5,7 +5,9 @@ reads, time, and whatever it makes us do without taking an answer for it (`abuse
 fault of the connection ends it, with a GOAWAY that says why.
 
 Flow control: what we take is granted again as soon as it is here, for the bodies are bounded by themselves; what we
-send waits for the client's windows, the connection's and the stream's, and answers of other streams pass it.
+send waits for the client's windows, the connection's and the stream's, and answers of other streams pass it. Answers
+that wait for their own window stand apart from those that wait for the connection's, which go in turn, a part of each:
+so a frame makes us look at no stream but those that can move.
 
 A connection is left in two steps, so that no call is lost: first GOAWAY names no last stream and a PING goes out; what
 the client sent before it knew is still served; when the PING is back, GOAWAY names the last stream, and the connection
@@ -19,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from .abuse import RESET, AbuseBudget
+from .abuse import BYTES_PER_FRAME, FRAME, RESET, AbuseBudget
 from .blocks import Blocks, Head
 from .events import Complete, Event, Left, Opened, Refused
 from .frames import (
@@ -55,6 +57,7 @@ from .frames import (
 
 WINDOW: Final = 1 << 20  # of each stream; the connection's is four of them
 STREAMS: Final = 256
+PART_BYTES: Final = 1 << 16  # of an answer that waits, before it is the next one's turn
 CONTINUATIONS: Final = 64
 SMALL_BYTES: Final = 64  # of DATA in the midst of a body; less is charged for
 SETTINGS_BYTES: Final = 192  # of SETTINGS: a frame's worth of work
@@ -118,10 +121,10 @@ class Stream:
         "window_in",
     )
 
-    def __init__(self, id: int, head: Head, window: int, now: float) -> None:
+    def __init__(self, id: int, head: Head, now: float) -> None:
         self.id = id
         self.head = head
-        self.window = window  # what we may send
+        self.window = 0  # what we may send, beyond that of a new stream
         self.window_in = WINDOW
         self.began = now
         self.chunks: list[bytes] = []
@@ -178,7 +181,9 @@ class Connection:
         self._window_in = 4 * WINDOW
         self._stream_window = DEFAULT_WINDOW
         self._frame_bytes = FRAME_BYTES
-        self._blocked: dict[int, Stream] = {}
+        self._widest = 0  # no stream's `window` is wider
+        self._waiting: dict[int, Stream] = {}  # their answers wait for windows of their own
+        self._movable: OrderedDict[int, Stream] = OrderedDict()  # have one, and wait for the connection's, in turn
         self._table_update = b""
         self._partial_since: float | None = None
         self._pinged = False
@@ -257,7 +262,9 @@ class Connection:
             return
         stream.answered = True
         self._release(stream)
-        if not stream.pending and len(data) <= min(self._window, stream.window, self._frame_bytes):
+        if not stream.pending and len(data) <= min(
+            self._window, stream.window + self._stream_window, self._frame_bytes
+        ):
             self._out.append(self._frames_of(stream, head, data, trailers))
             self._finish(stream)
         else:
@@ -267,7 +274,9 @@ class Connection:
         """A part of an answer that goes on; head: b"" after the first."""
         if stream.answered or stream.gone:
             return
-        if not stream.pending and len(data) <= min(self._window, stream.window, self._frame_bytes):
+        if not stream.pending and len(data) <= min(
+            self._window, stream.window + self._stream_window, self._frame_bytes
+        ):
             self._out.append(self._frames_of(stream, head, data, None))
         else:
             self._wait(stream, head, data, None)
@@ -414,7 +423,7 @@ class Connection:
             self._budget.spend_reset()
             self._rst(stream_id, Error.PROTOCOL_ERROR)
             return
-        stream = self._new_stream(stream_id, head, self._stream_window, self._now)
+        stream = self._new_stream(stream_id, head, self._now)
         self._streams[stream_id] = stream
         self._load.streams += 1
         if end_stream:
@@ -476,10 +485,12 @@ class Connection:
         self._budget.spend_frames(1 + len(payload) // SETTINGS_BYTES)
         if flags & ACK:
             return
+        window = self._stream_window
         for name, value in SETTING.iter_unpack(payload):
             self._setting(name, value)
         self._write(frame(Kind.SETTINGS, ACK, 0, b""))
-        self._pump_all()
+        if self._stream_window > window:
+            self._widened()
 
     def _setting(self, name: int, value: int) -> None:
         if name == HEADER_TABLE_SIZE and value < TABLE_BYTES:
@@ -493,11 +504,21 @@ class Connection:
         elif name == INITIAL_WINDOW_SIZE:
             if value > LARGEST_WINDOW:
                 raise Fault(Error.FLOW_CONTROL_ERROR, f"invalid INITIAL_WINDOW_SIZE {value}")
-            for stream in self._streams.values():
-                stream.window += value - self._stream_window
-                if stream.window > LARGEST_WINDOW:
-                    raise Fault(Error.FLOW_CONTROL_ERROR, "stream window exceeds the maximum size")
             self._stream_window = value
+
+    def _widened(self) -> None:
+        """The window that streams have from the start."""
+        if self._stream_window + self._widest > LARGEST_WINDOW:
+            self._budget.spend_frames(len(self._streams))
+            self._widest = max((stream.window for stream in self._streams.values()), default=0)
+            if self._stream_window + self._widest > LARGEST_WINDOW:
+                raise Fault(Error.FLOW_CONTROL_ERROR, "stream window exceeds the maximum size")
+        if self._waiting:
+            self._budget.spend_frames(len(self._waiting))
+            waiting, self._waiting = self._waiting, {}
+            for stream in waiting.values():
+                self._place(stream)
+            self._pump()
 
     def _push_promise(self, flags: int, stream_id: int, payload: bytes) -> None:
         raise Fault(Error.PROTOCOL_ERROR, "PUSH_PROMISE is not allowed from a client")
@@ -533,7 +554,7 @@ class Connection:
             self._window += more
             if self._window > LARGEST_WINDOW:
                 raise Fault(Error.FLOW_CONTROL_ERROR, "connection window exceeds the maximum size")
-            self._pump_all()
+            self._pump()
             return
         if stream_id > self._last_id:
             raise Fault(Error.PROTOCOL_ERROR, f"WINDOW_UPDATE on stream {stream_id}, which is not open")
@@ -541,10 +562,13 @@ class Connection:
         if stream is None:
             return
         stream.window += more
-        if more == 0 or stream.window > LARGEST_WINDOW:
+        if more == 0 or stream.window + self._stream_window > LARGEST_WINDOW:
             self._reset_for_fault(stream, Error.PROTOCOL_ERROR if more == 0 else Error.FLOW_CONTROL_ERROR)
-        elif stream.id in self._blocked:
-            self._pump(stream)
+            return
+        self._widest = max(self._widest, stream.window)
+        if self._waiting.pop(stream_id, None) is not None:
+            self._place(stream)
+            self._pump()
 
     # -- frames that go
 
@@ -558,8 +582,12 @@ class Connection:
         stream.trailers = trailers
         stream.held_bytes += len(data)
         self._load.held_bytes += len(data)
-        self._blocked[stream.id] = stream
-        self._pump(stream)
+        if not stream.pending:
+            self._sent(stream)
+            return
+        if stream.id not in self._movable:
+            self._place(stream)
+        self._pump()
 
     def _frames_of(self, stream: Stream, head: bytes, data: bytes, trailers: bytes | None) -> bytes:
         """All that fits into the windows and one frame of DATA."""
@@ -604,37 +632,49 @@ class Connection:
         middle = [frame(Kind.CONTINUATION, 0, stream_id, part) for part in parts[1:-1]]
         return b"".join((first, *middle, frame(Kind.CONTINUATION, END_HEADERS, stream_id, parts[-1])))
 
-    def _pump_all(self) -> None:
-        for stream in tuple(self._blocked.values()):
-            self._pump(stream)
+    def _place(self, stream: Stream) -> None:
+        """Where its answer waits."""
+        places = self._movable if stream.window + self._stream_window > 0 else self._waiting
+        places[stream.id] = stream
 
-    def _pump(self, stream: Stream) -> None:
-        """Sends what the windows allow of an answer that did not fit into them."""
+    def _pump(self) -> None:
+        """Sends what the windows allow of answers that did not fit into them."""
+        movable = self._movable
+        while movable and self._window > 0:
+            stream = movable.popitem(last=False)[1]
+            self._send_part(stream)
+            if stream.pending:
+                self._place(stream)
+            else:
+                self._sent(stream)
+
+    def _send_part(self, stream: Stream) -> None:
         pending = stream.pending
+        most = min(len(pending), self._window, stream.window + self._stream_window, PART_BYTES)
         sent = 0
-        parts: list[bytes] = []
-        while sent < len(pending):
-            size = min(len(pending) - sent, self._window, stream.window, self._frame_bytes)
-            if size <= 0:
-                break
+        while sent < most:
+            size = min(most - sent, self._frame_bytes)
             end = END_STREAM if stream.trailers == b"" and sent + size == len(pending) else 0
-            parts.append(frame(Kind.DATA, end, stream.id, pending[sent : sent + size]))
+            self._write(frame(Kind.DATA, end, stream.id, pending[sent : sent + size]))
             sent += size
-            self._window -= size
-            stream.window -= size
-        if parts:
-            self._write(b"".join(parts))
-            stream.pending = pending[sent:]
-            stream.held_bytes -= sent
-            self._load.held_bytes -= sent
-            stream.blocked_since = self._now
-            self._budget.earn_sent(sent)
-        if not stream.pending:
-            self._blocked.pop(stream.id, None)
-            if stream.trailers is not None:
-                if stream.trailers:
-                    self._write(self._header_frames(stream.id, stream.trailers, END_STREAM))
-                self._finish(stream)
+        if sent <= 0:
+            return
+        self._window -= sent
+        stream.window -= sent
+        stream.pending = pending[sent:]
+        stream.held_bytes -= sent
+        self._load.held_bytes -= sent
+        stream.blocked_since = self._now
+        self._budget.earn_sent(sent)
+        if stream.pending and sent < BYTES_PER_FRAME:
+            self._budget.owe(FRAME)  # windows so small make frames of nearly nothing
+
+    def _sent(self, stream: Stream) -> None:
+        """All of the answer that there is."""
+        if stream.trailers is not None:
+            if stream.trailers:
+                self._write(self._header_frames(stream.id, stream.trailers, END_STREAM))
+            self._finish(stream)
 
     def _finish(self, stream: Stream) -> None:
         """The answer is sent."""
@@ -669,9 +709,11 @@ class Connection:
     def _forget(self, stream: Stream, *, by_us: bool) -> None:
         if self._streams.pop(stream.id, None) is not None:
             self._load.streams -= 1
-        self._blocked.pop(stream.id, None)
+        if stream.pending:
+            self._waiting.pop(stream.id, None)
+            self._movable.pop(stream.id, None)
+            stream.pending = NOTHING
         self._remember(stream.id, by_us)
-        stream.pending = NOTHING
         stream.gone = True
         self._release(stream)
 

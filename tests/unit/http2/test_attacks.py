@@ -11,6 +11,7 @@ import pytest
 from steeltown_http2 import RESETS, Event, Left
 from steeltown_http2.abuse import BUDGET, FRAMES
 from steeltown_http2.frames import ACK, END_HEADERS, END_STREAM, INITIAL_WINDOW_SIZE, SETTING, Error, Kind, frame
+from steeltown_testing.counting import instructions
 from steeltown_testing.http2_client import WHOLE, Client, more_window, number, opened, plain, reset
 
 MANY = 20_000
@@ -185,3 +186,80 @@ def test_continuations_in_many_requests() -> None:
 
     assert len(parts) > 20
     assert until_it_ends(client, sent) < FRAMES
+
+
+# -- windows
+
+
+def work(client: Client, sent: bytes) -> int:
+    """In instructions of the interpreter."""
+    client.said()
+    return instructions(lambda: client.send(sent))
+
+
+WINDOWS: dict[str, bytes] = {
+    "settings": NOTHING["settings"],
+    "a narrower first window": frame(Kind.SETTINGS, 0, 0, SETTING.pack(INITIAL_WINDOW_SIZE, 0)),
+    "window of the connection": more_window(0, 1),
+    "ping": NOTHING["ping"],
+    "priority": NOTHING["priority"],
+    "window of one stream": more_window(1001, 1),
+}
+
+
+@pytest.mark.parametrize("kind", WINDOWS)
+@pytest.mark.parametrize("waits_for", ["their own windows", "that of the connection"])
+def test_only_streams_that_can_move_are_looked_at(kind: str, waits_for: str) -> None:
+    """What a frame costs does not grow with the answers that wait (CVE-2019-9511, 9517)."""
+
+    def cost(streams: int) -> int:
+        client = Client(SETTING.pack(INITIAL_WINDOW_SIZE, 0 if waits_for == "their own windows" else 100_000))
+        if waits_for == "that of the connection":
+            for event in client.send(opened(999, flags=WHOLE)):
+                answered(client, event, 0xFFFF)
+        for stream in range(1001, 1001 + 2 * streams, 2):
+            for event in client.send(opened(stream, flags=WHOLE)):
+                answered(client, event, 600)
+        work(client, WINDOWS[kind])
+        return work(client, WINDOWS[kind])
+
+    assert cost(200) <= cost(20) * 1.2
+
+
+def test_first_window_that_changes_again_and_again_pays_for_the_streams_that_are_looked_at() -> None:
+    client = blocked(200)
+    narrow = frame(Kind.SETTINGS, 0, 0, SETTING.pack(INITIAL_WINDOW_SIZE, 0))
+    wide = frame(Kind.SETTINGS, 0, 0, SETTING.pack(INITIAL_WINDOW_SIZE, 1))
+    assert until_it_ends(client, lambda n: wide + narrow) < FRAMES / 200 + 5
+
+
+def test_windows_by_the_byte() -> None:
+    """Data dribble (CVE-2019-9511): frames of one byte, as long as the answer is."""
+    client = Client(SETTING.pack(INITIAL_WINDOW_SIZE, 0))
+    for event in client.send(opened(1, flags=WHOLE)):
+        answered(client, event, 1 << 20)
+    assert until_it_ends(client, lambda n: more_window(1, 1)) <= FRAMES
+    client = Client(SETTING.pack(INITIAL_WINDOW_SIZE, 1))
+    client._answers = lambda event: answered(client, event, 1000)
+    assert until_it_ends(client, lambda n: opened(n, flags=WHOLE) + more_window(n, 1) * 100) <= FRAMES
+
+
+def test_answers_that_wait_for_the_connection_go_in_turn() -> None:
+    """One that is large holds up none that is small."""
+    client = Client(SETTING.pack(INITIAL_WINDOW_SIZE, 1 << 30))
+    for event in client.send(opened(1, flags=WHOLE) + opened(3, flags=WHOLE)):
+        answered(client, event, 1 << 22 if event.stream.id == 1 else 70_000)
+    client.said()
+    client.send(more_window(0, 300_000))
+    assert (Kind.HEADERS, WHOLE, 3, b"\x88") in client.said()
+    assert client.load.held_bytes == (1 << 22) - (65535 + 300_000 - 70_000)
+
+
+@pytest.mark.parametrize(("granted", "ends"), [(2**31 - 1 - 65535, True), (1000, False)])
+def test_first_window_that_makes_a_window_too_wide_is_a_fault(granted: int, ends: bool) -> None:
+    client = Client()
+    client.send(opened(1) + more_window(1, granted))
+    client.send(frame(Kind.SETTINGS, 0, 0, SETTING.pack(INITIAL_WINDOW_SIZE, 70_000)))
+    assert client.http2.ended is ends
+    if ends:
+        assert client.goaways() == [(1, Error.FLOW_CONTROL_ERROR, "stream window exceeds the maximum size")]

@@ -422,7 +422,7 @@ def test_call_whose_client_left_while_it_was_read_is_not_begun() -> None:
 
     async def run() -> list[Any]:
         begun: list[Any] = []
-        exchanges = [Exchange(id, Head([]), 0, 0.0) for id in (1, 3)]
+        exchanges = [Exchange(id, Head([]), 0.0) for id in (1, 3)]
         exchanges[0].gone = True
         read = asyncio.get_running_loop().create_future()
         read.set_result("request")

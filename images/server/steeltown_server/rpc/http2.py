@@ -82,8 +82,8 @@ class Exchange(Stream):
 
     __slots__ = ("connection", "left")
 
-    def __init__(self, id: int, head: Head, window: int, now: float) -> None:
-        Stream.__init__(self, id, head, window, now)
+    def __init__(self, id: int, head: Head, now: float) -> None:
+        Stream.__init__(self, id, head, now)
         self.connection: Connection | None = None  # known once anybody hears of it
         self.left: Callable[[], None] | None = None
 

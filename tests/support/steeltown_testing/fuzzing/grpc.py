@@ -840,8 +840,9 @@ class Exchange:
         if not client.between_frames:
             return
         http2 = self._connection.http2
-        for blocked in http2._blocked.values():
-            assert min(http2._window, blocked.window) <= 0, "an answer waits, and there is window for it"
+        assert not http2._movable or http2._window <= 0, "an answer waits, and there is window for it"
+        for waiting in http2._waiting.values():
+            assert waiting.window + http2._stream_window <= 0, "an answer waits, and its window is open"
         self.send(client.grants())
         if not self.over:
             assert not client.failed, "the windows do not hold what was granted"

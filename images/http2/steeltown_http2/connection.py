@@ -9,6 +9,10 @@ send waits for the client's windows, the connection's and the stream's, and answ
 that wait for their own window stand apart from those that wait for the connection's, which go in turn, a part of each:
 so a frame makes us look at no stream but those that can move.
 
+A request that was handed over is work, and ends when the owner says so, with its answer or with `done`: until then it
+keeps its place among the streams and its bytes count as held, also if its client has reset it, or its deadline has
+answered it, and whether or not the connection lives on.
+
 A connection is left in two steps, so that no call is lost: first GOAWAY names no last stream and a PING goes out; what
 the client sent before it knew is still served; when the PING is back, GOAWAY names the last stream, and the connection
 ends with it.
@@ -101,7 +105,7 @@ class Load:
 class Stream:
     """One request and its answer. The owner may derive a class of its own, for what it wants to remember with it.
 
-    gone: nothing that is sent will reach the client.
+    gone: nothing that is sent will reach the client. working: the owner has it, and has not yet said that it is done.
     """
 
     __slots__ = (
@@ -119,6 +123,7 @@ class Stream:
         "trailers",
         "window",
         "window_in",
+        "working",
     )
 
     def __init__(self, id: int, head: Head, now: float) -> None:
@@ -133,6 +138,7 @@ class Stream:
         self.complete = False  # the request is
         self.answered = False
         self.gone = False
+        self.working = False
         self.pending = NOTHING  # data of the answer for which there is no window
         self.trailers: bytes | None = None  # of the answer, once known
         self.blocked_since = 0.0
@@ -173,6 +179,7 @@ class Connection:
         self._fragments_end_stream = False
         self._fragment_bytes = 0
         self._streams: dict[int, Stream] = {}
+        self._orphans = 0  # streams that are gone while the work for them goes on
         self._closed: OrderedDict[int, bool] = OrderedDict()  # lately; True: by us, and the client may not know yet
         self._last_id = 0
         self._final_id = NO_STREAM  # streams above are not served
@@ -256,12 +263,16 @@ class Connection:
         self._check()
         return self._told()
 
-    def answer(self, stream: Stream, head: bytes, data: bytes, trailers: bytes) -> None:
-        """The whole of it, or its end; the first stands. head, trailers: from `block`, and b"" where there is none."""
+    def answer(self, stream: Stream, head: bytes, data: bytes, trailers: bytes, *, early: bool = False) -> None:
+        """The whole of it, or its end; the first stands. head, trailers: from `block`, and b"" where there is none.
+
+        early: the work for it goes on, as after a deadline; `done` or the answer that comes too late ends it.
+        """
+        if not early:
+            self.done(stream)
         if stream.answered or stream.gone:
             return
         stream.answered = True
-        self._release(stream)
         if not stream.pending and len(data) <= min(
             self._window, stream.window + self._stream_window, self._frame_bytes
         ):
@@ -269,6 +280,14 @@ class Connection:
             self._finish(stream)
         else:
             self._wait(stream, head, data, trailers)
+
+    def done(self, stream: Stream) -> None:
+        """The work for a request has ended, whether or not anybody still waits for its answer."""
+        if stream.working:
+            stream.working = False
+            if stream.gone:
+                self._orphans -= 1
+        self._release(stream)
 
     def send(self, stream: Stream, head: bytes, data: bytes) -> None:
         """A part of an answer that goes on; head: b"" after the first."""
@@ -415,7 +434,7 @@ class Connection:
             self._budget.spend_frames()
             self._rst(stream_id, Error.REFUSED_STREAM)
             return
-        if len(self._streams) >= STREAMS:
+        if len(self._streams) + self._orphans >= STREAMS:
             self._budget.spend_reset()
             self._rst(stream_id, Error.REFUSED_STREAM)
             return
@@ -439,6 +458,7 @@ class Connection:
             return
         chunks, stream.chunks = stream.chunks, []
         if not stream.answered:
+            stream.working = True
             self._events.append(Complete(stream, chunks[0] if len(chunks) == 1 else b"".join(chunks)))
 
     def _late_frame(self, stream_id: int) -> None:
@@ -679,7 +699,8 @@ class Connection:
     def _finish(self, stream: Stream) -> None:
         """The answer is sent."""
         if stream.complete:
-            self._budget.earn_answer()
+            if not stream.working:
+                self._budget.earn_answer()
         else:
             self._rst(stream.id, Error.NO_ERROR)  # RFC 9113, 8.1: we need no more of the request
         self._forget(stream, by_us=not stream.complete)
@@ -712,15 +733,23 @@ class Connection:
         if stream.pending:
             self._waiting.pop(stream.id, None)
             self._movable.pop(stream.id, None)
-            stream.pending = NOTHING
+            size, stream.pending = len(stream.pending), NOTHING
+            stream.held_bytes -= size
+            self._load.held_bytes -= size
         self._remember(stream.id, by_us)
+        if stream.gone:
+            return
         stream.gone = True
-        self._release(stream)
+        if stream.working:
+            self._orphans += 1
+        else:
+            self._release(stream)
 
     def _release(self, stream: Stream) -> None:
         """Of what it holds, all but the answer that waits."""
-        self._load.held_bytes -= stream.held_bytes - len(stream.pending)
-        stream.held_bytes = len(stream.pending)
+        if size := stream.held_bytes - len(stream.pending):
+            self._load.held_bytes -= size
+            stream.held_bytes -= size
         stream.chunks = []
 
     def _drop(self, stream: Stream) -> None:

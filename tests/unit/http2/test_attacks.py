@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from steeltown_http2 import RESETS, Event, Left
-from steeltown_http2.abuse import BUDGET, FRAMES
+from steeltown_http2 import RESETS, STREAMS, Event, Left, Stream
+from steeltown_http2.abuse import BUDGET, FRAMES, RESET
 from steeltown_http2.frames import ACK, END_HEADERS, END_STREAM, INITIAL_WINDOW_SIZE, SETTING, Error, Kind, frame
 from steeltown_testing.counting import instructions
 from steeltown_testing.http2_client import WHOLE, Client, more_window, number, opened, plain, reset
@@ -263,3 +263,71 @@ def test_first_window_that_makes_a_window_too_wide_is_a_fault(granted: int, ends
     assert client.http2.ended is ends
     if ends:
         assert client.goaways() == [(1, Error.FLOW_CONTROL_ERROR, "stream window exceeds the maximum size")]
+
+
+# -- work that goes on
+
+
+GIVEN_UP: dict[str, Callable[[Client, Stream], object]] = {
+    "reset by the client": lambda client, stream: client.send(reset(stream.id)),
+    "reset for a fault": lambda client, stream: client.send(more_window(stream.id, 0)),
+    "answered by its deadline": lambda client, stream: client.http2.answer(stream, b"", b"", b"\x88", early=True),
+}
+
+
+@pytest.mark.parametrize("kind", GIVEN_UP)
+def test_stream_keeps_its_place_until_its_work_is_done(kind: str) -> None:
+    """Else a client that gives up would have more under way than one that waits."""
+    client = Client()
+    streams = []
+    for stream in range(1, 2 * STREAMS, 2):
+        (event,) = client.send(opened(stream, flags=WHOLE))
+        streams.append(event.stream)
+        if stream < 100:
+            GIVEN_UP[kind](client, event.stream)
+    client.said()
+    assert client.send(opened(1001, flags=WHOLE)) == []
+    assert client.said() == [(Kind.RST_STREAM, 0, 1001, number(Error.REFUSED_STREAM))]
+    client.http2.done(streams[0])
+    client.http2.answer(streams[1], b"\x88", b"too late", b"\x88")
+    client.http2.answer(streams[1], b"\x88", b"and again", b"\x88")
+    assert client.said() == []
+    assert [len(client.send(opened(stream, flags=WHOLE))) for stream in (1003, 1005, 1007)] == [1, 1, 0]
+    assert client.load.streams == STREAMS - 50 + 2, "for which somebody waits"
+
+
+@pytest.mark.parametrize("kind", [*GIVEN_UP, "the connection is lost"])
+def test_bytes_are_held_until_the_work_is_done(kind: str) -> None:
+    client = Client()
+    (_, event) = client.send(opened(1) + frame(Kind.DATA, END_STREAM, 1, bytes(700)))
+    if kind in GIVEN_UP:
+        GIVEN_UP[kind](client, event.stream)
+    else:
+        client.http2.lost()
+    assert (client.load.held_bytes, client.load.streams) == (700, 0)
+    client.http2.answer(event.stream, b"\x88", b"too late", b"\x88")
+    assert client.load.held_bytes == 0
+    client.http2.done(event.stream)
+    assert client.load.held_bytes == 0
+
+
+def test_request_that_was_not_handed_over_holds_nothing_once_it_is_gone() -> None:
+    client = Client()
+    client.send(opened(1) + frame(Kind.DATA, 0, 1, bytes(700)) + reset(1))
+    assert client.load.held_bytes == 0
+    for stream in range(3, 203, 2):
+        client.send(opened(stream) + reset(stream))
+    assert all(client.send(opened(stream)) for stream in range(1001, 1001 + 2 * STREAMS, 2))
+
+
+def test_answers_before_the_work_is_done_pay_for_nothing() -> None:
+    """Nor do they cost: a deadline is no attack, and the place that is kept is bound enough."""
+    client = Client()
+    for stream in range(1, 4 * RESETS, 4):
+        (event,) = client.send(opened(stream, flags=WHOLE))
+        client.http2.answer(event.stream, b"", b"", b"\x88", early=True)
+        client.http2.done(event.stream)
+        client.send(opened(stream + 2) + reset(stream + 2))
+    assert client.http2._budget.left < RESET
+    client.send(opened(4 * RESETS + 1) + reset(4 * RESETS + 1))
+    assert parted(client, "too many reset streams")

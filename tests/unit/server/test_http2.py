@@ -249,6 +249,22 @@ def test_streams_beyond_the_limit_are_refused_and_may_be_tried_again(peer: Peer)
     assert peer.status(ids[-1] + 2) == (0, "")
 
 
+def test_call_that_is_reset_keeps_its_place_until_its_run_has_ended(serve: Any, make_folder: Any, models: Any) -> None:
+    """MadeYouReset (CVE-2025-8671): else a connection would have any number of runs under way."""
+    folder = make_folder(models["slow"](100), x=ROW)
+    slow = serve(folder, grpc_port=0, max_queue_seconds=600, max_batch_rows=1)
+    found = Peer(slow.grpc_port)
+    ids = range(1, 2 * STREAMS, 2)
+    for stream in ids[:200]:
+        found.call(stream, INFER, infer(50))
+        found.send(frame(WINDOW_UPDATE, 0, stream, number(0)))
+    for stream in ids[200:]:
+        found.call(stream, INFER, infer(50), grpc_timeout="1m")
+    found.call(ids[-1] + 2, INFER, infer(50))
+    refused = [stream for kind, _, stream, payload in found.so_far() if payload == number(REFUSED_STREAM)]
+    assert refused == [ids[-1] + 2]
+
+
 @pytest.mark.parametrize(
     ("flood", "text"),
     [

@@ -87,12 +87,20 @@ class Exchange(Stream):
         self.connection: Connection | None = None  # known once anybody hears of it
         self.left: Callable[[], None] | None = None
 
-    def answer(self, head: bytes, data: bytes, trailers: bytes) -> None:
-        """The whole of it, or its end; the first stands. head, trailers: from `block`, and b"" where there is none."""
+    def answer(self, head: bytes, data: bytes, trailers: bytes, *, early: bool = False) -> None:
+        """The whole of it, or its end; the first stands. head, trailers: from `block`, and b"" where there is none.
+
+        early: the work for it goes on, and ends with the answer that comes too late or with `done`.
+        """
         self.left = None
         if (connection := self.connection) is not None:
-            connection.http2.answer(self, head, data, trailers)
+            connection.http2.answer(self, head, data, trailers, early=early)
             connection.flush()
+
+    def done(self) -> None:
+        """Nothing is done for it any more, and there will be no answer."""
+        if (connection := self.connection) is not None:
+            connection.http2.done(self)
 
     def send(self, head: bytes, data: bytes) -> None:
         """A part of an answer that goes on; head: b"" after the first."""

@@ -182,7 +182,8 @@ class GrpcServer:
 
     def _begin(self, call: Call, method: Method, read: asyncio.Future[Any]) -> None:
         """Read beside the loop. Meanwhile the client may have gone, or its deadline."""
-        if call.exchange.gone:
+        if call.exchange.gone or call.exchange.answered:
+            call.exchange.done()
             return
         try:
             request = read.result()
@@ -217,7 +218,7 @@ class GrpcServer:
 
     @staticmethod
     def _late(call: Call, seconds: float) -> None:
-        call.fail(Code.DEADLINE_EXCEEDED, f"no response within {seconds:.3g} s")
+        call.fail(Code.DEADLINE_EXCEEDED, f"no response within {seconds:.3g} s", early=True)
 
     # -- methods
 

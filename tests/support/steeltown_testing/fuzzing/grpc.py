@@ -735,6 +735,7 @@ class GrpcTarget(Served):
             transport.close()
         self._turn()
         connection.connection_lost(None)
+        assert connection.http2._orphans == 0, "a place is kept for ever"
         self.right += client.right
         self._left_nothing()
         self.clock.now += LONGEST_SECONDS  # whatever was still to come

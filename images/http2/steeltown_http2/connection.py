@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .abuse import BYTES_PER_FRAME, FRAME, RESET, AbuseBudget
-from .blocks import Blocks, Head
+from .blocks import OVERSIZE, Blocks, Head
 from .events import Complete, Event, Left, Opened, Refused
 from .frames import (
     ACK,
@@ -64,6 +64,7 @@ STREAMS: Final = 256
 PART_BYTES: Final = 1 << 16  # of an answer that waits, before it is the next one's turn
 CONTINUATIONS: Final = 64
 SMALL_BYTES: Final = 64  # of DATA in the midst of a body; less is charged for
+OVERSIZE_BYTES: Final = 1024  # of a block above the limit: a frame's worth of work
 SETTINGS_BYTES: Final = 192  # of SETTINGS: a frame's worth of work
 REMEMBERED_STREAMS: Final = 256
 KEEPALIVE_SECONDS: Final = 60.0
@@ -303,6 +304,7 @@ class Connection:
     def lost(self) -> list[Event]:
         """The transport is gone."""
         self.ended = True
+        self._release_fragments()
         for stream in tuple(self._streams.values()):
             self._drop(stream)
         self._out.clear()
@@ -371,8 +373,7 @@ class Connection:
                 self._events.append(Refused(stream, 413, text))
                 return
             if load.held_bytes > limits.held_bytes:
-                text = f"limit of {limits.held_bytes} bytes of requests in flight reached"
-                self._events.append(Refused(stream, 503, f"the server is busy: {text}; try again"))
+                self._events.append(Refused(stream, 503, f"the server is busy: {_held(limits)}; try again"))
                 return
         if flags & END_STREAM:
             self._complete(stream)
@@ -395,29 +396,41 @@ class Connection:
         if flags & END_HEADERS:
             self._block(stream_id, payload, bool(flags & END_STREAM))
             return
-        self._fragments = [payload]
         self._fragments_of = stream_id
         self._fragments_end_stream = bool(flags & END_STREAM)
-        self._fragment_bytes = len(payload)
+        self._hold_fragment(payload)
 
     def _continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id == 0 or stream_id != self._fragments_of:
             raise Fault(Error.PROTOCOL_ERROR, "CONTINUATION without HEADERS")
         self._budget.spend_frames()
-        self._fragments.append(payload)
-        self._fragment_bytes += len(payload)
-        if len(self._fragments) > CONTINUATIONS or self._fragment_bytes > self._limits.header_bytes:
-            raise Fault(Error.ENHANCE_YOUR_CALM, f"headers exceed the limit of {self._limits.header_bytes} bytes")
+        self._hold_fragment(payload)
         if flags & END_HEADERS:
             block = b"".join(self._fragments)
-            self._fragments, self._fragments_of = [], 0
+            self._release_fragments()
             self._block(stream_id, block, self._fragments_end_stream)
+
+    def _hold_fragment(self, payload: bytes) -> None:
+        limits, load = self._limits, self._load
+        self._fragments.append(payload)
+        self._fragment_bytes += len(payload)
+        load.held_bytes += len(payload)
+        if len(self._fragments) > CONTINUATIONS or self._fragment_bytes > OVERSIZE * limits.header_bytes:
+            raise Fault(Error.ENHANCE_YOUR_CALM, f"headers exceed the limit of {limits.header_bytes} bytes")
+        if load.held_bytes > limits.held_bytes:
+            raise Fault(Error.ENHANCE_YOUR_CALM, f"the server is busy: {_held(limits)}; try again")
+
+    def _release_fragments(self) -> None:
+        self._load.held_bytes -= self._fragment_bytes
+        self._fragments, self._fragments_of, self._fragment_bytes = [], 0, 0
 
     def _block(self, stream_id: int, block: bytes, end_stream: bool) -> None:
         head = self._blocks.head(block)
         stream = self._streams.get(stream_id)
         if stream is not None and not stream.complete:
-            if end_stream and head.trailers:
+            if head.too_large:
+                self._refuse_head(stream, head, end_stream)
+            elif end_stream and head.trailers:
                 self._complete(stream)
             else:
                 self._reset_for_fault(stream, Error.PROTOCOL_ERROR)
@@ -438,17 +451,27 @@ class Connection:
             self._budget.spend_reset()
             self._rst(stream_id, Error.REFUSED_STREAM)
             return
-        if head.malformed:
+        if head.malformed and not head.too_large:
             self._budget.spend_reset()
             self._rst(stream_id, Error.PROTOCOL_ERROR)
             return
         stream = self._new_stream(stream_id, head, self._now)
         self._streams[stream_id] = stream
         self._load.streams += 1
-        if end_stream:
+        if head.too_large:
+            self._refuse_head(stream, head, end_stream)
+        elif end_stream:
             self._complete(stream)
         else:
             self._events.append(Opened(stream))
+
+    def _refuse_head(self, stream: Stream, head: Head, end_stream: bool) -> None:
+        """Its metadata is too large, which is nobody else's fault on this connection."""
+        self._budget.spend_frames(1 + head.too_large // OVERSIZE_BYTES)
+        stream.complete = stream.complete or end_stream
+        if not stream.answered:
+            text = f"metadata of {head.too_large} bytes exceeds the limit of {self._limits.header_bytes} bytes"
+            self._events.append(Refused(stream, 431, text))
 
     def _complete(self, stream: Stream) -> None:
         stream.complete = True
@@ -771,6 +794,7 @@ class Connection:
         if self.ended:
             return
         self.ended = True
+        self._release_fragments()
         self._write(goaway(min(self._last_id, self._final_id), error, message.encode()))
         for stream in tuple(self._streams.values()):
             self._drop(stream)
@@ -812,6 +836,10 @@ class Connection:
             self._name_last_stream()
         if now > self._old:
             self.leave(now)
+
+
+def _held(limits: Limits) -> str:
+    return f"limit of {limits.held_bytes} bytes of requests in flight reached"
 
 
 FRAMES: Final[Mapping[int, Callable[[Connection, int, int, bytes], None]]] = {

@@ -22,7 +22,7 @@ class Complete(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """Answer in this sense. status: as HTTP has it: 408, 413 or 503."""
+    """Answer in this sense. status: as HTTP has it: 408, 413, 431 or 503."""
 
     stream: Stream
     status: int

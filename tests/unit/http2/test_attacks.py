@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import hpack
 import pytest
-from steeltown_http2 import RESETS, STREAMS, Event, Left, Stream
+from steeltown_http2 import RESETS, STREAMS, Event, Left, Load, Refused, Stream
 from steeltown_http2.abuse import BUDGET, FRAMES, RESET
 from steeltown_http2.frames import ACK, END_HEADERS, END_STREAM, INITIAL_WINDOW_SIZE, SETTING, Error, Kind, frame
 from steeltown_testing.counting import instructions
@@ -331,3 +332,69 @@ def test_answers_before_the_work_is_done_pay_for_nothing() -> None:
     assert client.http2._budget.left < RESET
     client.send(opened(4 * RESETS + 1) + reset(4 * RESETS + 1))
     assert parted(client, "too many reset streams")
+
+
+# -- header blocks
+
+
+def large(size: int, name: str = "large") -> bytes:
+    return plain((":method", "POST"), (":scheme", "http"), (":path", "/"), (name, "x" * size))
+
+
+@pytest.mark.parametrize("fragmented", [False, True])
+@pytest.mark.parametrize("as_trailers", [False, True])
+def test_large_metadata_fails_its_own_call_and_no_other(fragmented: bool, as_trailers: bool) -> None:
+    client = Client()
+    (other,) = client.send(opened(1))
+    if as_trailers:
+        client.send(opened(3))
+    block = plain(("large", "x" * 1000)) if as_trailers else large(1000)
+    first = frame(Kind.HEADERS, 0 if fragmented else END_HEADERS, 3, block[:500] if fragmented else block)
+    (refused,) = client.send(first + frame(Kind.CONTINUATION, END_HEADERS, 3, block[500:]) * fragmented)
+    assert isinstance(refused, Refused)
+    assert (refused.stream.id, refused.status) == (3, 431)
+    assert refused.message.startswith("metadata of 1")
+    assert refused.message.endswith(" bytes exceeds the limit of 1000 bytes")
+    answered(client, refused)
+    client.send(frame(Kind.DATA, END_STREAM, 1, b"body"))
+    answered(client, other)
+    assert client.goaways() == []
+    assert client.load.held_bytes == 0
+
+
+def test_table_stays_that_of_the_client_after_metadata_that_is_too_large() -> None:
+    client, encoder = Client(), hpack.Encoder()
+    fields = [(":method", "POST"), (":scheme", "http"), (":path", "/shared"), ("large", "x" * 1500)]
+    client.send(frame(Kind.HEADERS, WHOLE, 1, encoder.encode(fields)))
+    (event,) = client.send(frame(Kind.HEADERS, WHOLE, 3, encoder.encode(fields[:3])))
+    assert event.stream.head.path == b"/shared"
+
+
+def test_header_block_that_is_many_times_too_large_ends_the_connection() -> None:
+    """An HPACK bomb (CVE-2016-1544): an entry of the table, named again and again at a byte each."""
+    client = Client()
+    fields = [(":method", "POST"), (":scheme", "http"), (":path", "/"), ("bomb", "x" * 900)]
+    client.send(frame(Kind.HEADERS, WHOLE, 1, hpack.Encoder().encode([*fields, *fields[3:] * 100])))
+    assert parted(client, "headers exceed the limit of 1000 bytes")
+
+
+def test_header_blocks_that_are_too_large_are_charged_for() -> None:
+    client = Client()
+    client._answers = lambda event: answered(client, event)
+    block = large(3500)
+    assert until_it_ends(client, lambda n: frame(Kind.HEADERS, END_HEADERS, n, block)) < FRAMES / 3
+
+
+def test_fragments_of_header_blocks_count_as_held() -> None:
+    """Over all connections."""
+    load = Load()
+    clients = [Client(load=load) for _ in range(3)]
+    for client in clients[:2]:
+        client.send(frame(Kind.HEADERS, 0, 1, bytes(700)))
+    assert load.held_bytes == 1400
+    clients[2].send(frame(Kind.HEADERS, 0, 1, bytes(700)))
+    assert parted(clients[2], "the server is busy: limit of 1500 bytes of requests in flight reached; try again")
+    assert load.held_bytes == 1400
+    clients[0].http2.lost()
+    clients[1].http2.end(Error.NO_ERROR, "")
+    assert load.held_bytes == 0

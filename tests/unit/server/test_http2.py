@@ -271,11 +271,11 @@ def test_call_that_is_reset_keeps_its_place_until_its_run_has_ended(serve: Any, 
         (frame(DATA, 0, 1) * 300, "too many empty frames"),
         (frame(HEADERS, 0, 3, b"") + frame(CONTINUATION, 0, 3) * 100, "headers exceed the limit of 16384 bytes"),
         (
-            frame(HEADERS, 0, 3, b"") + frame(CONTINUATION, 0, 3, b"\x82" * 9000) * 2,
+            frame(HEADERS, 0, 3, b"") + frame(CONTINUATION, 0, 3, b"\x82" * 9000) * 8,
             "headers exceed the limit of 16384 bytes",
         ),
         (
-            frame(HEADERS, END_HEADERS, 3, b"\x40\x01a\x7f\xa1\x1e" + b"b" * 4000 + b"\xbe" * 10),
+            frame(HEADERS, END_HEADERS, 3, b"\x40\x01a\x7f\xa1\x1e" + b"b" * 4000 + b"\xbe" * 20),
             "headers exceed the limit of 16384 bytes",
         ),
     ],
@@ -285,6 +285,19 @@ def test_frames_that_cost_the_client_nothing_end_the_connection(peer: Peer, floo
     _, error, said = peer.goaway()
     assert error == CALM
     assert said.startswith(text)
+
+
+def test_large_metadata_fails_its_own_call_and_no_other(peer: Peer) -> None:
+    """A proxy carries many people's calls on one connection."""
+    peer.send(frame(HEADERS, END_HEADERS, 1, plain(head(INFER))))
+    large = plain([*head(INFER), ("large", "x" * 20_000)])
+    peer.send(frame(HEADERS, 0, 3, large[:16384]) + frame(CONTINUATION, END_HEADERS, 3, large[16384:]))
+    status, text = peer.status(3)
+    assert (status, text.startswith("metadata of 20")) == (8, True)
+    assert text.endswith(" bytes exceeds the limit of 16384 bytes")
+    assert peer.next() == (RST_STREAM, 0, 3, number(0))
+    peer.send(frame(DATA, END_STREAM, 1, infer(1)))
+    assert peer.answer(1)[1]["grpc-status"] == "0"
 
 
 def test_message_above_the_limit_is_refused_while_it_comes(serve: Any, scaled: Any) -> None:

@@ -29,7 +29,7 @@ class Handler(Protocol):
         """The request is complete."""
 
     def refuse(self, exchange: Exchange, status: int, message: str) -> None:
-        """Answer in this sense. status: as HTTP has it: 408, 413 or 503."""
+        """Answer in this sense. status: as HTTP has it: 408, 413, 431 or 503."""
 
 
 class Http2Server:

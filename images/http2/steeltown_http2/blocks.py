@@ -77,11 +77,12 @@ class Head:
 class Blocks:
     """The decoder of one connection. A Fault ends the connection, since the tables of both sides differ then."""
 
-    __slots__ = ("_decoder", "_heads", "_limit_bytes")
+    __slots__ = ("_decoder", "_heads", "_limit_bytes", "decoded_fields")
 
     def __init__(self, limit_bytes: int) -> None:
         self._decoder = hpack.Decoder(max_header_list_size=OVERSIZE * limit_bytes)
         self._limit_bytes = limit_bytes
+        self.decoded_fields = 0  # since it was last set to 0
         self._heads: dict[bytes, Head] = {}
 
     def head(self, block: bytes) -> Head:
@@ -90,11 +91,12 @@ class Blocks:
     def _decoded(self, block: bytes) -> Head:
         first = self._newest_entry()
         try:
-            fields = cast(Fields, self._decoder.decode(block, raw=True))
+            fields = cast(list[tuple[bytes, bytes]], self._decoder.decode(block, raw=True))
         except hpack.OversizedHeaderListError:
             raise Fault(Error.ENHANCE_YOUR_CALM, f"headers exceed the limit of {self._limit_bytes} bytes") from None
         except (hpack.HPACKError, IndexError):
             raise Fault(Error.COMPRESSION_ERROR, "cannot decode the header block") from None
+        self.decoded_fields += len(fields)
         size = sum(len(name) + len(value) + FIELD_BYTES for name, value in fields)
         head = Head(fields) if size <= self._limit_bytes else Head((), size)
         if self._newest_entry() is not first or len(self._heads) >= REMEMBERED_BLOCKS:

@@ -9,6 +9,10 @@ send waits for the client's windows, the connection's and the stream's, and answ
 that wait for their own window stand apart from those that wait for the connection's, which go in turn, a part of each:
 so a frame makes us look at no stream but those that can move.
 
+What is done at a time is bounded, in frames, requests and bytes that go out: what is left is for the next turn
+(`more`), after other connections have had theirs. While the transport takes nothing (`pause`) answers wait here, where
+they count.
+
 A request that was handed over is work, and ends when the owner says so, with its answer or with `done`: until then it
 keeps its place among the streams and its bytes count as held, also if its client has reset it, or its deadline has
 answered it, and whether or not the connection lives on.
@@ -61,6 +65,11 @@ from .frames import (
 
 WINDOW: Final = 1 << 20  # of each stream; the connection's is four of them
 STREAMS: Final = 256
+TURN_FRAMES: Final = 1024
+EVENT_FRAMES: Final = 8  # that an event counts for: a request is two at most, and its answer may be made at once
+FIELD_FRAMES: Final = 2  # that a field of a header block counts for, unless the block is remembered
+TURN_BYTES: Final = 1 << 18
+NONE_AT_ONCE: Final = -1
 PART_BYTES: Final = 1 << 16  # of an answer that waits, before it is the next one's turn
 CONTINUATIONS: Final = 64
 SMALL_BYTES: Final = 64  # of DATA in the midst of a body; less is charged for
@@ -149,7 +158,8 @@ class Connection:
     """One client connection. Times are seconds of one clock that does not jump.
 
     To be asked after each call: `output`, what is to be written; `ended`, then it is to be closed once that is written
-    and the client has read it; `dead`, then it is to be cut off at once.
+    and the client has read it; `dead`, then it is to be cut off at once; `more`, then `receive` is to be called again,
+    without bytes, as soon as others have had their turn, and nothing is to be read before.
     """
 
     def __init__(
@@ -170,6 +180,11 @@ class Connection:
         self._events: list[Event] = []
         self.ended = False
         self.dead = False
+        self.more = False
+        self._turn = 0  # frames that may still be read in this one
+        self._room = TURN_BYTES  # of answers that waited, in this turn
+        self._paused = False
+        self._unsent_bytes = 0
         self._awaits_preface = True
         self._rest = b""
         self._settled = False  # the client's first SETTINGS are there
@@ -189,6 +204,7 @@ class Connection:
         self._window_in = 4 * WINDOW
         self._stream_window = DEFAULT_WINDOW
         self._frame_bytes = FRAME_BYTES
+        self._at_once_bytes = FRAME_BYTES  # of an answer that goes out in one frame, if the windows allow
         self._widest = 0  # no stream's `window` is wider
         self._waiting: dict[int, Stream] = {}  # their answers wait for windows of their own
         self._movable: OrderedDict[int, Stream] = OrderedDict()  # have one, and wait for the connection's, in turn
@@ -212,18 +228,26 @@ class Connection:
 
         To be iterated to its end before anything else is asked.
         """
+        self.more = False
         if self.ended:
             return
-        self._now = self._active = now
-        self._pinged = False
-        events = self._events
+        self._now = now
+        if data:
+            self._active = now
+            self._pinged = False
+        events, fragments_of = self._events, self._fragments_of
         data = self._rest + data if self._rest else data
         at, end = 0, len(data)
+        self._turn = TURN_FRAMES
+        if not self._paused:
+            self._room = TURN_BYTES
+        if self._movable:
+            self._pump()
         try:
             if self._awaits_preface:
                 at = self._preface(data)
                 end = end if at else 0
-            while end - at >= HEADER_BYTES and not self.ended:
+            while end - at >= HEADER_BYTES and self._turn > 0 and not self.ended:
                 high, low, kind, flags, stream_id = FRAME_HEADER.unpack_from(data, at)
                 length = high << 8 | low
                 if length > FRAME_BYTES:
@@ -234,6 +258,7 @@ class Connection:
                 if end - start < length:
                     break
                 at = start + length
+                self._turn -= 1
                 if self._fragments_of and kind != Kind.CONTINUATION:
                     raise Fault(Error.PROTOCOL_ERROR, "expected CONTINUATION: the header block is incomplete")
                 if not self._settled:
@@ -246,6 +271,7 @@ class Connection:
                     continue
                 handle(self, flags, stream_id & NO_STREAM, data[start:at])
                 if events:
+                    self._turn -= EVENT_FRAMES * len(events)
                     yield from events
                     events.clear()
         except Fault as fault:
@@ -253,10 +279,14 @@ class Connection:
             yield from self._told()
             return
         self._rest = data[at:]
-        if not self._rest and not self._fragments_of:
+        if self._turn <= 0 and end - at >= HEADER_BYTES:
+            self.more = True
+        elif self._rest or self._fragments_of:
+            another = at > 0 and (not self._fragments_of or self._fragments_of != fragments_of)
+            if another or self._partial_since is None:
+                self._partial_since = now
+        else:
             self._partial_since = None
-        elif self._partial_since is None:
-            self._partial_since = now
 
     def pass_time(self, now: float) -> list[Event]:
         """What time has ended; to be called every second or so."""
@@ -274,9 +304,7 @@ class Connection:
         if stream.answered or stream.gone:
             return
         stream.answered = True
-        if not stream.pending and len(data) <= min(
-            self._window, stream.window + self._stream_window, self._frame_bytes
-        ):
+        if not stream.pending and (not data or self._fits(stream, len(data))):
             self._out.append(self._frames_of(stream, head, data, trailers))
             self._finish(stream)
         else:
@@ -294,16 +322,31 @@ class Connection:
         """A part of an answer that goes on; head: b"" after the first."""
         if stream.answered or stream.gone:
             return
-        if not stream.pending and len(data) <= min(
-            self._window, stream.window + self._stream_window, self._frame_bytes
-        ):
+        if not stream.pending and (not data or self._fits(stream, len(data))):
             self._out.append(self._frames_of(stream, head, data, None))
         else:
             self._wait(stream, head, data, None)
 
+    def pause(self, unsent_bytes: int) -> None:
+        """The transport takes no more for now, and has not sent so much of what it took, which counts as held."""
+        self._paused, self._room, self._at_once_bytes = True, 0, NONE_AT_ONCE
+        self._hold_unsent(unsent_bytes)
+
+    def resume(self) -> None:
+        """The transport takes more: `receive` is to be called."""
+        self._paused = False
+        self._at_once_bytes = min(self._frame_bytes, PART_BYTES)
+        self._hold_unsent(0)
+
+    def _hold_unsent(self, size: int) -> None:
+        self._load.held_bytes += size - self._unsent_bytes
+        self._unsent_bytes = size
+
     def lost(self) -> list[Event]:
         """The transport is gone."""
         self.ended = True
+        self.more = False
+        self._hold_unsent(0)
         self._release_fragments()
         for stream in tuple(self._streams.values()):
             self._drop(stream)
@@ -425,7 +468,11 @@ class Connection:
         self._fragments, self._fragments_of, self._fragment_bytes = [], 0, 0
 
     def _block(self, stream_id: int, block: bytes, end_stream: bool) -> None:
-        head = self._blocks.head(block)
+        blocks = self._blocks
+        head = blocks.head(block)
+        if blocks.decoded_fields:
+            self._turn -= FIELD_FRAMES * blocks.decoded_fields
+            blocks.decoded_fields = 0
         stream = self._streams.get(stream_id)
         if stream is not None and not stream.complete:
             if head.too_large:
@@ -544,6 +591,8 @@ class Connection:
             if not FRAME_BYTES <= value < 1 << 24:
                 raise Fault(Error.PROTOCOL_ERROR, f"invalid MAX_FRAME_SIZE {value}")
             self._frame_bytes = value
+            if not self._paused:
+                self._at_once_bytes = min(value, PART_BYTES)
         elif name == INITIAL_WINDOW_SIZE:
             if value > LARGEST_WINDOW:
                 raise Fault(Error.FLOW_CONTROL_ERROR, f"invalid INITIAL_WINDOW_SIZE {value}")
@@ -615,6 +664,10 @@ class Connection:
 
     # -- frames that go
 
+    def _fits(self, stream: Stream, size: int) -> bool:
+        """Into the windows and one frame, now."""
+        return size <= min(self._window, stream.window + self._stream_window, self._at_once_bytes)
+
     def _wait(self, stream: Stream, head: bytes, data: bytes, trailers: bytes | None) -> None:
         """For windows. trailers: None if the answer goes on."""
         if head:
@@ -683,13 +736,15 @@ class Connection:
     def _pump(self) -> None:
         """Sends what the windows allow of answers that did not fit into them."""
         movable = self._movable
-        while movable and self._window > 0:
+        while movable and self._window > 0 and self._room > 0:
             stream = movable.popitem(last=False)[1]
             self._send_part(stream)
             if stream.pending:
                 self._place(stream)
             else:
                 self._sent(stream)
+        if movable and self._window > 0 and not self._paused:
+            self.more = True
 
     def _send_part(self, stream: Stream) -> None:
         pending = stream.pending
@@ -703,6 +758,7 @@ class Connection:
         if sent <= 0:
             return
         self._window -= sent
+        self._room -= sent
         stream.window -= sent
         stream.pending = pending[sent:]
         stream.held_bytes -= sent

@@ -64,6 +64,13 @@ class Client:
         self.said()
 
     def send(self, data: bytes, now: float = 0.0) -> list[Event]:
+        """And all turns that this takes."""
+        seen = self.turn(data, now)
+        while self.http2.more:
+            seen += self.turn(b"", now)
+        return seen
+
+    def turn(self, data: bytes, now: float = 0.0) -> list[Event]:
         seen = []
         for event in self.http2.receive(data, now):
             seen.append(event)

@@ -11,6 +11,7 @@ import hpack
 import pytest
 from steeltown_http2 import RESETS, STREAMS, Event, Left, Load, Refused, Stream
 from steeltown_http2.abuse import BUDGET, FRAMES, RESET
+from steeltown_http2.connection import PART_BYTES, TURN_BYTES
 from steeltown_http2.frames import ACK, END_HEADERS, END_STREAM, INITIAL_WINDOW_SIZE, SETTING, Error, Kind, frame
 from steeltown_testing.counting import instructions
 from steeltown_testing.http2_client import WHOLE, Client, more_window, number, opened, plain, reset
@@ -398,3 +399,104 @@ def test_fragments_of_header_blocks_count_as_held() -> None:
     clients[0].http2.lost()
     clients[1].http2.end(Error.NO_ERROR, "")
     assert load.held_bytes == 0
+
+
+# -- turns
+
+FLOODS: dict[str, Callable[[int], bytes]] = {
+    "calls": lambda n: opened(n) + frame(Kind.DATA, END_STREAM, n, b"12345"),
+    "calls with fields that are new": lambda n: opened(n, *((f"a{n}-{i}", "x") for i in range(20)), flags=WHOLE),
+    "calls that are refused": lambda n: opened(n),
+    "pings": lambda n: frame(Kind.PING, 0, 0, number(n) * 2),
+}
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_what_is_done_at_a_time_is_bounded(kind: str) -> None:
+    """Whatever comes in one piece: others have their turn in between, and in the end it means the same."""
+    parts = [FLOODS[kind](n) for n in range(1, 4001, 2)]
+
+    def run(client: Client) -> tuple[list[str], list[int]]:
+        events, work = [], []
+        sent = b"".join(parts)
+        while sent or client.http2.more:
+            seen: list[Event] = []
+            work.append(instructions(lambda: seen.extend(client.turn(sent))))  # noqa: B023
+            events += [f"{type(e).__name__} {e.stream.id}" for e in seen]
+            sent = b""
+        return events, work
+
+    def client() -> Client:
+        made = Client()
+        made._answers = lambda event: answered(made, event) if event.stream.complete else None
+        return made
+
+    one, other = client(), client()
+    events, work = run(one)
+    assert [f"{type(e).__name__} {e.stream.id}" for part in parts for e in other.send(part)] == events
+    assert one.said() == other.said()
+    assert len(work) > 1
+    assert max(work) < 300_000
+
+
+def test_bytes_that_go_out_at_a_time_are_bounded() -> None:
+    client = Client(SETTING.pack(INITIAL_WINDOW_SIZE, 1 << 30))
+    client.send(more_window(0, 1 << 30))
+    for event in client.send(opened(1, flags=WHOLE) + opened(3, flags=WHOLE)):
+        answered(client, event, 4 << 20)
+    sizes = [len(client.http2.output())]
+    while client.http2.more:
+        client.turn(b"")
+        sizes.append(len(client.http2.output()))
+    assert max(sizes) < TURN_BYTES + PART_BYTES
+    assert sum(sizes) > 8 << 20
+    assert client.load.streams == 0
+
+
+def test_answers_wait_and_count_while_the_transport_takes_nothing() -> None:
+    """Internal data buffering (CVE-2019-9517): windows without end, and nothing is read."""
+    client = Client(SETTING.pack(INITIAL_WINDOW_SIZE, 1 << 30))
+    client.send(more_window(0, 1 << 30))
+    events = client.send(opened(1, flags=WHOLE) + opened(3, flags=WHOLE) + opened(5, flags=WHOLE))
+    client.said()
+    client.http2.pause(700)
+    assert client.load.held_bytes == 700
+    client.http2.answer(events[0].stream, b"\x88", b"x" * 300, b"\x88")
+    client.http2.answer(events[1].stream, b"\x88", b"", b"\x88")
+    client.http2.answer(events[2].stream, b"\x88", b"x" * 100_000, b"\x88")
+    client.send(more_window(0, 1) + frame(Kind.SETTINGS, 0, 0, SETTING.pack(5, 1 << 20)))
+    assert not client.http2.more
+    assert not [f for f in client.said() if f[0] == Kind.DATA]
+    assert client.load.held_bytes == 700 + 300 + 100_000
+    client.http2.resume()
+    assert client.load.held_bytes == 300 + 100_000
+    client.send(b"")
+    assert sum(len(payload) for kind, _, _, payload in client.said() if kind == Kind.DATA) == 300 + 100_000
+    assert (client.load.held_bytes, client.load.streams) == (0, 0)
+
+
+@pytest.mark.parametrize("ends", ["lost", "ended"])
+def test_what_a_transport_has_not_sent_counts_until_it_is_gone(ends: str) -> None:
+    client = Client()
+    client.http2.pause(700)
+    client.http2.pause(900)
+    if ends == "ended":
+        client.http2.end(Error.NO_ERROR, "")
+        assert client.load.held_bytes == 900
+    client.http2.lost()
+    assert client.load.held_bytes == 0
+
+
+def test_client_that_always_has_a_frame_half_sent_is_no_slow_one() -> None:
+    """Reads end where they end, for hours, on a connection that carries much."""
+    client = Client()
+    client._answers = lambda event: answered(client, event)
+    sent = b""
+    for second in range(20):
+        call = opened(2 * second + 1, flags=WHOLE)
+        client.send(sent + call[:-1], now=float(second))
+        client.http2.pass_time(second + 0.5)
+        sent = call[-1:]
+    assert not client.http2.ended
+    client.http2.pass_time(24.1)
+    assert parted(client, "a frame did not arrive in time")

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from typing import Any
 
 import numpy as np
 import pytest
 from steeltown_http2 import STREAMS, Head
+from steeltown_server.http import Limits
 from steeltown_server.rpc import inference_pb2 as pb
 from steeltown_server.rpc import messages
 from steeltown_server.rpc.calls import Call, Method
-from steeltown_server.rpc.http2 import Exchange
+from steeltown_server.rpc.http2 import Connection, Exchange, Http2Server
 from steeltown_server.rpc.server import GrpcServer
+from steeltown_testing.fuzzing.http import Transport
 from steeltown_testing.http2_peer import (
     ACK,
     CALM,
@@ -441,6 +443,105 @@ def test_calls_and_watches_that_cross_the_end_are_answered(serve: Any, scaled: A
     assert (data, fields["grpc-status"]) == (message(b"\x08\x02"), "0"), "NOT_SERVING, and the end"
     assert server.process.wait(timeout=10) == 0
     assert server.logged("stopped")[0]["finished"] is True
+
+
+# -- turns
+
+
+class Served:
+    """A handler that answers at once, and says whom."""
+
+    def __init__(self) -> None:
+        self.order: list[tuple[int, int]] = []
+
+    def opened(self, exchange: Exchange) -> None: ...
+
+    def handle(self, exchange: Exchange, body: bytes) -> None:
+        self.order.append((id(exchange.connection), exchange.id))
+        exchange.answer(plain([(":status", "200")]), b"x" * len(body), plain([("grpc-status", "0")]))
+
+    def refuse(self, exchange: Exchange, status: int, message: str) -> None: ...
+
+
+def two_connections(happens: Callable[[Served, Connection, Connection], Awaitable[None]]) -> Served:
+    """On one loop, without sockets."""
+
+    async def run() -> Served:
+        served = Served()
+        limits = Limits(
+            body_bytes=1 << 24,
+            header_bytes=16384,
+            held_bytes=1 << 28,
+            connections=9,
+            request_seconds=60,
+            idle_seconds=60,
+        )
+        server = Http2Server(served, limits, age_seconds=600)
+        connections = server.connection(), server.connection()
+        for connection in connections:
+            connection.connection_made(Transport())
+            opening = setting(4, 1 << 30)
+            connection.data_received(
+                PREFACE + frame(SETTINGS, 0, 0, opening) + frame(WINDOW_UPDATE, 0, 0, number(1 << 30))
+            )
+        await happens(served, *connections)
+        server.stop()
+        return served
+
+    return asyncio.run(run())
+
+
+async def turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def test_connection_that_sends_much_at_a_time_does_not_hold_up_others() -> None:
+    """A quarter of a megabyte is read at a time: thousands of calls."""
+
+    async def happens(served: Served, much: Connection, other: Connection) -> None:
+        block = plain(head())
+        call = b"".join(frame(HEADERS, END_HEADERS | END_STREAM, n, block) for n in range(1, 4001, 2))
+        much.data_received(call)
+        other.data_received(frame(HEADERS, END_HEADERS | END_STREAM, 1, block))
+        assert much._reads is False, "and is not read meanwhile"
+        await turns(100)
+        assert much._reads is True
+
+    served = two_connections(happens)
+    assert len(served.order) == 2001
+    (place,) = [n for n, (whose, _) in enumerate(served.order) if whose != served.order[0][0]]
+    assert place < 200
+    assert [stream for whose, stream in served.order if whose == served.order[0][0]] == [*range(1, 4001, 2)]
+
+
+def test_client_that_takes_nothing_is_sent_nothing_more_than_a_transport_holds() -> None:
+    """Internal data buffering (CVE-2019-9517)."""
+
+    async def happens(served: Served, much: Connection, other: Connection) -> None:
+        transport: Any = much._transport
+        body = bytes(16384)
+        for stream in range(1, 41, 2):
+            much.data_received(frame(HEADERS, END_HEADERS, stream, plain(head())))
+            for _ in range(63):
+                much.data_received(frame(DATA, 0, stream, body))
+            if stream == 1:
+                much.data_received(frame(DATA, END_STREAM, stream, body))
+                await turns(1)
+                much.pause_writing()
+                held = len(transport.written)
+            else:
+                much.data_received(frame(DATA, END_STREAM, stream, body))
+        await turns(50)
+        assert len(transport.written) < held + 10_000, "grants of window, heads"
+        assert much._server.load.held_bytes > 19 << 20
+        transport.written.clear()
+        much.resume_writing()
+        await turns(200)
+        assert len(transport.written) > 19 << 20
+        assert much._server.load.held_bytes == 0
+
+    two_connections(happens)
 
 
 # -- what is remembered of clients

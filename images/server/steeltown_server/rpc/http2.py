@@ -2,6 +2,7 @@
 
 What HTTP/2 says is decided there, on bytes; here is what a value cannot have: the transport, the clock, and one timer
 for all connections, since a timer each would cost every request. Answers of one turn of the parser leave in one write.
+A client that sends or takes more than one turn is worth waits for its next one, and is not read meanwhile.
 """
 
 from __future__ import annotations
@@ -118,6 +119,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._busy = False  # in the middle of what happened: what is to be written may become more
         self._lingers = False
+        self._reads = True
+        self._goes_on = False  # in the next turn of the loop
         self._write_paused_since: float | None = None
         self.http2 = http2.Connection(
             server.limits, server.load, now=server.now, age_seconds=server.age(), stream=Exchange
@@ -149,12 +152,36 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._write_paused_since = self._server.now
         if self._transport is not None:
-            self._transport.pause_reading()
+            self.http2.pause(self._transport.get_write_buffer_size())
+            self._read_or_wait()
 
     def resume_writing(self) -> None:
         self._write_paused_since = None
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+        self.http2.resume()
+        self._go_on_later()
+
+    def _go_on_later(self) -> None:
+        if not self._goes_on:
+            self._goes_on = True
+            self._read_or_wait()
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """With what the last turn left."""
+        self._goes_on = False
+        if self._transport is not None and self._write_paused_since is None:
+            self._handle(self.http2.receive(b"", self._server.now))
+        self._read_or_wait()
+
+    def _read_or_wait(self) -> None:
+        transport, reads = self._transport, self._write_paused_since is None and not self._goes_on
+        if transport is None or transport.is_closing() or reads is self._reads:
+            return
+        self._reads = reads
+        if reads:
+            transport.resume_reading()
+        else:
+            transport.pause_reading()
 
     # -- what happens, and what it leads to
 
@@ -193,6 +220,8 @@ class Connection(asyncio.Protocol):
             self._lingers = True
             transport.write_eof()
             self._loop.call_later(LINGER_SECONDS, transport.close)
+        elif self.http2.more and self._write_paused_since is None:
+            self._go_on_later()
 
     def leave(self) -> None:
         """Ends when what is under way is answered."""

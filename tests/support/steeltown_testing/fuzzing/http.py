@@ -62,6 +62,9 @@ class Transport(asyncio.Transport):
     def abort(self) -> None:
         self.closed = self.aborted = True
 
+    def get_write_buffer_size(self) -> int:
+        return len(self.written)
+
     def write_eof(self) -> None:
         self.ended = True
 

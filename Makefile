@@ -53,7 +53,7 @@ test-e2e: $(VENV)/.installed ## the tests on a whole cluster
 test-neighbours: $(VENV)/.installed ## operator and images of another version with those of this one; REVISION=a commit or tag
 	$(BIN)/python tests/neighbours.py $(REVISION)
 
-fuzz: $(VENV)/.installed ## ten minutes of fuzzing; TARGET=operator, http or grpc, MINUTES=10
+fuzz: $(VENV)/.installed ## ten minutes of fuzzing; TARGET=operator, http, http2 or grpc, MINUTES=10
 	env -u PIP_FIND_LINKS $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r tests/fuzz/requirements.txt
 	$(BIN)/python tests/fuzz/fuzz.py --target $(TARGET) --minutes $(MINUTES)
 

@@ -379,6 +379,16 @@ def test_header_block_that_is_many_times_too_large_ends_the_connection() -> None
     assert parted(client, "headers exceed the limit of 1000 bytes")
 
 
+def test_fields_without_names_and_values_count() -> None:
+    """CVE-2019-9516: each costs memory, and none of the bytes that are its own."""
+    client = Client()
+    few = [(":method", "POST"), (":scheme", "http"), (":path", "/")]
+    client.send(frame(Kind.HEADERS, END_HEADERS, 1, plain(*few, ("", ""))))
+    assert [(kind, stream) for kind, _, stream, _ in client.said()] == [(Kind.RST_STREAM, 1)], "no name is a name"
+    client.send(frame(Kind.HEADERS, END_HEADERS, 3, plain(*few, *[("", "")] * 200)))
+    assert parted(client, "headers exceed the limit of 1000 bytes")
+
+
 def test_header_blocks_that_are_too_large_are_charged_for() -> None:
     client = Client()
     client._answers = lambda event: answered(client, event)

@@ -57,7 +57,7 @@ test-neighbours: $(VENV)/.installed ## operator and images of another version wi
 test-mixing: $(VENV)/.installed ## models that mix rows, each asked REQUESTS=10000 times by clients at once (about 2 minutes)
 	MIXING_REQUESTS=$(REQUESTS) $(PYTEST) -q tests/unit/server/test_mixing.py
 
-fuzz: $(VENV)/.installed ## ten minutes of fuzzing; TARGET=operator, http or grpc, MINUTES=10
+fuzz: $(VENV)/.installed ## ten minutes of fuzzing; TARGET=operator, http, http2 or grpc, MINUTES=10
 	env -u PIP_FIND_LINKS $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r tests/fuzz/requirements.txt
 	$(BIN)/python tests/fuzz/fuzz.py --target $(TARGET) --minutes $(MINUTES)
 

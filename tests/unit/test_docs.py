@@ -1,4 +1,7 @@
-"""The pages name what the code can say: reasons of a status in concepts, annotations and labels in the glossary."""
+"""The pages name what the code can say: reasons of a status in concepts, annotations and labels in the glossary.
+
+And the tests that a page names are there.
+"""
 
 from __future__ import annotations
 
@@ -54,3 +57,27 @@ def test_concepts_name_every_reason_that_the_status_of_a_model_gives() -> None:
 
 def test_glossary_lists_every_annotation_and_label_and_no_other() -> None:
     assert keys_of_the_glossary() == keys_of_the_code()
+
+
+ATTACKS = ("rapid reset", "continuation", "hpack bomb", "ping", "settings", "empty frames", "window manipulation")
+MORE_ATTACKS = ("data dribble", "resource loop", "internal data buffering", "madeyoureset", "metadata")
+
+
+def rows_of_attacks() -> list[str]:
+    return [line for line in (DOCS / "http2.md").read_text().splitlines() if line.startswith("| ") and "::" in line]
+
+
+def test_every_attack_on_http2_has_a_row() -> None:
+    kinds = [row.split("|")[1].lower() for row in rows_of_attacks()]
+    assert [attack for attack in ATTACKS + MORE_ATTACKS if not any(attack in kind for kind in kinds)] == []
+
+
+def test_tests_that_show_an_attack_held_exist() -> None:
+    named = [re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row.split("|")[4]) for row in rows_of_attacks()]
+    assert len(named) > 15
+    assert all(named), "a row without a test"
+    functions = {
+        path: {n.name for n in ast.parse((REPOSITORY / path).read_text()).body if isinstance(n, ast.FunctionDef)}
+        for path in {path for row in named for path, _ in row}
+    }
+    assert [f"{path}::{name}" for row in named for path, name in row if name not in functions[path]] == []

@@ -15,14 +15,14 @@ class Opened(NamedTuple):
 
 
 class Complete(NamedTuple):
-    """The request is complete."""
+    """The request is complete. It counts as work under way until it is answered, or said to be done."""
 
     stream: Stream
     body: bytes
 
 
 class Refused(NamedTuple):
-    """Answer in this sense. status: as HTTP has it: 408, 413 or 503."""
+    """Answer in this sense. status: as HTTP has it: 408, 413, 431 or 503."""
 
     stream: Stream
     status: int
@@ -30,7 +30,7 @@ class Refused(NamedTuple):
 
 
 class Left(NamedTuple):
-    """The client is gone before the answer, which nobody waits for any more."""
+    """The client is gone before the answer, for which nobody waits. Work that goes on is still to be said done."""
 
     stream: Stream
 

@@ -85,6 +85,14 @@ class Peer:
             if found[0] not in (SETTINGS, WINDOW_UPDATE):
                 yield found
 
+    def so_far(self) -> Iterator[tuple[int, int, int, bytes]]:
+        """Those that come before the answer to a PING that is sent now."""
+        self.send(frame(PING, 0, 0, b"that far"))
+        for found in self.frames():
+            if found[0] == PING:
+                return
+            yield found
+
     def next(self) -> tuple[int, int, int, bytes]:
         return next(self.frames())
 

@@ -9,11 +9,14 @@ import pytest
 from steeltown_server import engine, log, service
 from steeltown_server.rpc import server as port
 from steeltown_testing.fuzzing import grpc as fuzz_grpc
+from steeltown_testing.fuzzing import http2 as fuzz_http2
 from steeltown_testing.fuzzing.grpc import GrpcTarget
 from steeltown_testing.fuzzing.http import Target, seeds
+from steeltown_testing.fuzzing.http2 import Http2Target
 
 INPUTS = 3000
 PROGRAMS = 400
+FLOODS = 200
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -84,3 +87,21 @@ def test_bent_programs_break_no_rule_of_http2_and_leave_nothing_behind(grpc_targ
         for _ in range(generator.randint(1, 8)):
             program[generator.randrange(1, len(program))] = generator.randrange(256)
         grpc_target.one_input(bytes([generator.randrange(1, 256)]) + bytes(program))
+
+
+@pytest.mark.parametrize("pieces", [b"\x04", b"\xff"], ids=["small", "whole"])
+def test_floods_are_bounded_whatever_the_owner_does(pieces: bytes) -> None:
+    target = Http2Target()
+    for seed in fuzz_http2.seeds():
+        target.one_input(pieces + seed)
+    assert target.ended > 20
+
+
+def test_bent_floods_break_no_sum() -> None:
+    target, generator = Http2Target(), random.Random(20261128)
+    bases = fuzz_http2.seeds()
+    for _ in range(FLOODS):
+        program = bytearray(b"".join(generator.choices(bases, k=generator.randint(1, 4))))
+        for _ in range(generator.randint(1, 8)):
+            program[generator.randrange(len(program))] = generator.randrange(256)
+        target.one_input(bytes([generator.randrange(1, 256)]) + bytes(program))

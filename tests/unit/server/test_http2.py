@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from typing import Any
 
 import numpy as np
 import pytest
 from steeltown_http2 import STREAMS, Head
+from steeltown_server.budget import Budget
+from steeltown_server.http import Limits
 from steeltown_server.rpc import inference_pb2 as pb
 from steeltown_server.rpc import messages
 from steeltown_server.rpc.calls import Call, Method
-from steeltown_server.rpc.http2 import Exchange
+from steeltown_server.rpc.http2 import Connection, Exchange, Http2Server
 from steeltown_server.rpc.server import GrpcServer
+from steeltown_testing.fuzzing.http import Transport
 from steeltown_testing.http2_peer import (
     ACK,
     CALM,
@@ -249,17 +252,33 @@ def test_streams_beyond_the_limit_are_refused_and_may_be_tried_again(peer: Peer)
     assert peer.status(ids[-1] + 2) == (0, "")
 
 
+def test_call_that_is_reset_keeps_its_place_until_its_run_has_ended(serve: Any, make_folder: Any, models: Any) -> None:
+    """MadeYouReset (CVE-2025-8671): else a connection would have any number of runs under way."""
+    folder = make_folder(models["slow"](100), x=ROW)
+    slow = serve(folder, grpc_port=0, max_queue_seconds=600, max_batch_rows=1)
+    found = Peer(slow.grpc_port)
+    ids = range(1, 2 * STREAMS, 2)
+    for stream in ids[:200]:
+        found.call(stream, INFER, infer(50))
+        found.send(frame(WINDOW_UPDATE, 0, stream, number(0)))
+    for stream in ids[200:]:
+        found.call(stream, INFER, infer(50), grpc_timeout="1m")
+    found.call(ids[-1] + 2, INFER, infer(50))
+    refused = [stream for kind, _, stream, payload in found.so_far() if payload == number(REFUSED_STREAM)]
+    assert refused == [ids[-1] + 2]
+
+
 @pytest.mark.parametrize(
     ("flood", "text"),
     [
         (frame(DATA, 0, 1) * 300, "too many empty frames"),
         (frame(HEADERS, 0, 3, b"") + frame(CONTINUATION, 0, 3) * 100, "headers exceed the limit of 16384 bytes"),
         (
-            frame(HEADERS, 0, 3, b"") + frame(CONTINUATION, 0, 3, b"\x82" * 9000) * 2,
+            frame(HEADERS, 0, 3, b"") + frame(CONTINUATION, 0, 3, b"\x82" * 9000) * 8,
             "headers exceed the limit of 16384 bytes",
         ),
         (
-            frame(HEADERS, END_HEADERS, 3, b"\x40\x01a\x7f\xa1\x1e" + b"b" * 4000 + b"\xbe" * 10),
+            frame(HEADERS, END_HEADERS, 3, b"\x40\x01a\x7f\xa1\x1e" + b"b" * 4000 + b"\xbe" * 20),
             "headers exceed the limit of 16384 bytes",
         ),
     ],
@@ -269,6 +288,19 @@ def test_frames_that_cost_the_client_nothing_end_the_connection(peer: Peer, floo
     _, error, said = peer.goaway()
     assert error == CALM
     assert said.startswith(text)
+
+
+def test_large_metadata_fails_its_own_call_and_no_other(peer: Peer) -> None:
+    """A proxy carries many people's calls on one connection."""
+    peer.send(frame(HEADERS, END_HEADERS, 1, plain(head(INFER))))
+    large = plain([*head(INFER), ("large", "x" * 20_000)])
+    peer.send(frame(HEADERS, 0, 3, large[:16384]) + frame(CONTINUATION, END_HEADERS, 3, large[16384:]))
+    status, text = peer.status(3)
+    assert (status, text.startswith("metadata of 20")) == (8, True)
+    assert text.endswith(" bytes exceeds the limit of 16384 bytes")
+    assert peer.next() == (RST_STREAM, 0, 3, number(0))
+    peer.send(frame(DATA, END_STREAM, 1, infer(1)))
+    assert peer.answer(1)[1]["grpc-status"] == "0"
 
 
 def test_message_above_the_limit_is_refused_while_it_comes(serve: Any, scaled: Any) -> None:
@@ -414,6 +446,105 @@ def test_calls_and_watches_that_cross_the_end_are_answered(serve: Any, scaled: A
     assert server.logged("stopped")[0]["finished"] is True
 
 
+# -- turns
+
+
+class Served:
+    """A handler that answers at once, and says whom."""
+
+    def __init__(self) -> None:
+        self.order: list[tuple[int, int]] = []
+
+    def opened(self, exchange: Exchange) -> None: ...
+
+    def handle(self, exchange: Exchange, body: bytes) -> None:
+        self.order.append((id(exchange.connection), exchange.id))
+        exchange.answer(plain([(":status", "200")]), b"x" * len(body), plain([("grpc-status", "0")]))
+
+    def refuse(self, exchange: Exchange, status: int, message: str) -> None: ...
+
+
+def two_connections(happens: Callable[[Served, Connection, Connection], Awaitable[None]]) -> Served:
+    """On one loop, without sockets."""
+
+    async def run() -> Served:
+        served = Served()
+        limits = Limits(
+            body_bytes=1 << 24,
+            header_bytes=16384,
+            held_bytes=1 << 28,
+            connections=9,
+            request_seconds=60,
+            idle_seconds=60,
+        )
+        server = Http2Server(served, limits, Budget(limit_bytes=limits.held_bytes, most_connections=9), age_seconds=600)
+        connections = server.connection(), server.connection()
+        for connection in connections:
+            connection.connection_made(Transport())
+            opening = setting(4, 1 << 30)
+            connection.data_received(
+                PREFACE + frame(SETTINGS, 0, 0, opening) + frame(WINDOW_UPDATE, 0, 0, number(1 << 30))
+            )
+        await happens(served, *connections)
+        server.stop()
+        return served
+
+    return asyncio.run(run())
+
+
+async def turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def test_connection_that_sends_much_at_a_time_does_not_hold_up_others() -> None:
+    """A quarter of a megabyte is read at a time: thousands of calls."""
+
+    async def happens(served: Served, much: Connection, other: Connection) -> None:
+        block = plain(head())
+        call = b"".join(frame(HEADERS, END_HEADERS | END_STREAM, n, block) for n in range(1, 4001, 2))
+        much.data_received(call)
+        other.data_received(frame(HEADERS, END_HEADERS | END_STREAM, 1, block))
+        assert much._reads is False, "and is not read meanwhile"
+        await turns(100)
+        assert much._reads is True
+
+    served = two_connections(happens)
+    assert len(served.order) == 2001
+    (place,) = [n for n, (whose, _) in enumerate(served.order) if whose != served.order[0][0]]
+    assert place < 200
+    assert [stream for whose, stream in served.order if whose == served.order[0][0]] == [*range(1, 4001, 2)]
+
+
+def test_client_that_takes_nothing_is_sent_nothing_more_than_a_transport_holds() -> None:
+    """Internal data buffering (CVE-2019-9517)."""
+
+    async def happens(served: Served, much: Connection, other: Connection) -> None:
+        transport: Any = much._transport
+        body = bytes(16384)
+        for stream in range(1, 41, 2):
+            much.data_received(frame(HEADERS, END_HEADERS, stream, plain(head())))
+            for _ in range(63):
+                much.data_received(frame(DATA, 0, stream, body))
+            if stream == 1:
+                much.data_received(frame(DATA, END_STREAM, stream, body))
+                await turns(1)
+                much.pause_writing()
+                held = len(transport.written)
+            else:
+                much.data_received(frame(DATA, END_STREAM, stream, body))
+        await turns(50)
+        assert len(transport.written) < held + 10_000, "grants of window, heads"
+        assert much._server.load.held_bytes > 19 << 20
+        transport.written.clear()
+        much.resume_writing()
+        await turns(200)
+        assert len(transport.written) > 19 << 20
+        assert much._server.load.held_bytes == 0
+
+    two_connections(happens)
+
+
 # -- what is remembered of clients
 
 
@@ -422,7 +553,7 @@ def test_call_whose_client_left_while_it_was_read_is_not_begun() -> None:
 
     async def run() -> list[Any]:
         begun: list[Any] = []
-        exchanges = [Exchange(id, Head([]), 0, 0.0) for id in (1, 3)]
+        exchanges = [Exchange(id, Head([]), 0.0) for id in (1, 3)]
         exchanges[0].gone = True
         read = asyncio.get_running_loop().create_future()
         read.set_result("request")

@@ -109,7 +109,7 @@ class Call:
         self._timer = loop.call_later(seconds, late, self, seconds)
 
     def endless(self, left: Callable[[], Any]) -> None:
-        """No deadline of ours. left: called when the client has gone."""
+        """No deadline of ours. left: called when the client has gone, which is the end of it."""
         self._stop_timer()
         self._left = left
 
@@ -117,6 +117,7 @@ class Call:
         self._stop_timer()
         if self._left is not None:
             self._left()
+            self.exchange.done()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -127,9 +128,10 @@ class Call:
         self._stop_timer()
         self.exchange.answer(HEAD, framed(message), _ok_trailers(metadata))
 
-    def fail(self, code: Code, text: str, metadata: Metadata = ()) -> None:
+    def fail(self, code: Code, text: str, metadata: Metadata = (), *, early: bool = False) -> None:
+        """early: what was begun for it goes on."""
         self._stop_timer()
-        self.exchange.answer(b"", b"", failure(code, text, metadata))
+        self.exchange.answer(b"", b"", failure(code, text, metadata), early=early)
 
 
 def framed(message: bytes) -> bytes:

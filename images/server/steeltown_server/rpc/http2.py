@@ -2,6 +2,7 @@
 
 What HTTP/2 says is decided there, on bytes; here is what a value cannot have: the transport, the clock, and one timer
 for all connections, since a timer each would cost every request. Answers of one turn of the parser leave in one write.
+A client that sends or takes more than one turn is worth waits for its next one, and is not read meanwhile.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Handler(Protocol):
         """The request is complete."""
 
     def refuse(self, exchange: Exchange, status: int, message: str) -> None:
-        """Answer in this sense. status: as HTTP has it: 408, 413 or 503."""
+        """Answer in this sense. status: as HTTP has it: 408, 413, 431 or 503."""
 
 
 class Http2Server:
@@ -84,17 +85,25 @@ class Exchange(Stream):
 
     __slots__ = ("connection", "left")
 
-    def __init__(self, id: int, head: Head, window: int, now: float) -> None:
-        Stream.__init__(self, id, head, window, now)
+    def __init__(self, id: int, head: Head, now: float) -> None:
+        Stream.__init__(self, id, head, now)
         self.connection: Connection | None = None  # known once anybody hears of it
         self.left: Callable[[], None] | None = None
 
-    def answer(self, head: bytes, data: bytes, trailers: bytes) -> None:
-        """The whole of it, or its end; the first stands. head, trailers: from `block`, and b"" where there is none."""
+    def answer(self, head: bytes, data: bytes, trailers: bytes, *, early: bool = False) -> None:
+        """The whole of it, or its end; the first stands. head, trailers: from `block`, and b"" where there is none.
+
+        early: the work for it goes on, and ends with the answer that comes too late or with `done`.
+        """
         self.left = None
         if (connection := self.connection) is not None:
-            connection.http2.answer(self, head, data, trailers)
+            connection.http2.answer(self, head, data, trailers, early=early)
             connection.flush()
+
+    def done(self) -> None:
+        """Nothing is done for it any more, and there will be no answer."""
+        if (connection := self.connection) is not None:
+            connection.http2.done(self)
 
     def send(self, head: bytes, data: bytes) -> None:
         """A part of an answer that goes on; head: b"" after the first."""
@@ -112,6 +121,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._busy = False  # in the middle of what happened: what is to be written may become more
         self._lingers = False
+        self._reads = True
+        self._goes_on = False  # in the next turn of the loop
         self._write_paused_since: float | None = None
         self._unsent_bytes = 0
         self.http2 = http2.Connection(
@@ -150,13 +161,37 @@ class Connection(asyncio.Protocol):
         self._write_paused_since = self._server.now
         self._count_unsent()
         if self._transport is not None:
-            self._transport.pause_reading()
+            self.http2.pause(self._transport.get_write_buffer_size())
+            self._read_or_wait()
 
     def resume_writing(self) -> None:
         self._write_paused_since = None
         self._count_unsent()
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+        self.http2.resume()
+        self._go_on_later()
+
+    def _go_on_later(self) -> None:
+        if not self._goes_on:
+            self._goes_on = True
+            self._read_or_wait()
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """With what the last turn left."""
+        self._goes_on = False
+        if self._transport is not None and self._write_paused_since is None:
+            self._handle(self.http2.receive(b"", self._server.now))
+        self._read_or_wait()
+
+    def _read_or_wait(self) -> None:
+        transport, reads = self._transport, self._write_paused_since is None and not self._goes_on
+        if transport is None or transport.is_closing() or reads is self._reads:
+            return
+        self._reads = reads
+        if reads:
+            transport.resume_reading()
+        else:
+            transport.pause_reading()
 
     # -- what happens, and what it leads to
 
@@ -197,6 +232,8 @@ class Connection(asyncio.Protocol):
             self._lingers = True
             transport.write_eof()
             self._loop.call_later(LINGER_SECONDS, transport.close)
+        elif self.http2.more and self._write_paused_since is None:
+            self._go_on_later()
 
     def _count_unsent(self) -> None:
         """What was written and not read; a client of which that is too much is cut off."""

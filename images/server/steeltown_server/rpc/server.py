@@ -35,6 +35,7 @@ CODES: Final = {
     404: Code.NOT_FOUND,
     408: Code.DEADLINE_EXCEEDED,
     413: Code.RESOURCE_EXHAUSTED,
+    431: Code.RESOURCE_EXHAUSTED,
     503: Code.UNAVAILABLE,
     504: Code.DEADLINE_EXCEEDED,
 }
@@ -205,7 +206,8 @@ class GrpcServer:
 
     def _begin(self, call: Call, method: Method, read: asyncio.Future[Any]) -> None:
         """Read beside the loop. Meanwhile the client may have gone, or its deadline."""
-        if call.exchange.gone:
+        if call.exchange.gone or call.exchange.answered:
+            call.exchange.done()
             return
         try:
             request = read.result()
@@ -242,7 +244,7 @@ class GrpcServer:
 
     @staticmethod
     def _late(call: Call, seconds: float) -> None:
-        call.fail(Code.DEADLINE_EXCEEDED, f"no response within {seconds:.3g} s")
+        call.fail(Code.DEADLINE_EXCEEDED, f"no response within {seconds:.3g} s", early=True)
 
     # -- methods
 

@@ -27,6 +27,7 @@ from typing import Any
 import hpack
 import numpy as np
 from steeltown_http2 import frames
+from steeltown_http2.blocks import OVERSIZE
 from steeltown_http2.connection import ALIVE, LEAVING
 from steeltown_http2.frames import (
     ACK,
@@ -90,6 +91,7 @@ MORE: tuple[Fields, ...] = (
     [(b"long", b"x" * 600)],
     [(b"longer", b"x" * 3000)],
     [(b"longest", b"x" * 5000)],
+    [(b"too-long", b"x" * 9000), (b"and-more", b"x" * 9000)],
     [(b"bad", b"a\r\nb")],
 )
 NUMBERS = (0, 1, 2, 5, 100, 4095, 4096, 16384, 65535, 1 << 20, (1 << 24) - 1, LARGEST_WINDOW - 65535, LARGEST_WINDOW)
@@ -282,7 +284,7 @@ class Client:
         self._sent = b""
         self._preface = False
         self._settled = False
-        self._reads = hpack.Decoder(max_header_list_size=header_bytes)  # as the server must have read
+        self._reads = hpack.Decoder(max_header_list_size=OVERSIZE * header_bytes)  # as the server must have read
         self._block = b""
         self._block_of = 0
         self._block_ends = False
@@ -349,7 +351,7 @@ class Client:
                     self._sent_headers(stream_id, payload, flags)
             case Kind.CONTINUATION:
                 self._block += payload
-                if not self._block_of or len(self._block) > self._header_bytes:
+                if not self._block_of or len(self._block) > OVERSIZE * self._header_bytes:
                     self.broken = True
                 elif flags & END_HEADERS:
                     self._sent_block()
@@ -735,6 +737,7 @@ class GrpcTarget(Served):
             transport.close()
         self._turn()
         connection.connection_lost(None)
+        assert connection.http2._orphans == 0, "a place is kept for ever"
         self.right += client.right
         self._left_nothing()
         self.clock.now += LONGEST_SECONDS  # whatever was still to come
@@ -840,8 +843,9 @@ class Exchange:
         if not client.between_frames:
             return
         http2 = self._connection.http2
-        for blocked in http2._blocked.values():
-            assert min(http2._window, blocked.window) <= 0, "an answer waits, and there is window for it"
+        assert not http2._movable or http2._window <= 0, "an answer waits, and there is window for it"
+        for waiting in http2._waiting.values():
+            assert waiting.window + http2._stream_window <= 0, "an answer waits, and its window is open"
         self.send(client.grants())
         if not self.over:
             assert not client.failed, "the windows do not hold what was granted"

@@ -56,14 +56,14 @@ class Transport(asyncio.Transport):
     def is_closing(self) -> bool:
         return self.closed
 
-    def get_write_buffer_size(self) -> int:
-        return 1000  # asked for while its client does not read
-
     def close(self) -> None:
         self.closed = True
 
     def abort(self) -> None:
         self.closed = self.aborted = True
+
+    def get_write_buffer_size(self) -> int:
+        return len(self.written)
 
     def write_eof(self) -> None:
         self.ended = True

@@ -44,12 +44,13 @@ def decode(encoding: bytes, body: bytes, limit: int) -> bytes:
 def unfold(encoding: bytes, body: bytes, limit: int) -> Iterator[bytes]:
     """The body as it was before `encoding` (a Content-Encoding header), in parts of some 64 KiB.
 
-    One layer: a layer around a layer has no use but to make a small body large. BadRequest: it has more of them or is
-    not in that encoding. TooLarge: it is larger than `limit` bytes, or than MOST_RATIO times what came.
+    One layer: a layer around a layer has no use but to make a small body large. UnsupportedEncoding: it has more of
+    them, or another. BadRequest: it is not in that encoding. TooLarge: it is larger than `limit` bytes, or than
+    MOST_RATIO times what came.
     """
     names = [name for part in encoding.split(b",") if (name := part.strip().lower()) not in (b"identity", b"")]
     if len(names) > 1:
-        raise BadRequest(f"content-encoding has {len(names)} layers: use one of {SUPPORTED}")
+        raise UnsupportedEncoding(f"content-encoding has {len(names)} layers: use one of {SUPPORTED}")
     match names:
         case []:
             return iter([body])

@@ -100,7 +100,7 @@ def test_bombs_unfold_beside_the_loop_and_not_far(serve: Any, scaled: Any, row: 
         answer = client.recv(65536)
         client.close()
         if request is twice:
-            assert answer.startswith(b"HTTP/1.1 400")
+            assert answer.startswith(b"HTTP/1.1 415")
             assert b"content-encoding has 2 layers" in answer
         else:
             assert answer.startswith(b"HTTP/1.1 413")

@@ -63,13 +63,20 @@ class _Sharing:
         self._texts: dict[str, str] = {}
         self._parts: dict[tuple[Any, ...], Any] = {}
 
-    def take(self, obj: Obj) -> Obj:
-        """The same JSON. What has been shared stays so when the tables are emptied: most of them is names and uids."""
+    def take(self, obj: Obj, known: Obj | None) -> Obj:
+        """The same JSON. What has been shared stays so when the tables are emptied: most of them is names and uids.
+
+        known: the object as it was until now, whose spec, say, has been gone through already.
+        """
         if len(self._texts) > _TEXTS:
             self._texts.clear()
         if len(self._parts) > _PARTS:
             self._parts.clear()
-        return {sys.intern(key): self._shared(value) for key, value in obj.items()}
+        before = known or {}
+        return {
+            sys.intern(key): before[key] if key in before and before[key] == value else self._shared(value)
+            for key, value in obj.items()
+        }
 
     def _shared(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -140,7 +147,7 @@ class Store:
             return []
         if known is not None and version <= version_of(known):
             return []
-        concerned = self._stored(target, self._sharing.take(_slim(obj)), known)
+        concerned = self._stored(target, self._sharing.take(_slim(obj), known), known)
         if target.kind in _LINKS and known is not None and _same_link(known, obj):
             return []
         return concerned

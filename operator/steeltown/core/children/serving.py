@@ -127,6 +127,25 @@ def _service(
 def _deployment(
     root: Obj, spec: ServingSpec, version: Version, replicas: int, policy: Policy, *, name: str, track: str
 ) -> Obj:
+    """What was made last is remembered, since a model is looked at several times in a row: nobody changes an intent."""
+    meta, resources = root["metadata"], spec.resources.model_dump_json()
+    owner = (root["kind"], meta["namespace"], meta["name"], meta["uid"])
+    served = (spec.model, spec.store, spec.secret, spec.progress_deadline_seconds, resources)
+    key = (owner, served, version, replicas, policy, name, track)
+    if key not in _MADE:
+        if len(_MADE) >= _REMEMBERED:
+            _MADE.clear()
+        _MADE[key] = _make(root, spec, version, replicas, policy, name=name, track=track)
+    return _MADE[key]
+
+
+_MADE: dict[tuple[object, ...], Obj] = {}
+_REMEMBERED: Final = 256
+
+
+def _make(
+    root: Obj, spec: ServingSpec, version: Version, replicas: int, policy: Policy, *, name: str, track: str
+) -> Obj:
     identity = {VERSION_LABEL: version.id, TRACK_LABEL: track}
     made: Obj = {
         "apiVersion": "apps/v1",

@@ -5,8 +5,7 @@ these come from a request, the time that golden rows took says nothing of the ne
 may happen on the event loop. A size that is a constant of the model is bounded by the model; one computed from a
 shape is not, since a tensor without elements may have any.
 
-The file is read as protobuf wire format, of which this takes a few fields: the server has no library for ONNX files,
-and needs none of their weights.
+Of the file's fields this takes a few, graphs within nodes among them; weights are stepped over.
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ import mmap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
+
+from steeltown_tensors.onnxfile import fields, message, text
 
 LOOPS: Final = frozenset(
     ("Loop", "Scan", "SequenceMap", "ImageDecoder", "BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch")
@@ -64,11 +65,11 @@ def unbounded(model: Path) -> str:
 
 
 def _of_model(model: memoryview) -> str:
-    for field, part in _fields(model):
-        if field == MODEL_GRAPH and (why := _of_graph(part, frozenset(), 0)):
+    for field, part in fields(model):
+        if field == MODEL_GRAPH and (why := _of_graph(message(part), frozenset(), 0)):
             return why
         if field == MODEL_FUNCTIONS:
-            nodes = [node for number, node in _fields(part) if number == FUNCTION_NODE]
+            nodes = [message(node) for number, node in fields(message(part)) if number == FUNCTION_NODE]
             if why := _of_nodes(nodes, frozenset(), 0):
                 return why
     return ""
@@ -80,13 +81,14 @@ def _of_graph(graph: memoryview, outer: frozenset[str], depth: int) -> str:
         return f"it has graphs in graphs, more than {DEEPEST} deep"
     nodes: list[memoryview] = []
     constants = set(outer)
-    for field, part in _fields(graph):
+    for field, part in fields(graph):
         if field == GRAPH_NODE:
-            nodes.append(part)
+            nodes.append(message(part))
         elif field == GRAPH_INITIALIZER:
-            constants.add(_last(part, TENSOR_NAME))
+            constants.add(_last(message(part), TENSOR_NAME))
         elif field == GRAPH_SPARSE_INITIALIZER:
-            constants.update(_last(values, TENSOR_NAME) for n, values in _fields(part) if n == SPARSE_VALUES)
+            found = (message(values) for n, values in fields(message(part)) if n == SPARSE_VALUES)
+            constants.update(_last(values, TENSOR_NAME) for values in found)
     return _of_nodes(nodes, frozenset(constants), depth)
 
 
@@ -98,15 +100,15 @@ def _of_nodes(nodes: list[memoryview], outer: frozenset[str], depth: int) -> str
         outputs: list[str] = []
         attributes: list[memoryview] = []
         operator = ""
-        for field, part in _fields(node):
+        for field, part in fields(node):
             if field == NODE_INPUT:
-                inputs.append(_text(part))
+                inputs.append(text(part))
             elif field == NODE_OUTPUT:
-                outputs.append(_text(part))
+                outputs.append(text(part))
             elif field == NODE_OPERATOR:
-                operator = _text(part)
+                operator = text(part)
             elif field == NODE_ATTRIBUTE:
-                attributes.append(part)
+                attributes.append(message(part))
         if operator in LOOPS:
             return f"operator {operator} takes as long as its data says"
         for place in SIZES.get(operator, ()):
@@ -123,54 +125,15 @@ def _of_nodes(nodes: list[memoryview], outer: frozenset[str], depth: int) -> str
 
 def _branches(attributes: list[memoryview]) -> Iterator[memoryview]:
     for attribute in attributes:
-        for field, part in _fields(attribute):
+        for field, part in fields(attribute):
             if field in (ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
-                yield part
+                yield message(part)
 
 
-def _last(message: memoryview, field: int) -> str:
+def _last(encoded: memoryview, field: int) -> str:
     """Of a field that is there twice the last one counts, as in every reader of protobuf."""
     found = ""
-    for number, part in _fields(message):
+    for number, part in fields(encoded):
         if number == field:
-            found = _text(part)
+            found = text(part)
     return found
-
-
-def _text(part: memoryview) -> str:
-    return bytes(part).decode("utf-8", "replace")
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Numbers and contents of the fields that have a length; the others are stepped over. ValueError, IndexError."""
-    at, end = 0, len(message)
-    while at < end:
-        key, at = _varint(message, at)
-        kind = key & 7
-        if kind == 2:
-            length, at = _varint(message, at)
-            if length > end - at:
-                raise ValueError("a field is longer than what holds it")
-            yield key >> 3, message[at : at + length]
-            at += length
-        elif kind == 0:
-            _, at = _varint(message, at)
-        elif kind == 5:
-            at += 4
-        elif kind == 1:
-            at += 8
-        else:
-            raise ValueError(f"unknown wire type {kind}")
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number is too long")

@@ -69,10 +69,10 @@ class Node:
         return tuple(x for n, v in self._short(name) if n == 8 for x in _integers(v))
 
     def text(self, name: str) -> str:
-        return next((_text(v) for n, v in self._short(name) if n == 4), "")
+        return next((text(v) for n, v in self._short(name) if n == 4), "")
 
     def texts(self, name: str) -> tuple[str, ...]:
-        return tuple(_text(v) for n, v in self._fields(name) if n == 9)
+        return tuple(text(v) for n, v in self._fields(name) if n == 9)
 
     def tensor(self, name: str) -> Constant | None:
         return next((_tensor(v)[1] for n, v in self._fields(name) if n == 5), None)
@@ -93,7 +93,7 @@ class Node:
         return self._fields(name)
 
     def _fields(self, name: str) -> Iterator[tuple[int, Wire]]:
-        return _fields(self.attributes[name]) if name in self.attributes else iter(())
+        return fields(self.attributes[name]) if name in self.attributes else iter(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +124,14 @@ def read_graph(file: bytes | memoryview) -> Graph:
     graph = Graph()
     budget = [MOST_FIELDS]
     try:
-        for number, value in _fields(memoryview(file).cast("B"), budget):
+        for number, value in fields(memoryview(file).cast("B"), budget):
             if number == 7:
-                _read_body(_message(value), graph, budget)
+                _read_body(message(value), graph, budget)
             elif number == 8:
-                domain, version = _opset(_message(value))
+                domain, version = _opset(message(value))
                 graph.opsets[domain] = version
             elif number == 25:
-                key, function = _function(_message(value), budget)
+                key, function = _function(message(value), budget)
                 if key in graph.functions:
                     raise ValueError(f"it has two functions {key[1]!r} of domain {key[0]!r}")
                 graph.functions[key] = function
@@ -142,19 +142,19 @@ def read_graph(file: bytes | memoryview) -> Graph:
 
 
 def _read_body(encoded: memoryview, graph: Graph, budget: list[int]) -> None:
-    for number, value in _fields(encoded, budget):
+    for number, value in fields(encoded, budget):
         match number:
             case 1:
-                graph.nodes.append(_node(_message(value), budget))
+                graph.nodes.append(_node(message(value), budget))
             case 5:
                 name, constant = _tensor(value, budget)
                 graph.constants[name] = constant
             case 11:
-                graph.inputs.append(_value(_message(value)))
+                graph.inputs.append(_value(message(value)))
             case 12:
-                graph.outputs.append(_value(_message(value)))
+                graph.outputs.append(_value(message(value)))
             case 15:
-                values = next((v for n, v in _fields(_message(value), budget) if n == 1), None)
+                values = next((v for n, v in fields(message(value), budget) if n == 1), None)
                 if values is not None:
                     graph.constants[_tensor(values, budget)[0]] = Constant()
             case _:
@@ -166,17 +166,17 @@ def _node(encoded: memoryview, budget: list[int]) -> Node:
     inputs: list[str] = []
     outputs: list[str] = []
     attributes: dict[str, memoryview] = {}
-    for number, value in _fields(encoded, budget):
+    for number, value in fields(encoded, budget):
         match number:
             case 1:
-                inputs.append(_text(value))
+                inputs.append(text(value))
             case 2:
-                outputs.append(_text(value))
+                outputs.append(text(value))
             case 3 | 4 | 7:
-                names[number] = _text(value)
+                names[number] = text(value)
             case 5:
-                attribute = _message(value)
-                attributes[next((_text(v) for n, v in _fields(attribute) if n == 1), "")] = attribute
+                attribute = message(value)
+                attributes[next((text(v) for n, v in fields(attribute) if n == 1), "")] = attribute
             case _:
                 pass
     return Node(
@@ -190,21 +190,21 @@ def _function(encoded: memoryview, budget: list[int]) -> tuple[tuple[str, str], 
     outputs: list[str] = []
     nodes: list[Node] = []
     opsets: dict[str, int] = {}
-    for number, value in _fields(encoded, budget):
+    for number, value in fields(encoded, budget):
         match number:
             case 1:
-                name = _text(value)
+                name = text(value)
             case 4:
-                inputs.append(_text(value))
+                inputs.append(text(value))
             case 5:
-                outputs.append(_text(value))
+                outputs.append(text(value))
             case 7:
-                nodes.append(_node(_message(value), budget))
+                nodes.append(_node(message(value), budget))
             case 9:
-                imported, version = _opset(_message(value))
+                imported, version = _opset(message(value))
                 opsets[imported] = version
             case 10:
-                domain = _text(value)
+                domain = text(value)
             case _:
                 pass
     return (_domain(domain), name), Function(tuple(inputs), tuple(outputs), tuple(nodes), opsets)
@@ -212,9 +212,9 @@ def _function(encoded: memoryview, budget: list[int]) -> tuple[tuple[str, str], 
 
 def _opset(encoded: memoryview) -> tuple[str, int]:
     domain, version = "", 0
-    for number, value in _fields(encoded):
+    for number, value in fields(encoded):
         if number == 1:
-            domain = _text(value)
+            domain = text(value)
         elif number == 2 and isinstance(value, int):
             version = value
     return _domain(domain), version
@@ -227,25 +227,25 @@ def _domain(name: str) -> str:
 def _value(encoded: memoryview) -> Value:
     name = ""
     dims: tuple[int | str | None, ...] | None = None
-    for number, value in _fields(encoded):
+    for number, value in fields(encoded):
         if number == 1:
-            name = _text(value)
+            name = text(value)
         elif number == 2:
-            for kind, tensor in _fields(_message(value)):
+            for kind, tensor in fields(message(value)):
                 if kind == 1:
-                    for part, shape in _fields(_message(tensor)):
+                    for part, shape in fields(message(tensor)):
                         if part == 2:
-                            dims = tuple(_dim(_message(d)) for n, d in _fields(_message(shape)) if n == 1)
+                            dims = tuple(_dim(message(d)) for n, d in fields(message(shape)) if n == 1)
     return Value(name, dims)
 
 
 def _dim(encoded: memoryview) -> int | str | None:
-    for number, value in _fields(encoded):
+    for number, value in fields(encoded):
         if number == 1 and isinstance(value, int):
             size = _signed(value)
             return size if size >= 0 else None
         if number == 2:
-            return _text(value)
+            return text(value)
     return None
 
 
@@ -255,7 +255,7 @@ def _tensor(encoded: Wire, budget: list[int] | None = None) -> tuple[str, Consta
     dims: list[int] = []
     content: list[memoryview | int] = []
     raw: memoryview | None = None
-    for number, value in _fields(_message(encoded), budget):
+    for number, value in fields(message(encoded), budget):
         match number:
             case 1:
                 dims += _integers(value)
@@ -266,9 +266,9 @@ def _tensor(encoded: Wire, budget: list[int] | None = None) -> tuple[str, Consta
             case 5 | 7 if len(content) <= MOST_VALUES and (isinstance(value, int) or len(value) <= 10 * MOST_VALUES):
                 content.append(value)
             case 8:
-                name = _text(value)
+                name = text(value)
             case 9:
-                raw = _message(value)
+                raw = message(value)
             case _:
                 pass
     size = 1
@@ -285,7 +285,7 @@ def _tensor(encoded: Wire, budget: list[int] | None = None) -> tuple[str, Consta
     return name, Constant(tuple(dims), tuple(values) if len(values) == size else None)
 
 
-def _fields(encoded: memoryview, budget: list[int] | None = None) -> Iterator[tuple[int, Wire]]:
+def fields(encoded: memoryview, budget: list[int] | None = None) -> Iterator[tuple[int, Wire]]:
     """Field number and value: a whole number, or the bytes of anything longer. ValueError for what is no message."""
     at, end = 0, len(encoded)
     while at < end:
@@ -341,11 +341,11 @@ def _integers(value: Wire) -> list[int]:
     return numbers
 
 
-def _message(value: Wire) -> memoryview:
+def message(value: Wire) -> memoryview:
     if isinstance(value, int):
         raise ValueError("not an ONNX file: a number where a message should be")
     return value
 
 
-def _text(value: Wire) -> str:
-    return str(_message(value), "utf-8")
+def text(value: Wire) -> str:
+    return str(message(value), "utf-8")
